@@ -1,6 +1,14 @@
 // Package fault injects failures into a twin: at the transport (connections
-// refused, answers cut, acknowledgements lost) through Middleware, and inside a
-// twin (a poisoned row, an expired delta token) through Take.
+// refused, answers cut, acknowledgements lost) through Middleware and Listener,
+// and inside a twin (a poisoned row, an expired delta token) through Take.
+//
+// A Set holds the rules. Which calls a rule hits depends only on the seed, the
+// order in which rules were added and how many matching calls came before, so a
+// test that makes the same calls meets the same faults.
+//
+// What a server inside one process cannot do: a refused port. The kind "refuse"
+// accepts the connection and resets it at once, before anything is read; a
+// client sees a reset where a closed port would say "connection refused".
 package fault
 
 import (
@@ -26,7 +34,7 @@ type Fault struct {
 	// trailing *, this prefix. Empty means all.
 	Operation string `json:"operation"`
 	// Args refine the kind, for example {"code":503} for "status".
-	Args json.RawMessage `json:"args"`
+	Args json.RawMessage `json:"args,omitempty"`
 }
 
 // Hit is a rule that fired for one call.
@@ -55,4 +63,7 @@ func (None) Middleware(_ string, _ func(*http.Request) string, next http.Handler
 	return next
 }
 
-var _ Injector = None{}
+var (
+	_ Injector = None{}
+	_ Injector = (*Set)(nil)
+)
