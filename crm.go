@@ -1,0 +1,119 @@
+package lockstep
+
+import "context"
+
+// Cursor is an adapter's own mark of how far a feed was read: a delta link, a
+// page link, a watermark. Empty means from the beginning. It holds no secret.
+type Cursor string
+
+// RecordQuery says which columns of which table to read. Columns are logical
+// names of the table, or "lookup.column" for a column one lookup away.
+type RecordQuery struct {
+	Table   string
+	Columns []string
+}
+
+// RecordPage is one page of a record feed. The records and their texts are valid
+// until the page is dropped; a callee that keeps a value keeps the whole page's
+// text alive.
+type RecordPage struct {
+	Records []Record
+	// Resume continues the feed after this page. It is empty on the last page.
+	Resume Cursor
+}
+
+// CRM is what the engine needs of every CRM connection. All methods are safe for
+// concurrent use, obey ctx, and answer with *Error. Pages are handed to each in
+// order, one at a time; an error from each ends the read and is returned as is.
+type CRM interface {
+	// Identity asks who answers. CodeUnauthorized, CodeForbidden or
+	// CodeUnavailable say which step of the connection failed.
+	Identity(ctx context.Context) (OrganizationIdentity, error)
+	// Tables reads the metadata of the named tables; unknown names are left out.
+	Tables(ctx context.Context, names []string) ([]Table, error)
+	RecordReader
+	RecordWriter
+	ListReader
+	ListWriter
+}
+
+// RecordReader reads CRM records.
+type RecordReader interface {
+	// Changes reads what changed since from, deleted records included, and
+	// returns the cursor for the next time. With an empty from it reads every
+	// record. from may also be a page's Resume. CodeExpired means that the
+	// cursor cannot be continued: read from the beginning.
+	Changes(ctx context.Context, q RecordQuery, from Cursor, each func(RecordPage) error) (Cursor, error)
+	// Records reads the records with these ids, in any order; missing ones are
+	// left out.
+	Records(ctx context.Context, q RecordQuery, ids []ID, each func([]Record) error) error
+	// FindByEmail reads active records whose address equals one of the
+	// normalised emails.
+	FindByEmail(ctx context.Context, q RecordQuery, emails []string, each func([]Record) error) error
+	// CountRecords returns how many records the table holds. It may be a day
+	// old; it is compared with what a full read delivered.
+	CountRecords(ctx context.Context, table string) (int64, error)
+}
+
+// ColumnValue is a value for one column.
+type ColumnValue struct {
+	Column string
+	Value  Value
+}
+
+// RecordWrite creates a record under an id that the caller chose, or updates
+// the given columns of an existing one.
+type RecordWrite struct {
+	ID     ID
+	Create bool
+	Fields []ColumnValue
+}
+
+// RecordWriter writes CRM records.
+type RecordWriter interface {
+	// WriteRecords returns one result for each row: nil, or why that row was
+	// refused. A row that is already there when created counts as written. An
+	// update never creates. The second result is set when the call as a whole
+	// failed; IsUnknown then tells whether rows may have been written.
+	WriteRecords(ctx context.Context, table string, rows []RecordWrite) ([]*Error, error)
+}
+
+// ListMember is one membership of a static marketing list.
+type ListMember struct {
+	List    ID
+	Record  ID
+	Version int64
+}
+
+// MemberQuery restricts a sweep over the memberships of static lists.
+type MemberQuery struct {
+	// Lists are the lists wanted; rows of other lists may come too when one
+	// sweep over all lists is cheaper, and must be ignored by the caller.
+	Lists []ID
+	// AfterVersion leaves out memberships that are not newer; 0 = all.
+	AfterVersion int64
+}
+
+// ListReader reads marketing lists and their members.
+type ListReader interface {
+	// Lists reads all marketing lists of account, contact and lead members.
+	Lists(ctx context.Context) ([]MarketingList, error)
+	// StaticMembers sweeps the memberships of static lists.
+	StaticMembers(ctx context.Context, q MemberQuery, each func([]ListMember) error) error
+	// DynamicMembers evaluates the query of a dynamic list. CodeInvalid means
+	// that the stored query cannot be run and names why.
+	DynamicMembers(ctx context.Context, list MarketingList, each func([]ID) error) error
+	// QueryTables names the tables whose records decide who is in a dynamic
+	// list, and whether the answer also moves with time alone (relative dates)
+	// or with the asking user.
+	QueryTables(list MarketingList) (tables []string, volatile bool, err error)
+}
+
+// ListWriter changes the members of static lists.
+type ListWriter interface {
+	// AddMembers adds records of the list's member table. Adding a member that
+	// is there already is no error. One result for each id, as in WriteRecords.
+	AddMembers(ctx context.Context, list ID, table string, ids []ID) ([]*Error, error)
+	// RemoveMembers removes members; one that is not a member is no error.
+	RemoveMembers(ctx context.Context, list ID, ids []ID) ([]*Error, error)
+}

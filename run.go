@@ -1,0 +1,180 @@
+package lockstep
+
+import "time"
+
+// SyncType names one kind of synchronisation.
+type SyncType string
+
+// The sync types, in the order in which a cycle runs them.
+const (
+	SyncCRMMetadata    SyncType = "crm-metadata"
+	SyncDataLabels     SyncType = "data-labels"
+	SyncSuppressions   SyncType = "suppressions"
+	SyncUnsubscribes   SyncType = "unsubscribes"
+	SyncPreferences    SyncType = "preferences"
+	SyncAddressBooksIn SyncType = "address-books-in"
+	SyncMarketingLists SyncType = "marketing-lists"
+	SyncEmailCampaigns SyncType = "email-campaigns"
+	SyncScoring        SyncType = "contact-scoring"
+	SyncOptIn          SyncType = "opt-in-status"
+	SyncForms          SyncType = "forms"
+	SyncWebBehaviour   SyncType = "web-behaviour"
+	SyncInsightOut     SyncType = "insight-out"
+)
+
+// SyncTypes lists the sync types that this version carries out.
+var SyncTypes = []SyncType{SyncCRMMetadata, SyncDataLabels, SyncAddressBooksIn, SyncMarketingLists}
+
+// Mode is whether a run writes.
+type Mode string
+
+// The modes.
+const (
+	ModeApply   Mode = "apply"
+	ModePreview Mode = "preview" // plans and stores every change, writes nothing
+)
+
+// RunStatus is where a run stands.
+type RunStatus string
+
+// The states of a run.
+const (
+	RunQueued              RunStatus = "queued"
+	RunInProcess           RunStatus = "in_process"
+	RunCompleted           RunStatus = "completed"
+	RunCompletedWithErrors RunStatus = "completed_with_errors" // some records became findings
+	RunFailed              RunStatus = "failed"
+	RunCancelled           RunStatus = "cancelled"
+	RunPreviewed           RunStatus = "previewed"
+)
+
+// Ended reports whether the run will not change any more.
+func (s RunStatus) Ended() bool { return s != RunQueued && s != RunInProcess }
+
+// Counts adds up what a run did. For people that were read,
+// Read = Written + Equal + Conflicted + Rejected + Guarded.
+type Counts struct {
+	Read       int64 `json:"read"`
+	Written    int64 `json:"written"`
+	Equal      int64 `json:"equal"` // read and already the same on the other side, or out of scope
+	Conflicted int64 `json:"conflicted"`
+	Rejected   int64 `json:"rejected"` // refused by a rule or by the other side; each has a finding
+	Guarded    int64 `json:"guarded"`  // held back by a guard
+
+	ContactsCreated int64 `json:"contacts_created"`
+	ContactsUpdated int64 `json:"contacts_updated"`
+	RecordsCreated  int64 `json:"records_created"`
+	RecordsUpdated  int64 `json:"records_updated"`
+	BookAdds        int64 `json:"book_adds"`
+	BookRemovals    int64 `json:"book_removals"`
+	ListAdds        int64 `json:"list_adds"`
+	ListRemovals    int64 `json:"list_removals"`
+	Findings        int64 `json:"findings"`
+}
+
+// Add adds d to c.
+func (c *Counts) Add(d Counts) {
+	c.Read += d.Read
+	c.Written += d.Written
+	c.Equal += d.Equal
+	c.Conflicted += d.Conflicted
+	c.Rejected += d.Rejected
+	c.Guarded += d.Guarded
+	c.ContactsCreated += d.ContactsCreated
+	c.ContactsUpdated += d.ContactsUpdated
+	c.RecordsCreated += d.RecordsCreated
+	c.RecordsUpdated += d.RecordsUpdated
+	c.BookAdds += d.BookAdds
+	c.BookRemovals += d.BookRemovals
+	c.ListAdds += d.ListAdds
+	c.ListRemovals += d.ListRemovals
+	c.Findings += d.Findings
+}
+
+// Calls is the number of API calls that a run made, status polls apart.
+type Calls struct {
+	CRM      int64 `json:"crm"`
+	Platform int64 `json:"platform"`
+	Polls    int64 `json:"polls"`
+}
+
+// Run is one execution of one sync.
+type Run struct {
+	ID      string    `json:"id"`
+	Account string    `json:"account"`
+	Type    SyncType  `json:"type"`
+	List    string    `json:"list,omitempty"` // list settings id; empty = all that are due
+	Mode    Mode      `json:"mode"`
+	Preview string    `json:"preview,omitempty"` // the preview that this run applies
+	Status  RunStatus `json:"status"`
+	Stage   string    `json:"stage,omitempty"` // for people: what it is doing now
+	Counts  Counts    `json:"counts"`
+	Calls   Calls     `json:"calls"`
+	Created time.Time `json:"created"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	// Error says why the run failed, and Hint what to do about it.
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+	// CancelRequested is set by a person; the run ends after its current batch.
+	CancelRequested bool `json:"cancel_requested,omitempty"`
+}
+
+// Finding is a problem of one record that a person can act on.
+type Finding struct {
+	ID      string    `json:"id"`
+	Run     string    `json:"run"`
+	Account string    `json:"account"`
+	Code    string    `json:"code"` // such as "no_email"; see the Finding codes
+	Table   string    `json:"table,omitempty"`
+	Record  ID        `json:"record,omitzero"`
+	Contact ContactID `json:"contact,omitempty"`
+	List    string    `json:"list,omitempty"`
+	Field   string    `json:"field,omitempty"`
+	Message string    `json:"message"`
+	Hint    string    `json:"hint,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Finding codes.
+const (
+	FindingNoEmail          = "no_email"
+	FindingMalformedEmail   = "malformed_email"
+	FindingDuplicate        = "duplicate"          // several records share an address; the message names the group
+	FindingBlockedByConsent = "blocked_by_consent" // a known stranger may not be added
+	FindingRejected         = "rejected"           // the other side refused the record
+	FindingConversion       = "conversion"         // a value does not fit the other side's type
+	FindingTooLong          = "too_long"
+	FindingMappingDisabled  = "mapping_disabled"
+	FindingNameReserved     = "name_reserved"
+	FindingNameTaken        = "name_taken" // an unlinked address book has the list's name
+	FindingListUnreadable   = "list_unreadable"
+	FindingListUnusable     = "list_unusable" // locked or inactive, so it cannot be written
+	FindingIncomplete       = "incomplete"    // fewer rows than known; removals were held back
+	FindingCreateCap        = "create_cap"
+	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed
+	FindingMoved            = "moved"        // changed between preview and apply; not written
+	FindingConflict         = "conflict"
+)
+
+// Conflict is a field that was changed differently on both sides between two runs.
+type Conflict struct {
+	ID         string    `json:"id"`
+	Run        string    `json:"run"`
+	Account    string    `json:"account"`
+	Ref        Ref       `json:"record"`
+	Contact    ContactID `json:"contact"`
+	Label      string    `json:"label"`
+	Column     string    `json:"column"`
+	Base       Value     `json:"base"`
+	CRM        Value     `json:"crm"`
+	Platform   Value     `json:"platform"`
+	CRMAt      time.Time `json:"crm_at,omitzero"`
+	PlatformAt time.Time `json:"platform_at,omitzero"`
+	Policy     Winner    `json:"policy"`
+	Winner     string    `json:"winner"` // "crm", "platform" or "held"
+	Resolved   bool      `json:"resolved"`
+	ResolvedBy string    `json:"resolved_by,omitempty"`
+	DetectedAt time.Time `json:"detected_at"`
+	ResolvedAt time.Time `json:"resolved_at,omitzero"`
+}
