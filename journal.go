@@ -1,0 +1,63 @@
+package lockstep
+
+// StoredBlob is one stored piece of an append-only log: link batches of an
+// account, membership batches of a list. Later ids override earlier ones.
+type StoredBlob struct {
+	ID      int64
+	Payload []byte
+}
+
+// BlobRange names Length bytes from Offset of a stored blob.
+type BlobRange struct {
+	Blob           int64
+	Offset, Length int
+}
+
+// MemberBlob appends to the membership log of one list.
+type MemberBlob struct {
+	List    string // list settings id
+	Payload []byte
+}
+
+// BatchEnd is the outcome of a journalled batch.
+type BatchEnd struct {
+	ID    int64
+	State ChangeState
+	// Payload replaces the planned payload when it is not nil: the same changes
+	// with each one's own state and cause.
+	Payload []byte
+}
+
+// Commit is everything that follows from one acknowledged step of a run. It is
+// stored in one transaction: all of it or nothing. Cursors move only here.
+type Commit struct {
+	Run     string
+	Account string
+
+	Batches  []BatchEnd
+	Links    [][]byte // new link batches
+	Members  []MemberBlob
+	Findings []Finding
+	// Conflicts are appended; one with the ID of an earlier, unresolved conflict
+	// replaces it.
+	Conflicts []Conflict
+	// Cursors are set by name; an empty cursor forgets the name.
+	Cursors map[string]Cursor
+
+	Lists    []ListSettings // replaced by id
+	Labels   []DataLabel    // replaced by id
+	Mappings []DataMapping  // replaced by id
+
+	// DropLinks and DropMembers are ids of blobs that Links and Members of the
+	// same commit replace (compaction).
+	DropLinks   []int64
+	DropMembers []int64
+
+	// Counts is added to the run's counts; Calls replaces the run's calls when it
+	// is not zero; Stage replaces the run's stage when it is not empty.
+	Counts Counts
+	Calls  Calls
+	Stage  string
+	// Progress replaces the engine's private state of the run when it is not nil.
+	Progress []byte
+}
