@@ -173,7 +173,20 @@ type builder struct {
 	d *Draft
 }
 
-// table declares a table with its primary key first.
+// versionColumn is second in every table; see VersionOrd.
+func versionColumn() *Column {
+	c := readOnly(column("VersionNumber", BigInt))
+	c.Label = "Version Number"
+	return c
+}
+
+// Positions that every table has in common: the primary key and versionnumber.
+const (
+	IDOrd      = 0
+	VersionOrd = 1
+)
+
+// table declares a table with its primary key first and its row version second.
 func (b *builder) table(schemaName, set string, code int, idName, nameColumn string, cols ...[]*Column) *Table {
 	t := NewTable(schemaName, set, code)
 	t.Plural = Words(strings.ToUpper(set[:1]) + set[1:])
@@ -182,6 +195,7 @@ func (b *builder) table(schemaName, set string, code int, idName, nameColumn str
 	id.Label = t.Label
 	t.PrimaryID, t.PrimaryName = id.Name, nameColumn
 	t.AddColumn(id)
+	t.AddColumn(versionColumn())
 	for _, group := range cols {
 		for _, c := range group {
 			t.AddColumn(c)

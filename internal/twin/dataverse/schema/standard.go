@@ -54,7 +54,6 @@ func audit() []*Column {
 	return []*Column{
 		readOnly(when("CreatedOn")), readOnly(lookup("CreatedBy", "systemuser")), readOnly(lookup("CreatedOnBehalfBy", "systemuser")),
 		readOnly(when("ModifiedOn")), readOnly(lookup("ModifiedBy", "systemuser")), readOnly(lookup("ModifiedOnBehalfBy", "systemuser")),
-		readOnly(column("VersionNumber", BigInt)),
 		createOnly(whole("ImportSequenceNumber", -2147483648, 2147483647)), createOnly(day("OverriddenCreatedOn")),
 		whole("TimeZoneRuleVersionNumber", -1, 2147483647), whole("UTCConversionTimeZoneCode", -1, 2147483647),
 	}
@@ -470,11 +469,11 @@ func (b *builder) platform() {
 
 	privilege := b.table("Privilege", "privileges", 1023, "PrivilegeId", "name",
 		[]*Column{Text("Name", 100), flag("CanBeBasic", true), flag("CanBeLocal", true), flag("CanBeDeep", true), flag("CanBeGlobal", true),
-			whole("AccessRight", 0, billion)}, []*Column{readOnly(column("VersionNumber", BigInt))})
+			whole("AccessRight", 0, billion)})
 	privilege.Ownership, privilege.ReadOnly = "None", true
 
 	intersect := func(schemaName, set string, code int, id string, cols ...*Column) {
-		t := b.table(schemaName, set, code, id, "", cols, []*Column{readOnly(column("VersionNumber", BigInt))})
+		t := b.table(schemaName, set, code, id, "", cols)
 		t.Intersect, t.ReadOnly, t.Ownership = true, true, "None"
 	}
 	intersect("SystemUserRoles", "systemuserrolescollection", 15, "SystemUserRoleId", guid("SystemUserId"), guid("RoleId"))
