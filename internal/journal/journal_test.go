@@ -1,0 +1,77 @@
+package journal_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+	"pgregory.net/rapid"
+)
+
+var values = cmp.Comparer(func(a, b lockstep.Value) bool { return a == b })
+
+func drawValue(t *rapid.T) lockstep.Value {
+	return lockstep.CanonicalValue(lockstep.Kind(rapid.IntRange(0, 7).Draw(t, "kind")), rapid.StringN(1, 8, 40).Draw(t, "text"))
+}
+
+func drawChange(t *rapid.T) lockstep.Change {
+	c := lockstep.Change{
+		Kind:  lockstep.ChangeKind(rapid.IntRange(1, 9).Draw(t, "change kind")),
+		State: lockstep.ChangeState(rapid.IntRange(1, 6).Draw(t, "state")),
+		Why:   rapid.String().Draw(t, "why"),
+		Cause: rapid.String().Draw(t, "cause"),
+		Name:  rapid.String().Draw(t, "name"),
+		Book:  lockstep.BookID(rapid.StringMatching(`[0-9]{0,3}`).Draw(t, "book")),
+		Email: rapid.String().Draw(t, "email"),
+	}
+	if rapid.Bool().Draw(t, "ref") {
+		c.Ref = lockstep.Ref{Table: "contact", ID: lockstep.NameID(lockstep.ID{}, c.Name)}
+		c.List = lockstep.NameID(lockstep.ID{}, c.Why)
+		c.Contact = "17"
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "books") {
+		c.Books = append(c.Books, lockstep.BookID(rapid.StringMatching(`[0-9]{1,3}`).Draw(t, "in book")))
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "fields") {
+		c.Fields = append(c.Fields, lockstep.FieldChange{Name: rapid.StringMatching(`[A-Z]{1,4}`).Draw(t, "field"), Old: drawValue(t), New: drawValue(t)})
+	}
+	return c
+}
+
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := rapid.SliceOfN(rapid.Custom(drawChange), 0, 12).Draw(t, "changes")
+		out, err := journal.Changes(journal.Encode(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(in) == 0 && len(out) == 0 {
+			return
+		}
+		if d := cmp.Diff(in, out, values); d != "" {
+			t.Fatalf("changes differ (-in +out):\n%s", d)
+		}
+	})
+}
+
+func TestDamageIsDetected(t *testing.T) {
+	payload := journal.Encode([]lockstep.Change{{Kind: lockstep.WriteContact, State: lockstep.Planned, Why: "changed", Email: "a@example.com",
+		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", New: lockstep.TextValue("Ann")}}}})
+	for i := range payload {
+		bad := append([]byte(nil), payload...)
+		bad[i] ^= 0x10
+		if _, err := journal.Changes(bad); err == nil {
+			t.Errorf("a flipped bit in byte %d went unnoticed", i)
+		}
+		if _, err := journal.Changes(payload[:i]); err == nil {
+			t.Errorf("a payload cut at byte %d went unnoticed", i)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(journal.Encode([]lockstep.Change{{Kind: lockstep.AddToList, State: lockstep.Acknowledged, Why: "member", Books: []lockstep.BookID{"1"}}}))
+	f.Add([]byte("J\x01"))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = journal.Changes(b) })
+}
