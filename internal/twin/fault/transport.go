@@ -33,15 +33,16 @@ func (s *Set) serve(w http.ResponseWriter, r *http.Request, j judged, twin strin
 	switch j.action {
 	case Refuse, ResetBefore:
 		drop(w)
-		return
 	case AckLost:
 		next.ServeHTTP(&sink{header: http.Header{}}, r)
 		drop(w)
-		return
 	case Hang:
 		s.hang(r, j.args.(hangArgs), j.done)
 		drop(w)
-		return
+	}
+	if j.cut != nil || j.slow != nil || j.action == Garbage {
+		// What is cut or prefixed is JSON, not its compressed form.
+		r.Header.Del("Accept-Encoding")
 	}
 	if j.skew != nil {
 		w.Header().Set("Date", s.clock.Now().Add(time.Duration(j.skew.Skew)).Format(http.TimeFormat))
@@ -77,14 +78,15 @@ func (s *Set) answer(w http.ResponseWriter, r *http.Request, j judged, twin stri
 	}
 }
 
-// drop ends the client's connection with a TCP reset, without an answer.
+// drop ends the client's connection with a TCP reset, without an answer. It
+// panics with http.ErrAbortHandler, so that handlers around it learn that no
+// answer left. With HTTP/2 or a wrapper without Unwrap the panic alone makes
+// the server close the stream.
 func drop(w http.ResponseWriter) {
-	c, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		// HTTP/2 or a wrapper without Unwrap: the server closes the stream.
-		panic(http.ErrAbortHandler)
+	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		reset(c)
 	}
-	reset(c)
+	panic(http.ErrAbortHandler)
 }
 
 // hang waits until the client leaves, the time is over or the rules are cleared.
