@@ -227,5 +227,7 @@ type Key []value.Value
 // for ever.
 type Record struct {
 	rows   []Row         // root row, then one a link (nil where an outer join found none)
-	values []value.Value // of an aggregate or distinct query
+	values []value.Value // of an aggregate query
+	// anonymous marks a distinct result that stands for no single record.
+	anonymous bool
 }

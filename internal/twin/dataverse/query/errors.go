@@ -27,7 +27,6 @@ const (
 	CodeTooManyConditions   = "0x8004430C"
 	CodeTooManyLinks        = "0x8004430D"
 	CodeTooManyValues       = "0x8004430E"
-	CodeArithmeticOverflow  = "0x80041136"
 	CodeInvalidPagingCookie = "0x80040203"
 )
 
