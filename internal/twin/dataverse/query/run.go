@@ -548,6 +548,9 @@ func (r *Result) Next() bool {
 // Record returns the current record. It is overwritten by Next.
 func (r *Result) Record() *Record { return &r.rec }
 
+// Err returns nil: a page that Run returned is complete.
+func (r *Result) Err() error { return nil }
+
 // More reports whether more results follow this page; it is known from the
 // start.
 func (r *Result) More() bool { return r.more }
