@@ -1,0 +1,330 @@
+// Package control is the HTTP API that steers the twins from outside: counters,
+// faults, the clock, the behaviour of recipients, and the list of what was sent.
+// Tests, benchmarks and people with curl use it; nothing in the product does.
+//
+// Every call needs the token of the ready file as Authorization: Bearer. Bodies
+// are JSON and answers too; an error is {"error":"what is wrong"} with a status
+// of 400 or above. Unknown members of a body are errors, so that a misspelled
+// name does not pass in silence.
+package control
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lockstep-sync/lockstep/internal/twin/clock"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+	"github.com/lockstep-sync/lockstep/internal/twin/stats"
+)
+
+// maxBody bounds a request body, in bytes.
+const maxBody = 1 << 20
+
+// Behaviour is what the recipients of a campaign's latest send do. The five
+// shares are from 0 to 1, each of the whole audience.
+type Behaviour struct {
+	Campaign     int64
+	Opens        float64
+	Clicks       float64
+	Bounces      float64
+	Unsubscribes float64
+	PageViews    float64
+}
+
+// Reaction says how many recipients did what.
+type Reaction struct {
+	Send         string `json:"send"`
+	Recipients   int    `json:"recipients"`
+	Opens        int    `json:"opens"`
+	Clicks       int    `json:"clicks"`
+	Bounces      int    `json:"bounces"`
+	Unsubscribes int    `json:"unsubscribes"`
+	PageViews    int    `json:"pageviews"`
+}
+
+// Send is a campaign send that the platform accepted.
+type Send struct {
+	ID       string    `json:"id"`
+	Campaign int64     `json:"campaign"`
+	Status   string    `json:"status"`
+	Accepted time.Time `json:"accepted"`
+	// Sent is absent while the send is scheduled or on its way.
+	Sent *time.Time `json:"sent,omitempty"`
+	// Recipients yields the mailed addresses.
+	Recipients iter.Seq[string] `json:"-"`
+}
+
+// ErrNoSend is what React answers when the campaign was never sent.
+var ErrNoSend = errors.New("the campaign has no finished send")
+
+// Mailer is what the control API needs of an email platform's twin.
+type Mailer interface {
+	// React lets the audience of a campaign's latest send behave so, at once.
+	React(Behaviour) (Reaction, error)
+	// Sends yields all accepted sends in the order of acceptance.
+	Sends() iter.Seq[Send]
+}
+
+// Options are the things that the API steers. All but Snapshot are required.
+type Options struct {
+	// Token authorises every call.
+	Token string
+	// Counters by the name of their twin.
+	Counters map[string]*stats.Counter
+	Faults   *fault.Set
+	Clock    *clock.Clock
+	Mailer   Mailer
+	// Snapshot stores the twins' state; nil answers 409 to POST /snapshot.
+	Snapshot func() error
+}
+
+type handler struct {
+	opt   Options
+	token [sha256.Size]byte
+}
+
+// New returns the API.
+func New(opt Options) http.Handler {
+	h := &handler{opt: opt, token: sha256.Sum256([]byte(opt.Token))}
+	mux := http.NewServeMux()
+	for pattern, serve := range map[string]func(*http.Request) (any, error){
+		"GET /stats":        h.stats,
+		"POST /stats/reset": h.resetStats,
+		"GET /faults":       h.faults,
+		"POST /faults":      h.addFault,
+		"DELETE /faults":    h.clearFaults,
+		"GET /clock":        h.now,
+		"POST /clock":       h.advance,
+		"POST /recipients":  h.recipients,
+		"POST /snapshot":    h.snapshot,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := serve(r)
+			if err != nil {
+				refuse(w, err)
+				return
+			}
+			answer(w, http.StatusOK, v)
+		})
+	}
+	mux.HandleFunc("GET /sends", h.sends)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, GET /sends and POST /snapshot exist"})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], h.token[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="twins"`)
+			refuse(w, &refusal{http.StatusUnauthorized, "the token of the ready file (control.token) is required as Authorization: Bearer"})
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+type refusal struct {
+	status int
+	text   string
+}
+
+func (e *refusal) Error() string { return e.text }
+
+func bad(format string, args ...any) error {
+	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var r *refusal
+	if errors.As(err, &r) {
+		status = r.status
+	}
+	answer(w, status, map[string]string{"error": err.Error()})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// read decodes the body strictly.
+func read(r *http.Request, into any) error {
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		// curl -d sends the form type without being asked; a page in a browser
+		// cannot reach this API at all, as it has no token.
+		switch mt, _, err := mime.ParseMediaType(ct); {
+		case err != nil || mt != "application/json" && mt != "application/x-www-form-urlencoded":
+			return &refusal{http.StatusUnsupportedMediaType, "the body must be application/json"}
+		}
+	}
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		var tooLong *http.MaxBytesError
+		var typed *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &tooLong):
+			return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", maxBody)}
+		case errors.As(err, &typed) && typed.Field != "":
+			return bad("%s cannot be a %s", typed.Field, typed.Value)
+		case err == io.EOF:
+			return bad("the body is empty; a JSON object is expected")
+		}
+		return bad("the body is not what is expected: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return bad("something follows the JSON object")
+	}
+	return nil
+}
+
+func (h *handler) stats(*http.Request) (any, error) {
+	out := make(map[string]stats.Counts, len(h.opt.Counters))
+	for name, c := range h.opt.Counters {
+		out[name] = c.Snapshot()
+	}
+	return out, nil
+}
+
+func (h *handler) resetStats(r *http.Request) (any, error) {
+	for _, c := range h.opt.Counters {
+		c.Reset()
+	}
+	return h.stats(r)
+}
+
+func (h *handler) faults(*http.Request) (any, error) {
+	return map[string]any{"faults": h.opt.Faults.States()}, nil
+}
+
+func (h *handler) addFault(r *http.Request) (any, error) {
+	var f fault.Fault
+	if err := read(r, &f); err != nil {
+		return nil, err
+	}
+	if err := h.opt.Faults.Add(f); err != nil {
+		return nil, bad("%s", err)
+	}
+	return h.faults(r)
+}
+
+func (h *handler) clearFaults(r *http.Request) (any, error) {
+	h.opt.Faults.Clear()
+	return h.faults(r)
+}
+
+func (h *handler) now(*http.Request) (any, error) {
+	return map[string]time.Time{"now": h.opt.Clock.Now()}, nil
+}
+
+// maxAdvance keeps the twins' time within what the wire formats can carry.
+const maxAdvance = 100 * 365 * 24 * time.Hour
+
+func (h *handler) advance(r *http.Request) (any, error) {
+	var body struct {
+		Advance string `json:"advance"`
+	}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	d, err := time.ParseDuration(body.Advance)
+	if err != nil {
+		return nil, bad("advance is %q; a duration such as \"24h\" or \"-90s\"", body.Advance)
+	}
+	if d > maxAdvance || d < -maxAdvance {
+		return nil, bad("advance is %v; at most %v", d, maxAdvance)
+	}
+	return map[string]time.Time{"now": h.opt.Clock.Advance(d)}, nil
+}
+
+func (h *handler) recipients(r *http.Request) (any, error) {
+	var body struct {
+		Campaign     json.Number `json:"campaign"`
+		Opens        float64     `json:"opens"`
+		Clicks       float64     `json:"clicks"`
+		Bounces      float64     `json:"bounces"`
+		Unsubscribes float64     `json:"unsubscribes"`
+		PageViews    float64     `json:"pageviews"`
+	}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	campaign, err := body.Campaign.Int64()
+	if err != nil {
+		return nil, bad("campaign is %q; the platform's number of a campaign", body.Campaign)
+	}
+	for _, s := range []struct {
+		name  string
+		value float64
+	}{{"opens", body.Opens}, {"clicks", body.Clicks}, {"bounces", body.Bounces}, {"unsubscribes", body.Unsubscribes}, {"pageviews", body.PageViews}} {
+		if !(s.value >= 0 && s.value <= 1) {
+			return nil, bad("%s is %v; a share from 0 to 1", s.name, s.value)
+		}
+	}
+	reaction, err := h.opt.Mailer.React(Behaviour{
+		Campaign: campaign, Opens: body.Opens, Clicks: body.Clicks, Bounces: body.Bounces,
+		Unsubscribes: body.Unsubscribes, PageViews: body.PageViews,
+	})
+	if errors.Is(err, ErrNoSend) {
+		return nil, &refusal{http.StatusConflict, fmt.Sprintf("campaign %d: %s", campaign, err)}
+	}
+	return reaction, err
+}
+
+// sends streams {"sends":[{…,"recipients":["…"]}]}: an audience may be large.
+func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	out := bufio.NewWriterSize(w, 64<<10)
+	defer out.Flush()
+	out.WriteString(`{"sends":[`)
+	first := true
+	for s := range h.opt.Mailer.Sends() {
+		if !first {
+			out.WriteByte(',')
+		}
+		first = false
+		head, err := json.Marshal(s)
+		if err != nil {
+			panic(http.ErrAbortHandler) // an answer cut short must not look complete
+		}
+		out.Write(head[:len(head)-1])
+		out.WriteString(`,"recipients":[`)
+		n := 0
+		for address := range s.Recipients {
+			if n > 0 {
+				out.WriteByte(',')
+			}
+			text, _ := json.Marshal(address)
+			if _, err := out.Write(text); err != nil {
+				return
+			}
+			n++
+		}
+		fmt.Fprintf(out, `],"recipient_count":%d}`, n)
+	}
+	out.WriteString("]}\n")
+}
+
+func (h *handler) snapshot(*http.Request) (any, error) {
+	if h.opt.Snapshot == nil {
+		return nil, &refusal{http.StatusConflict, "the twins keep no data: they were started without a data folder"}
+	}
+	if err := h.opt.Snapshot(); err != nil {
+		return nil, fmt.Errorf("the snapshot failed: %w", err)
+	}
+	return map[string]bool{"saved": true}, nil
+}

@@ -1,0 +1,233 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockstep-sync/lockstep/internal/twin/clock"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+	"github.com/lockstep-sync/lockstep/internal/twin/stats"
+)
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+type mailer struct{ got []Behaviour }
+
+func (m *mailer) React(b Behaviour) (Reaction, error) {
+	m.got = append(m.got, b)
+	if b.Campaign != 7 {
+		return Reaction{}, ErrNoSend
+	}
+	return Reaction{Send: "s1", Recipients: 10, Opens: int(b.Opens * 10)}, nil
+}
+
+func (m *mailer) Sends() iter.Seq[Send] {
+	return func(yield func(Send) bool) {
+		sent := noon.Add(time.Minute)
+		_ = yield(Send{ID: "s1", Campaign: 7, Status: "Sent", Accepted: noon, Sent: &sent, Recipients: slices.Values([]string{"a@example.com", `"b"@example.com`})}) &&
+			yield(Send{ID: "s2", Campaign: 8, Status: "Scheduled", Accepted: noon, Recipients: slices.Values([]string(nil))})
+	}
+}
+
+type rig struct {
+	*httptest.Server
+	counter *stats.Counter
+	faults  *fault.Set
+	clock   *clock.Clock
+	mailer  *mailer
+	saves   int
+	saveErr error
+}
+
+func newRig(t *testing.T, snapshot bool) *rig {
+	t.Helper()
+	g := &rig{counter: stats.New(), clock: clock.NewFixed(noon), mailer: &mailer{}}
+	g.faults = fault.New(1, g.clock)
+	opt := Options{Token: "secret", Counters: map[string]*stats.Counter{"dataverse": g.counter, "dotdigital": stats.New()},
+		Faults: g.faults, Clock: g.clock, Mailer: g.mailer}
+	if snapshot {
+		opt.Snapshot = func() error { g.saves++; return g.saveErr }
+	}
+	g.Server = httptest.NewServer(New(opt))
+	t.Cleanup(g.Close)
+	return g
+}
+
+func (g *rig) call(t *testing.T, method, path, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, g.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer secret")
+	res, err := g.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(b) || res.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("%s %s: not JSON: %q", method, path, b)
+	}
+	return res.StatusCode, strings.TrimSpace(string(b))
+}
+
+func TestOnlyTheTokenOpens(t *testing.T) {
+	g := newRig(t, false)
+	for _, header := range []string{"", "Bearer", "Bearer wrong", "Basic secret", "secret"} {
+		req, _ := http.NewRequest(http.MethodGet, g.URL+"/stats", nil)
+		if header != "" {
+			req.Header.Set("Authorization", header)
+		}
+		res, err := g.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%q: %d", header, res.StatusCode)
+		}
+	}
+}
+
+func TestStats(t *testing.T) {
+	g := newRig(t, false)
+	g.counter.Call("contact.read", "200", 10, 20)
+	g.counter.Call("contact.read", "429", 1, 2)
+	want := `{"dataverse":{"calls":2,"operations":{"contact.read":2},"errors":{"429":1},"bytes_in":11,"bytes_out":22},` +
+		`"dotdigital":{"calls":0,"operations":{},"errors":{},"bytes_in":0,"bytes_out":0}}`
+	if code, got := g.call(t, "GET", "/stats", ""); code != 200 || got != want {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, got := g.call(t, "POST", "/stats/reset", ""); code != 200 || strings.Contains(got, "429") {
+		t.Errorf("%d %s", code, got)
+	}
+	if g.counter.Snapshot().Calls != 0 {
+		t.Error("not reset")
+	}
+}
+
+func TestFaults(t *testing.T) {
+	g := newRig(t, false)
+	code, got := g.call(t, "POST", "/faults", `{"twin":"dotdigital","kind":"status","rate":0.5,"every":2,"after":1,"count":3,"operation":"contact.*","args":{"code":503}}`)
+	if code != 200 {
+		t.Fatalf("%d %s", code, got)
+	}
+	want := []fault.Fault{{Twin: "dotdigital", Kind: "status", Rate: 0.5, Every: 2, After: 1, Count: 3, Operation: "contact.*", Args: json.RawMessage(`{"code":503}`)}}
+	if diff := cmp.Diff(want, g.faults.Active()); diff != "" {
+		t.Error(diff)
+	}
+	if code, got = g.call(t, "GET", "/faults", ""); code != 200 || !strings.Contains(got, `"hits":0`) {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, got = g.call(t, "DELETE", "/faults", ""); code != 200 || got != `{"faults":[]}` || len(g.faults.Active()) != 0 {
+		t.Errorf("%d %s", code, got)
+	}
+}
+
+func TestClock(t *testing.T) {
+	g := newRig(t, false)
+	if code, got := g.call(t, "POST", "/clock", `{"advance":"24h"}`); code != 200 || got != `{"now":"2026-01-03T12:00:00Z"}` {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, got := g.call(t, "POST", "/clock", `{"advance":"-12h"}`); code != 200 || got != `{"now":"2026-01-03T00:00:00Z"}` {
+		t.Errorf("%d %s", code, got)
+	}
+	if _, got := g.call(t, "GET", "/clock", ""); got != `{"now":"2026-01-03T00:00:00Z"}` {
+		t.Error(got)
+	}
+}
+
+func TestRecipients(t *testing.T) {
+	g := newRig(t, false)
+	for _, campaign := range []string{`7`, `"7"`} {
+		code, got := g.call(t, "POST", "/recipients", `{"campaign":`+campaign+`,"opens":0.5,"clicks":0.25,"bounces":0.1,"unsubscribes":0.05,"pageviews":1}`)
+		if code != 200 || got != `{"send":"s1","recipients":10,"opens":5,"clicks":0,"bounces":0,"unsubscribes":0,"pageviews":0}` {
+			t.Errorf("%d %s", code, got)
+		}
+	}
+	want := Behaviour{Campaign: 7, Opens: 0.5, Clicks: 0.25, Bounces: 0.1, Unsubscribes: 0.05, PageViews: 1}
+	if diff := cmp.Diff([]Behaviour{want, want}, g.mailer.got); diff != "" {
+		t.Error(diff)
+	}
+	if code, got := g.call(t, "POST", "/recipients", `{"campaign":8}`); code != 409 || !strings.Contains(got, "campaign 8") {
+		t.Errorf("%d %s", code, got)
+	}
+}
+
+func TestSends(t *testing.T) {
+	g := newRig(t, false)
+	want := `{"sends":[{"id":"s1","campaign":7,"status":"Sent","accepted":"2026-01-02T12:00:00Z","sent":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
+		`{"id":"s2","campaign":8,"status":"Scheduled","accepted":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
+	if code, got := g.call(t, "GET", "/sends", ""); code != 200 || got != want {
+		t.Errorf("%d %s", code, got)
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	if code, got := newRig(t, false).call(t, "POST", "/snapshot", ""); code != 409 || !strings.Contains(got, "data folder") {
+		t.Errorf("%d %s", code, got)
+	}
+	g := newRig(t, true)
+	if code, _ := g.call(t, "POST", "/snapshot", ""); code != 200 || g.saves != 1 {
+		t.Errorf("%d, %d saves", code, g.saves)
+	}
+	g.saveErr = errors.New("disk full")
+	if code, got := g.call(t, "POST", "/snapshot", ""); code != 500 || !strings.Contains(got, "disk full") {
+		t.Errorf("%d %s", code, got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	g := newRig(t, false)
+	for _, tc := range []struct {
+		method, path, body string
+		code               int
+		want               string
+	}{
+		{"GET", "/nothing", "", 404, "no such call"},
+		{"PUT", "/stats", "", 404, "no such call"},
+		{"POST", "/faults", "", 400, "body is empty"},
+		{"POST", "/faults", "[]", 400, "not what is expected"},
+		{"POST", "/faults", `{"kind":"hang"} {}`, 400, "follows the JSON object"},
+		{"POST", "/faults", `{"kind":"hang","rates":1}`, 400, "rates"},
+		{"POST", "/faults", `{"kind":"hang","every":"1"}`, 400, "every cannot be a string"},
+		{"POST", "/faults", `{"kind":"boom"}`, 400, "boom"},
+		{"POST", "/faults", `{"kind":"` + strings.Repeat("x", maxBody) + `"}`, 413, "longer than"},
+		{"POST", "/clock", `{}`, 400, "advance"},
+		{"POST", "/clock", `{"advance":"1e9h"}`, 400, "advance"},
+		{"POST", "/clock", `{"advance":"2000000h"}`, 400, "at most"},
+		{"POST", "/recipients", `{"opens":1}`, 400, "campaign"},
+		{"POST", "/recipients", `{"campaign":7,"opens":2}`, 400, "opens is 2"},
+		{"POST", "/recipients", `{"campaign":7,"pageviews":-1}`, 400, "pageviews is -1"},
+	} {
+		code, got := g.call(t, tc.method, tc.path, tc.body)
+		if code != tc.code || !strings.Contains(got, tc.want) {
+			t.Errorf("%s %s %.40s: %d %s", tc.method, tc.path, tc.body, code, got)
+		}
+	}
+	req, _ := http.NewRequest("POST", g.URL+"/clock", strings.NewReader(`{"advance":"1h"}`))
+	req.Header.Set("Authorization", "Bearer secret")
+	req.Header.Set("Content-Type", "text/plain")
+	res, err := g.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 415 {
+		t.Errorf("text/plain: %d", res.StatusCode)
+	}
+}
