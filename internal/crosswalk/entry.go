@@ -128,8 +128,9 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 
 // head is an entry without its base, as views into the payload.
 type head struct {
-	table, contact, email []byte
-	id                    lockstep.ID
+	table          string // a view as well
+	contact, email []byte
+	id             lockstep.ID
 	standing, optIn       byte
 	flags                 byte
 	hash                  transform.Hash128
@@ -143,10 +144,9 @@ func readHead(r *reader) head {
 	case h.flags&^byte(flagsKnown) != 0 || int(code) >= len(tableNames):
 		r.failed = true
 	case code == 0:
-		h.table = r.text()
+		h.table = peek(r.text())
 	default:
-		name := tableNames[code]
-		h.table = []byte(name)
+		h.table = tableNames[code]
 	}
 	copy(h.id[:], r.bytes(len(h.id)))
 	h.contact = r.text()
