@@ -128,13 +128,13 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 
 // head is an entry without its base, as views into the payload.
 type head struct {
-	table          string // a view as well
-	contact, email []byte
-	id             lockstep.ID
-	standing, optIn       byte
-	flags                 byte
-	hash                  transform.Hash128
-	modified              int64
+	table           string // a view as well
+	contact, email  []byte
+	id              lockstep.ID
+	standing, optIn byte
+	flags           byte
+	hash            transform.Hash128
+	modified        int64
 }
 
 func readHead(r *reader) head {

@@ -153,9 +153,16 @@ func (x *Index) put(h *head, address uint64, length int) {
 	table, _ := x.tableNumber(h.table, true)
 	row, known := x.findRef(table, h.id)
 	if known {
+		c, i := x.at(row)
+		if h.flags&flagClosed == 0 && c.email[i] == emailKey(h.email) && c.contact[i] == x.contacts.pack(h.contact) {
+			// The usual case, and the one that must not walk the chain of an
+			// address that thousands of records share.
+			x.blobAt(c.place[i]>>lengthBits).live--
+			x.set(row, table, h, address, length)
+			return
+		}
 		x.unlink(row)
 		if h.flags&flagClosed != 0 {
-			c, i := x.at(row)
 			x.byRef.remove(refHash(c.id[i]), row)
 			c.meta[i] = freeMeta
 			x.free = append(x.free, row)
@@ -173,14 +180,19 @@ func (x *Index) put(h *head, address uint64, length int) {
 	c.id[i] = h.id
 	c.contact[i] = x.contacts.pack(h.contact)
 	c.email[i] = emailKey(h.email)
-	c.hash[i] = h.hash.Hash64()
-	c.place[i] = address<<lengthBits | uint64(length)
-	c.meta[i] = table<<1 | h.flags&flagMaster
+	x.set(row, table, h, address, length)
 	if !known {
 		x.byRef.insert(refHash(h.id), row)
 	}
 	c.nextOfContact[i] = x.chain(&x.byContact, mix(uint64(c.contact[i])), row, c.contact[i] != 0, x.sameContact(c.contact[i]))
 	c.nextOfEmail[i] = x.chain(&x.byEmail, c.email[i], row, c.email[i] != 0, x.sameEmail(c.email[i]))
+}
+
+func (x *Index) set(row uint32, table uint8, h *head, address uint64, length int) {
+	c, i := x.at(row)
+	c.hash[i] = h.hash.Hash64()
+	c.place[i] = address<<lengthBits | uint64(length)
+	c.meta[i] = table<<1 | h.flags&flagMaster
 	x.blobAt(address).live++
 }
 
@@ -210,7 +222,7 @@ func (x *Index) sameEmail(key uint64) func(uint32) bool {
 // unlink takes a row out of its chains and its blob's count.
 func (x *Index) unlink(row uint32) {
 	c, i := x.at(row)
-	x.blobAt(c.place[i] >> lengthBits).live--
+	x.blobAt(c.place[i]>>lengthBits).live--
 	if c.contact[i] != 0 {
 		x.unchain(&x.byContact, mix(uint64(c.contact[i])), row, x.sameContact(c.contact[i]), func(c *chunk) *[chunkRows]uint32 { return &c.nextOfContact })
 	}
