@@ -30,6 +30,7 @@ func operation(r *http.Request) string {
 func (s *Service) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.token)
+	mux.HandleFunc("/{tenant}/oauth2/v2.0/token", s.onlyPost)
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/devicecode", s.deviceCode)
 	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", s.configuration)
 	mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", s.keys)
@@ -44,6 +45,10 @@ func (s *Service) routes() http.Handler {
 
 func (s *Service) notEmulated(w http.ResponseWriter, r *http.Request) {
 	s.refuse(w, &refusal{http.StatusNotImplemented, "server_error", 0, "This endpoint is not emulated."})
+}
+
+func (s *Service) onlyPost(w http.ResponseWriter, r *http.Request) {
+	s.refuse(w, &refusal{http.StatusBadRequest, "invalid_request", 900561, fmt.Sprintf("The endpoint only accepts POST requests. Received a %s request.", r.Method)})
 }
 
 // counted records every request in the counters.
