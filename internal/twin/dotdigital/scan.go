@@ -229,14 +229,14 @@ func (s *scanner) value() []byte {
 }
 
 func (s *scanner) skipString() {
-	s.i++
-	for s.b[s.i] != '"' {
-		if s.b[s.i] == '\\' {
-			s.i++
+	b, i := s.b, s.i+1
+	for b[i] != '"' {
+		if b[i] == '\\' {
+			i++
 		}
-		s.i++
+		i++
 	}
-	s.i++
+	s.i = i + 1
 }
 
 // member advances to the next member of an object and returns its name, with

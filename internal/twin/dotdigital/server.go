@@ -94,23 +94,22 @@ type Server struct {
 	endpoint string
 
 	contacts
-	fields      fieldSet
-	lists       map[int32]*list
-	listNames   map[string]int32
-	listOrder   []int32
-	nextListID  int32
-	prefs       map[int32]*preference
-	customIDs   []*customIdentifier
-	imports     importJobs
-	removals    map[string]*removalJob
-	deletes     map[string]*deleteJob
-	campaigns   map[int32]*campaign
-	campOrder   []int32
-	nextCamp    int32
-	sends       []*send
-	sendByID    map[string]*send
-	dueSend     int64
-	nextDraftID int32
+	fields     fieldSet
+	lists      map[int32]*list
+	listNames  map[string]int32
+	listOrder  []int32
+	nextListID int32
+	prefs      map[int32]*preference
+	customIDs  []*customIdentifier
+	imports    importJobs
+	removals   map[string]*removalJob
+	deletes    map[string]*deleteJob
+	campaigns  map[int32]*campaign
+	campOrder  []int32
+	nextCamp   int32
+	sends      []*send
+	sendByID   map[string]*send
+	dueSend    int64
 }
 
 // New returns an account with the standard data fields and the system lists.

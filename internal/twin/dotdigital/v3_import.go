@@ -239,9 +239,9 @@ func splitImport(body []byte) ([][]byte, mergeOption, error) {
 	opt := overwrite
 	var rows [][]byte
 	for name, ok := sc.member(true); ok; name, ok = sc.member(false) {
-		v := sc.value()
 		switch string(name) {
 		case "mergeOption":
+			v := sc.value()
 			known := v[0] == '"'
 			if known {
 				opt, known = parseMergeOption(string(unquote(v)), false)
@@ -250,14 +250,15 @@ func splitImport(body []byte) ([][]byte, mergeOption, error) {
 				return bad("mergeOption must be overwrite, overwriteIfNotEmpty or overwriteIfEmpty.")
 			}
 		case "contacts":
-			if v[0] != '[' {
+			if sc.peek() != '[' {
 				return bad("contacts must be an array.")
 			}
-			rows = make([][]byte, 0, len(v)/300+1)
-			inner := scanner{b: v}
-			for ok := inner.element(true); ok; ok = inner.element(false) {
-				rows = append(rows, inner.value())
+			rows = make([][]byte, 0, len(body)/300+1)
+			for ok := sc.element(true); ok; ok = sc.element(false) {
+				rows = append(rows, sc.value())
 			}
+		default:
+			sc.value()
 		}
 	}
 	if len(rows) == 0 {
