@@ -1,0 +1,248 @@
+package dotdigital
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/pagescan"
+)
+
+const (
+	// contactPage is the most contacts a page can have.
+	contactPage = 5000
+	maxPage     = 64 << 20
+	// overlap is read again each time: a change may become visible a little after
+	// the time that it carries.
+	overlap = 5 * time.Minute
+	// maxFieldQuery is the most bytes of field names that go into an address;
+	// beyond it all fields are asked for.
+	maxFieldQuery = 4 << 10
+)
+
+// Contacts reads contacts in pages of up to 5000, one call a page, and asks for
+// the next page while it works on one. It takes one call more for the service's
+// time, and one when the data fields are not known. The cursor is the service's
+// time before the first page, less five minutes.
+func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each func([]lockstep.Contact) error) (lockstep.Cursor, error) {
+	const op = "read contacts"
+	q := call{op: op, method: http.MethodGet, path: "/contacts/v3", repeat: true, max: maxPage}
+	fields, err := c.fieldsNamed(ctx, query.Fields)
+	if err != nil {
+		return "", err
+	}
+	if q.query, err = contactQuery(q.name(), query, fields); err != nil {
+		return "", err
+	}
+	now, err := c.serverTime(ctx)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &listing{client: c, call: q}
+	defer func() { // the page that was asked for ahead must not outlive the read
+		cancel()
+		l.ahead.drop()
+	}()
+	d := newDecoder(fields, query.Memberships)
+	seen := map[string]bool{"": true}
+	for marker := ""; ; {
+		contacts, next, err := l.page(ctx, d, marker)
+		if err != nil {
+			return "", err
+		}
+		if len(contacts) > 0 {
+			if err := each(contacts); err != nil {
+				return "", err
+			}
+		}
+		if next == "" {
+			return cursorAt(now), nil
+		}
+		if seen[next] {
+			return "", senseless(&q, "the listing leads back to a page that was read already", nil)
+		}
+		seen[next] = true
+		marker = next
+	}
+}
+
+func cursorAt(t time.Time) lockstep.Cursor {
+	return lockstep.Cursor(t.Add(-overlap).UTC().Format(time.RFC3339))
+}
+
+// contactQuery writes the query of a listing.
+func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataField) (string, error) {
+	v := url.Values{"limit": {strconv.Itoa(contactPage)}, "include": {"channelProperties"}}
+	if q.Memberships {
+		v.Set("include", "channelProperties|lists")
+	}
+	var names []string
+	size := 0
+	for _, f := range fields {
+		if f.Type != "" { // one that the account does not have may not be asked for
+			names = append(names, f.Name)
+			size += len(f.Name) + 3
+		}
+	}
+	switch {
+	case size > maxFieldQuery:
+		v.Set("data-fields", "[[ALL]]")
+	case len(names) > 0:
+		v.Set("data-fields", strings.Join(names, "|"))
+	}
+	if q.Book != "" {
+		id, err := strconv.ParseInt(string(q.Book), 10, 32)
+		if err != nil || id <= 0 {
+			return "", invalid(op, "address_book_id", "this is not the id of an address book", "give the number that Dotdigital shows")
+		}
+		v.Set("~listId", strconv.FormatInt(id, 10))
+	}
+	if q.Since != "" {
+		since, err := time.Parse(time.RFC3339, string(q.Since))
+		if err != nil {
+			return "", &lockstep.Error{Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeBatch,
+				Msg: "the mark of the last read is none of Dotdigital's", Hint: "read from the beginning"}
+		}
+		v.Set("~modified", "gte::"+since.UTC().Format(time.RFC3339))
+	}
+	return v.Encode(), nil
+}
+
+// listing reads the pages of one query.
+type listing struct {
+	client *Client
+	call   call
+	ahead  ahead
+}
+
+// ahead is the page that was asked for before it is needed.
+type ahead struct {
+	marker string
+	answer chan fetched // nil = none
+}
+
+type fetched struct {
+	text string
+	err  error
+}
+
+// drop waits for the page that nobody wants any more; its context has ended.
+func (a *ahead) drop() {
+	if a.answer != nil {
+		<-a.answer
+		a.answer = nil
+	}
+}
+
+// page returns the contacts of the page at marker and where the next one is.
+func (l *listing) page(ctx context.Context, d *decoder, marker string) (contacts []lockstep.Contact, next string, err error) {
+	waits := l.client.waits.retry
+	for attempt := 0; ; attempt++ {
+		var text string
+		if a := &l.ahead; a.answer != nil && a.marker == marker {
+			f := <-a.answer
+			a.answer = nil
+			text, err = f.text, f.err
+		} else {
+			text, err = l.fetch(ctx, marker)
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		contacts, err = d.page(text, func(links pagescan.Cell) {
+			if next = nextMarker(links); next != "" && next != marker && l.ahead.answer == nil {
+				l.ask(ctx, next)
+			}
+		})
+		if err == nil {
+			return contacts, next, nil
+		}
+		// Cut or damaged on the way: ask again before giving up.
+		if attempt >= len(waits) || !pause(ctx, waits[attempt]) {
+			return nil, "", senseless(&l.call, "the page cannot be read", err)
+		}
+	}
+}
+
+// ask requests a page ahead.
+func (l *listing) ask(ctx context.Context, marker string) {
+	marker = strings.Clone(marker)
+	answer := make(chan fetched, 1)
+	l.ahead = ahead{marker, answer}
+	go func() {
+		text, err := l.fetch(ctx, marker)
+		answer <- fetched{text, err}
+	}()
+}
+
+func (l *listing) fetch(ctx context.Context, marker string) (text string, err error) {
+	q := l.call
+	if marker != "" {
+		q.query += "&marker=" + url.QueryEscape(marker)
+	}
+	err = l.client.do(ctx, q, func(body []byte) error {
+		body = bytes.TrimSpace(body)
+		if len(body) == 0 || body[0] != '{' || body[len(body)-1] != '}' {
+			return senseless(&q, "the answer is no page of contacts: "+shapeOf(body), nil)
+		}
+		if !bytes.Contains(body[:min(len(body), 4<<10)], []byte(`"_items"`)) {
+			if r := readRefusal(http.StatusBadRequest, body); r.known {
+				return judge(q.name(), r, 0, false)
+			}
+		}
+		text = string(body)
+		return nil
+	})
+	return text, err
+}
+
+// Contact reads one contact by its address: one call, and one when the data fields
+// are not known. The service has no other way to ask than with the address in the
+// path; it is kept out of logs and errors.
+func (c *Client) Contact(ctx context.Context, email string, fields []string) (lockstep.Contact, error) {
+	q := call{op: "read a contact", method: http.MethodGet, route: "/contacts/v3/email/{email}", repeat: true}
+	if problem := lockstep.CheckEmail(email); problem != "" {
+		return lockstep.Contact{}, invalid(q.name(), "email", problem, "")
+	}
+	known, err := c.fieldsNamed(ctx, fields)
+	if err != nil {
+		return lockstep.Contact{}, err
+	}
+	q.path = "/contacts/v3/email/" + escapeSegment(email)
+	d := newDecoder(known, true)
+	var contacts []lockstep.Contact
+	err = c.do(ctx, q, func(body []byte) error {
+		body = bytes.TrimSpace(body)
+		if len(body) == 0 || body[0] != '{' {
+			return senseless(&q, "the answer is not Dotdigital's: "+shapeOf(body), nil)
+		}
+		if r := readRefusal(http.StatusBadRequest, body); r.known {
+			return judge(q.name(), r, 0, false)
+		}
+		var err error
+		contacts, err = d.page(`{"_items":[`+string(body)+`]}`, func(pagescan.Cell) {})
+		if err == nil && len(contacts) != 1 {
+			err = errNoObject
+		}
+		if err != nil {
+			return senseless(&q, "the answer is no contact", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return lockstep.Contact{}, err
+	}
+	return contacts[0], nil
+}
+
+// escapeSegment escapes a text for one path segment; a plus too, which some
+// servers take for a blank.
+func escapeSegment(s string) string {
+	return strings.ReplaceAll(url.PathEscape(s), "+", "%2B")
+}
