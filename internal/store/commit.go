@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// Commit stores everything that follows from one acknowledged step of a run, all of
+// it or nothing. CodeConflict, with nothing stored, when the run is not in process,
+// when another worker has taken it over, when a batch has ended already, when a
+// blob to be replaced is gone, or when a name is taken.
+func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
+	const op = "store: commit"
+	return in(op, s.InTx(ctx, func(tx Tx) error {
+		account, _, counts, err := hold(ctx, tx, op, c.Run)
+		if err != nil {
+			return err
+		}
+		if c.Account != account {
+			return invalid(op, "account", "The step is of account %q, its run of %q.", c.Account, account)
+		}
+		for _, end := range c.Batches {
+			if err := s.endBatch(ctx, tx, op, account, end); err != nil {
+				return err
+			}
+		}
+		steps := []func() error{
+			func() error { return dropLinks(ctx, tx, op, account, c.DropLinks) },
+			func() error { return addLinks(ctx, tx, account, c.Links) },
+			func() error { return dropMembers(ctx, tx, op, c.DropMembers) },
+			func() error { return addMembers(ctx, tx, c.Members) },
+			func() error { return s.addFindings(ctx, tx, c) },
+			func() error { return s.addConflicts(ctx, tx, c) },
+			func() error { return setCursors(ctx, tx, account, c.Cursors) },
+			func() error { return replaceLists(ctx, tx, op, account, c.Lists) },
+			func() error { return replaceLabels(ctx, tx, op, account, c.Labels) },
+			func() error { return replaceMappings(ctx, tx, op, account, c.Mappings) },
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		if c.Progress != nil {
+			if err := saveProgress(ctx, tx, c.Run, c.Progress); err != nil {
+				return err
+			}
+		}
+		return addTotals(ctx, tx, c, counts)
+	}))
+}
+
+// addTotals brings what people see of the run up to date.
+func addTotals(ctx context.Context, tx Tx, c lockstep.Commit, counts lockstep.Counts) error {
+	if c.Counts != (lockstep.Counts{}) {
+		counts.Add(c.Counts)
+		doc, err := json.Marshal(counts)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE runs SET counts = $2 WHERE id = $1`, c.Run, string(doc)); err != nil {
+			return err
+		}
+	}
+	if c.Calls != (lockstep.Calls{}) {
+		doc, err := json.Marshal(c.Calls)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE runs SET calls = $2 WHERE id = $1`, c.Run, string(doc)); err != nil {
+			return err
+		}
+	}
+	if c.Stage != "" {
+		if _, err := tx.Exec(ctx, `UPDATE runs SET stage = $2 WHERE id = $1`, c.Run, clean(c.Stage)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// growAll is grow for several lists, in one order for everybody, so that two
+// commits cannot wait for each other.
+func growAll(ctx context.Context, tx Tx, by map[string]int64) error {
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		if err := grow(ctx, tx, memberLog(name), by[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// DatabaseFile is the name of the SQLite database in the data folder.
+const DatabaseFile = "lockstep.db"
+
+// checkedSize is the largest database whose pages are all checked at open; larger
+// ones rely on the checksums of their rows.
+const checkedSize = 100 << 20
+
+// pragmas set up every connection. busy_timeout comes first, because switching to
+// WAL may have to wait. Commits are synced to disk (FULL): the journal must be
+// there after a power cut, before the call that it announces is made.
+const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+	"&_pragma=foreign_keys(1)&_pragma=cache_size(-32000)&_pragma=temp_store(MEMORY)" +
+	"&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)"
+
+type sqliteDB struct {
+	write *sql.DB // one connection: Go's queue is fair, SQLite's is not
+	read  *sql.DB
+	lock  *os.File
+}
+
+func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqliteDB, err error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: "The data folder cannot be made.", Hint: "Check the path and its permissions.", Err: err}
+	}
+	lock, err := lockFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	d := &sqliteDB{lock: lock}
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	path, err := filepath.Abs(filepath.Join(folder, DatabaseFile))
+	if err != nil {
+		return nil, err
+	}
+	name := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + pragmas
+	if d.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
+		return nil, err
+	}
+	d.write.SetMaxOpenConns(1)
+	if err := d.check(ctx, path, log); err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, goose.DialectSQLite3, d.write); err != nil {
+		return nil, sqliteError(ctx, err)
+	}
+	if d.read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)"); err != nil {
+		return nil, err
+	}
+	d.read.SetMaxOpenConns(4)
+	d.read.SetMaxIdleConns(4)
+	return d, nil
+}
+
+// check looks for damage that makes the file unusable as a whole.
+func (d *sqliteDB) check(ctx context.Context, path string, log *slog.Logger) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: "The database file cannot be read.", Hint: "Check its permissions.", Err: err}
+	}
+	if info.Size() > checkedSize {
+		log.Info("database is large, its pages are checked as they are read", "bytes", info.Size())
+		return nil
+	}
+	var found string
+	if err := d.write.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&found); err != nil {
+		return sqliteError(ctx, err)
+	}
+	if found != "ok" {
+		e := damaged("the file").(*lockstep.Error)
+		e.Err = errors.New(found)
+		return e
+	}
+	return nil
+}
+
+func (d *sqliteDB) sqlite() *sql.DB         { return d.write }
+func (d *sqliteDB) postgres() *pgxpool.Pool { return nil }
+
+func (d *sqliteDB) Close() error {
+	var errs []error
+	if d.read != nil {
+		errs = append(errs, d.read.Close())
+	}
+	if d.write != nil {
+		errs = append(errs, d.write.Close())
+	}
+	errs = append(errs, d.lock.Close()) // last: closing it lets the next process in
+	return errors.Join(errs...)
+}
+
+func (d *sqliteDB) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	rows, err := d.read.QueryContext(ctx, q, args...)
+	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
+}
+
+func (d *sqliteDB) QueryRow(ctx context.Context, q string, args ...any) Row {
+	return sqliteRow{ctx, d.read.QueryRowContext(ctx, q, args...)}
+}
+
+func (d *sqliteDB) InTx(ctx context.Context, f func(Tx) error) error {
+	conn, err := d.write.Conn(ctx)
+	if err != nil {
+		return sqliteError(ctx, err)
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return sqliteError(ctx, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	if err := f(sqliteTx{tx}); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		// A COMMIT that failed (disk full) leaves the transaction open on the one
+		// connection that everybody writes through.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return sqliteError(ctx, err)
+	}
+	return nil
+}
+
+type sqliteTx struct{ tx *sql.Tx }
+
+func (t sqliteTx) Native() any { return t.tx }
+
+func (t sqliteTx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, q, args...)
+	if err != nil {
+		return 0, sqliteError(ctx, err)
+	}
+	n, err := res.RowsAffected()
+	return n, sqliteError(ctx, err)
+}
+
+func (t sqliteTx) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	rows, err := t.tx.QueryContext(ctx, q, args...)
+	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
+}
+
+func (t sqliteTx) QueryRow(ctx context.Context, q string, args ...any) Row {
+	return sqliteRow{ctx, t.tx.QueryRowContext(ctx, q, args...)}
+}
+
+type sqliteRows struct {
+	ctx context.Context
+	*sql.Rows
+}
+
+func (r sqliteRows) Close()                 { _ = r.Rows.Close() } // its error is also Err's
+func (r sqliteRows) Scan(dest ...any) error { return sqliteError(r.ctx, r.Rows.Scan(dest...)) }
+func (r sqliteRows) Err() error             { return sqliteError(r.ctx, r.Rows.Err()) }
+
+type sqliteRow struct {
+	ctx context.Context
+	row *sql.Row
+}
+
+func (r sqliteRow) Scan(dest ...any) error { return sqliteError(r.ctx, r.row.Scan(dest...)) }
+
+// sqliteError turns a driver's error into one that decides.
+func sqliteError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e := commonError(ctx, err); e != nil {
+		return e
+	}
+	var se *sqlite.Error
+	if !errors.As(err, &se) {
+		return err
+	}
+	switch se.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID:
+		return &lockstep.Error{Code: lockstep.CodeConflict, Msg: "It exists already.", Err: err}
+	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+		return missingOwner(err)
+	}
+	switch se.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		return &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection, Msg: "The disk of the data folder is full.", Hint: "Make room; syncing goes on by itself.", Err: err}
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection, Msg: "The database file cannot be read or written.", Hint: "Check the disk of the data folder and the file's permissions.", Err: err}
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection, Msg: "Another program holds the database.", Hint: "Close other programs that have the database file open.", Err: err}
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		e := damaged("the file").(*lockstep.Error)
+		e.Err = fmt.Errorf("SQLite: %w", err)
+		return e
+	}
+	return err
+}
