@@ -2,6 +2,10 @@ package lockstep
 
 import "time"
 
+// EmailColumn is the CRM column that holds the address of an account, contact or
+// lead. It is the first of three in Dynamics; the others are not followed.
+const EmailColumn = "emailaddress1"
+
 // Ref names a CRM record.
 type Ref struct {
 	Table string `json:"table"`
@@ -80,6 +84,7 @@ type Column struct {
 	Min         string     `json:"min,omitempty"`        // canonical number; empty = no limit stated
 	Max         string     `json:"max,omitempty"`
 	Options     []Option   `json:"options,omitempty"`
+	Targets     []string   `json:"targets,omitempty"` // tables that a lookup points to
 	Readable    bool       `json:"readable"`
 	Creatable   bool       `json:"creatable"`
 	Updatable   bool       `json:"updatable"`
