@@ -26,16 +26,6 @@ func (s Side) String() string {
 	return "held"
 }
 
-func (s Side) mirror() Side {
-	switch s {
-	case CRM:
-		return Platform
-	case Platform:
-		return CRM
-	}
-	return s
-}
-
 // Way is the rule for one direction of flow.
 type Way struct {
 	// Mapped is whether values flow this way at all.
