@@ -374,6 +374,8 @@ func splitOutside(text string, separator byte) ([]string, error) {
 func (q *Query) RefuseTracking() error {
 	option := ""
 	switch {
+	case q.Aggregate:
+		option = "$apply"
 	case q.plan.filtered:
 		option = "$filter"
 	case len(q.plan.order) > 0:
@@ -382,8 +384,6 @@ func (q *Query) RefuseTracking() error {
 		option = "$expand"
 	case q.Top > 0:
 		option = "$top"
-	case q.Aggregate:
-		option = "$apply"
 	default:
 		return nil
 	}
