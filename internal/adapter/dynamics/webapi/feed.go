@@ -1,0 +1,338 @@
+package webapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/pagescan"
+)
+
+// A cursor is "<kind>.<columns>.<rest>": the kind of feed, a hash of the columns
+// it was begun with, and how to go on. A tracked feed goes on at an address of
+// ours (path and query); a polled one from a time, within a read at an address.
+const (
+	trackedFeed = "t"
+	polledFeed  = "p"
+)
+
+// overlap is how far a polled feed reaches back: transactions become visible in
+// another order than their times.
+const overlap = 10 * time.Minute
+
+// maxEmptyPages is how many pages without a row may follow each other.
+const maxEmptyPages = 1000
+
+var pagePrefer = fmt.Sprintf("odata.maxpagesize=%d", pageSize)
+
+// Changes reads what changed since from. A table without change tracking is read
+// by modification time: rows of the last ten minutes come again, and deleted rows
+// do not show.
+func (c *Client) Changes(ctx context.Context, q lockstep.RecordQuery, from lockstep.Cursor, each func(lockstep.RecordPage) error) (lockstep.Cursor, error) {
+	l, err := c.layoutFor(ctx, q)
+	if err != nil {
+		return "", err
+	}
+	f := &feed{c: c, l: l, op: "read changes of " + l.t.name, each: each}
+	if from == "" {
+		if !l.t.tracked {
+			return f.poll(ctx, time.Time{}, "")
+		}
+		end, err := f.track(ctx, "")
+		if code := codeOf(err); (code == errTrackingOff || code == errTrackingNever) && !f.delivered {
+			return f.poll(ctx, time.Time{}, "")
+		}
+		c.forget(l.t.name, err)
+		return end, err
+	}
+	kind, rest, _ := strings.Cut(string(from), ".")
+	hash, rest, ok := strings.Cut(rest, ".")
+	if !ok || hash != l.hash() {
+		return "", &lockstep.Error{Code: lockstep.CodeExpired, Op: "dynamics: " + f.op, Msg: "the columns that are read have changed since the last time", Scope: lockstep.ScopeBatch}
+	}
+	var end lockstep.Cursor
+	switch kind {
+	case trackedFeed:
+		end, err = f.track(ctx, rest)
+	case polledFeed:
+		mark, target, _ := strings.Cut(rest, ".")
+		since, perr := time.Parse("20060102T150405Z", mark)
+		if mark != "" && perr != nil {
+			return "", badCursor(f.op)
+		}
+		end, err = f.poll(ctx, since, target)
+	default:
+		return "", badCursor(f.op)
+	}
+	c.forget(l.t.name, err)
+	switch codeOf(err) {
+	case errTrackingOff, errTrackingNever:
+		err = &lockstep.Error{Code: lockstep.CodeExpired, Op: "dynamics: " + f.op, Msg: "change tracking was switched off for the table " + l.t.name, Scope: lockstep.ScopeBatch, Err: err}
+	}
+	return end, err
+}
+
+func badCursor(op string) error {
+	return &lockstep.Error{Code: lockstep.CodeExpired, Op: "dynamics: " + op, Msg: "the last position in the change feed cannot be read", Scope: lockstep.ScopeBatch}
+}
+
+// feed reads pages one behind the other.
+type feed struct {
+	c         *Client
+	l         *layout
+	op        string
+	each      func(lockstep.RecordPage) error
+	delivered bool
+}
+
+func (f *feed) cursor(kind, rest string) lockstep.Cursor {
+	return lockstep.Cursor(kind + "." + f.l.hash() + "." + rest)
+}
+
+func (f *feed) deliver(ctx context.Context, p *page, resume lockstep.Cursor) error {
+	if err := f.c.join(ctx, f.l, p); err != nil {
+		return err
+	}
+	f.delivered = true
+	return f.each(lockstep.RecordPage{Records: p.records, Resume: resume})
+}
+
+// track reads with change tracking, from a page or delta link on.
+func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error) {
+	if target == "" {
+		api, err := f.c.api(ctx)
+		if err != nil {
+			return "", err
+		}
+		target = api + f.l.t.set + "?$select=" + f.l.sel
+	}
+	delta := ""
+	err := f.c.pages(ctx, f.l, f.op, target, "odata.track-changes,"+pagePrefer, func(p *page, next string) error {
+		resume := lockstep.Cursor("")
+		if next != "" {
+			resume = f.cursor(trackedFeed, next)
+		} else if p.delta != "" {
+			var err error
+			if delta, err = f.c.link(p.delta); err != nil {
+				return err
+			}
+		}
+		return f.deliver(ctx, p, resume)
+	})
+	if err != nil {
+		return "", err
+	}
+	if delta == "" {
+		e := garbled(f.op)
+		e.Msg = "Dynamics did not say where the next changes begin"
+		return "", e
+	}
+	return f.cursor(trackedFeed, delta), nil
+}
+
+// poll reads by modification time, oldest first, so that the last row seen tells
+// where to go on.
+func (f *feed) poll(ctx context.Context, since time.Time, target string) (lockstep.Cursor, error) {
+	t := f.l.t
+	if f.l.modified < 0 {
+		return "", &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + f.op, Scope: lockstep.ScopeBatch,
+			Msg: "the table " + t.name + " has neither change tracking nor a modification time", Hint: "switch change tracking on in the table's properties"}
+	}
+	if target == "" {
+		api, err := f.c.api(ctx)
+		if err != nil {
+			return "", err
+		}
+		target = api + t.set + "?$select=" + f.l.sel
+		if !since.IsZero() {
+			target += "&$filter=modifiedon%20ge%20" + since.Add(-overlap).UTC().Format("2006-01-02T15:04:05Z")
+		}
+		target += "&$orderby=modifiedon%20asc," + t.id + "%20asc"
+	}
+	mark := func(rest string) lockstep.Cursor {
+		at := ""
+		if !since.IsZero() {
+			at = since.UTC().Format("20060102T150405Z")
+		}
+		return f.cursor(polledFeed, at+"."+rest)
+	}
+	// A row that changes while we read comes again, on this page or the next.
+	seen, before := map[lockstep.ID]int64{}, map[lockstep.ID]int64{}
+	err := f.c.pages(ctx, f.l, f.op, target, pagePrefer, func(p *page, next string) error {
+		before, seen = seen, make(map[lockstep.ID]int64, len(p.records))
+		kept := p.records[:0]
+		for i, r := range p.records {
+			if r.Modified.After(since) {
+				since = r.Modified
+			}
+			if v, ok := before[r.ID]; ok && v == r.Version && v != 0 {
+				continue
+			}
+			if v, ok := seen[r.ID]; ok && v == r.Version && v != 0 {
+				continue
+			}
+			seen[r.ID] = r.Version
+			for j := range p.lookups {
+				p.lookups[j][len(kept)] = p.lookups[j][i]
+			}
+			kept = append(kept, r)
+		}
+		p.records = kept
+		resume := lockstep.Cursor("")
+		if next != "" {
+			resume = mark(next)
+		}
+		return f.deliver(ctx, p, resume)
+	})
+	if err != nil {
+		return "", err
+	}
+	return mark(""), nil
+}
+
+type fetched struct {
+	text   string
+	target string
+	err    error
+}
+
+// pages reads the page at target and those behind it. While one page is decoded
+// and handed on, the next is already on its way.
+func (c *Client) pages(ctx context.Context, l *layout, op, target, prefer string, each func(p *page, next string) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	route := "/" + l.t.set
+	hint := 0
+	start := func(target string) <-chan fetched {
+		ch := make(chan fetched, 1)
+		size := hint
+		go func() {
+			text, err := c.getTarget(ctx, op, route, target, prefer, size)
+			ch <- fetched{text, target, err}
+		}()
+		return ch
+	}
+	asked := map[string]bool{target: true}
+	empty := 0
+	for pending := start(target); ; {
+		var got fetched
+		select {
+		case got = <-pending:
+		case <-ctx.Done():
+			return cancelled(op, ctx.Err())
+		}
+		if got.err != nil {
+			return got.err
+		}
+		hint = len(got.text) + len(got.text)/16
+		guess := ""
+		if v, ok := pagescan.Peek(got.text, "@odata.nextLink"); ok {
+			if t, err := c.link(v); err == nil && !asked[t] {
+				guess = t
+				pending = start(t)
+			}
+		}
+		p, err := l.decode(got.text, op)
+		if err != nil {
+			return err
+		}
+		next := ""
+		if p.next != "" {
+			if next, err = c.link(p.next); err != nil {
+				return err
+			}
+			if asked[next] {
+				e := garbled(op)
+				e.Msg = "the pages of Dynamics lead in a circle"
+				return e
+			}
+			asked[next] = true
+		}
+		if empty++; len(p.records) > 0 {
+			empty = 0
+		}
+		if empty > maxEmptyPages {
+			e := garbled(op)
+			e.Msg = "Dynamics sends empty pages without end"
+			return e
+		}
+		if err := each(p, next); err != nil {
+			return err
+		}
+		switch {
+		case next == "":
+			return nil
+		case next != guess:
+			pending = start(next)
+		}
+	}
+}
+
+func cancelled(op string, err error) error {
+	e := &lockstep.Error{Code: lockstep.CodeCancelled, Op: "dynamics: " + op, Msg: "the call was cancelled", Scope: lockstep.ScopeConnection, Err: err}
+	if err == context.DeadlineExceeded {
+		e.Code, e.Msg = lockstep.CodeUnavailable, "Dynamics did not answer in the time that this call may take"
+	}
+	return e
+}
+
+// CountRecords asks for the service's own count, at most a day old. Servers before
+// version 9 count on the spot, up to 50,000.
+func (c *Client) CountRecords(ctx context.Context, name string) (int64, error) {
+	if !logicalName.MatchString(name) {
+		return 0, &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics", Msg: fmt.Sprintf("%.60q is not the logical name of a table", name), Scope: lockstep.ScopeBatch}
+	}
+	op := "count records of " + name
+	if _, err := c.api(ctx); err != nil {
+		return 0, err
+	}
+	if c.before9() {
+		return c.countOnTheSpot(ctx, name, op)
+	}
+	text, err := c.get(ctx, op, "/RetrieveTotalRecordCount", "RetrieveTotalRecordCount(EntityNames=@p1)?@p1=%5B%22"+name+"%22%5D", "")
+	if err != nil {
+		return 0, err
+	}
+	var answer struct {
+		EntityRecordCountCollection struct {
+			Keys   []string
+			Values []int64
+		}
+	}
+	if !decodeJSON(text, &answer) {
+		return 0, garbled(op)
+	}
+	counts := answer.EntityRecordCountCollection
+	for i, k := range counts.Keys {
+		if k == name && i < len(counts.Values) {
+			return counts.Values[i], nil
+		}
+	}
+	return 0, garbled(op)
+}
+
+func (c *Client) countOnTheSpot(ctx context.Context, name, op string) (int64, error) {
+	t, err := c.lookUpTable(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	fetch := `<fetch aggregate="true"><entity name="` + t.name + `"><attribute name="` + t.id + `" alias="n" aggregate="count"/></entity></fetch>`
+	text, err := c.get(ctx, op, "/"+t.set, t.set+"?fetchXml="+escapeQuery(fetch), "")
+	if err != nil {
+		return 0, err
+	}
+	var answer struct{ Value []struct{ N int64 } }
+	if !decodeJSON(text, &answer) || len(answer.Value) != 1 {
+		return 0, garbled(op)
+	}
+	return answer.Value[0].N, nil
+}
+
+// method names, so that write paths read alike.
+const (
+	post  = http.MethodPost
+	patch = http.MethodPatch
+)

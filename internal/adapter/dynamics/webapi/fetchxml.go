@@ -1,0 +1,360 @@
+package webapi
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// The limits of a dynamic list's query; those of links and conditions are the
+// service's own.
+const (
+	maxQueryDepth      = 64
+	maxQueryLinks      = 15
+	maxQueryConditions = 500
+)
+
+// fetchQuery is the stored query of a dynamic list, reduced to what decides who
+// is in it.
+type fetchQuery struct {
+	entity   string
+	body     string // filters and links of the entity, written anew
+	tables   []string
+	volatile bool
+}
+
+func badQuery(msg, hint string) error {
+	return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics", Field: "query", Msg: "the query of the dynamic list cannot be run: " + msg, Hint: hint, Scope: lockstep.ScopeBatch}
+}
+
+const openQuery = "open the list in Dynamics and save its query again"
+
+// parseFetch reads FetchXML: no document type, no entities, bounded in size and
+// depth. Columns, order, paging and layout are dropped; what filters is kept.
+func parseFetch(text, member string) (*fetchQuery, error) {
+	trimmed := strings.TrimSpace(text)
+	switch {
+	case trimmed == "":
+		return nil, badQuery("it is empty", openQuery)
+	case len(text) > maxListQuery:
+		return nil, badQuery("it is longer than 1 MB", "simplify the query in Dynamics")
+	case trimmed[0] != '<':
+		return nil, badQuery("it is not FetchXML", openQuery)
+	}
+	d := xml.NewDecoder(strings.NewReader(trimmed))
+	d.Strict = true
+	d.CharsetReader = func(string, io.Reader) (io.Reader, error) { return nil, errors.New("not UTF-8") }
+	p := &fetchParser{d: d, q: &fetchQuery{}}
+	if err := p.document(); err != nil {
+		var known *lockstep.Error
+		if errors.As(err, &known) {
+			return nil, known
+		}
+		return nil, badQuery("it is not well-formed", openQuery)
+	}
+	if p.q.entity != member {
+		return nil, badQuery(fmt.Sprintf("it asks for %.60q, but the list's members are of the table %s", p.q.entity, member), openQuery)
+	}
+	p.q.body = p.out.String()
+	return p.q, nil
+}
+
+type fetchParser struct {
+	d                 *xml.Decoder
+	q                 *fetchQuery
+	out               strings.Builder
+	links, conditions int
+}
+
+// next returns the next element or its end, skipping text and comments.
+func (p *fetchParser) next() (xml.Token, error) {
+	for {
+		t, err := p.d.Token()
+		if err != nil {
+			return nil, err
+		}
+		switch t := t.(type) {
+		case xml.Directive:
+			return nil, badQuery("it contains a document type", openQuery)
+		case xml.StartElement:
+			if t.Name.Space != "" {
+				return nil, badQuery("it contains elements of a foreign namespace", openQuery)
+			}
+			return t, nil
+		case xml.EndElement:
+			return t, nil
+		}
+	}
+}
+
+func (p *fetchParser) document() error {
+	t, err := p.next()
+	if err != nil {
+		return err
+	}
+	root, ok := t.(xml.StartElement)
+	if !ok || root.Name.Local != "fetch" {
+		return badQuery("it does not begin with fetch", openQuery)
+	}
+	if a := attribute(root, "aggregate"); a == "true" || a == "1" {
+		return badQuery("it aggregates", "a list's query must name its members")
+	}
+	for {
+		t, err := p.next()
+		if err != nil {
+			return err
+		}
+		start, ok := t.(xml.StartElement)
+		if !ok {
+			break
+		}
+		if start.Name.Local != "entity" {
+			if err := p.skip(2); err != nil {
+				return err
+			}
+			continue
+		}
+		if p.q.entity != "" {
+			return badQuery("it has two entities", openQuery)
+		}
+		if p.q.entity = attribute(start, "name"); !logicalName.MatchString(p.q.entity) {
+			return badQuery("it names no table", openQuery)
+		}
+		p.q.tables = append(p.q.tables, p.q.entity)
+		if err := p.children(2, true); err != nil {
+			return err
+		}
+	}
+	if p.q.entity == "" {
+		return badQuery("it names no table", openQuery)
+	}
+	for { // nothing but space may follow
+		t, err := p.d.Token()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch t := t.(type) {
+		case xml.CharData:
+			if strings.TrimSpace(string(t)) != "" {
+				return badQuery("something follows its end", openQuery)
+			}
+		case xml.Comment:
+		default:
+			return badQuery("something follows its end", openQuery)
+		}
+	}
+}
+
+// children copies what filters out of an entity or link.
+func (p *fetchParser) children(depth int, top bool) error {
+	for {
+		t, err := p.next()
+		if err != nil {
+			return err
+		}
+		start, ok := t.(xml.StartElement)
+		if !ok {
+			return nil
+		}
+		switch start.Name.Local {
+		case "filter":
+			err = p.filter(start, depth+1)
+		case "link-entity":
+			err = p.link(start, depth+1)
+		default: // columns, order, layout
+			err = p.skip(depth + 1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *fetchParser) link(start xml.StartElement, depth int) error {
+	if depth > maxQueryDepth {
+		return badQuery("it nests too deep", "simplify the query in Dynamics")
+	}
+	if p.links++; p.links > maxQueryLinks {
+		return badQuery(fmt.Sprintf("it has more than %d related tables", maxQueryLinks), "simplify the query in Dynamics")
+	}
+	name := attribute(start, "name")
+	if !logicalName.MatchString(name) {
+		return badQuery("a related table has no name", openQuery)
+	}
+	if !slices.Contains(p.q.tables, name) {
+		p.q.tables = append(p.q.tables, name)
+	}
+	p.open(start, "name", "from", "to", "alias", "link-type", "intersect", "visible")
+	if err := p.children(depth, false); err != nil {
+		return err
+	}
+	p.out.WriteString("</link-entity>")
+	return nil
+}
+
+func (p *fetchParser) filter(start xml.StartElement, depth int) error {
+	if depth > maxQueryDepth {
+		return badQuery("it nests too deep", "simplify the query in Dynamics")
+	}
+	p.open(start, "type", "isquickfindfields", "overridequickfindrecordlimitenabled", "overridequickfindrecordlimitdisabled", "hint")
+	for {
+		t, err := p.next()
+		if err != nil {
+			return err
+		}
+		inner, ok := t.(xml.StartElement)
+		if !ok {
+			p.out.WriteString("</filter>")
+			return nil
+		}
+		switch inner.Name.Local {
+		case "filter":
+			err = p.filter(inner, depth+1)
+		case "condition":
+			err = p.condition(inner, depth+1)
+		case "link-entity": // any, all and their opposites
+			err = p.link(inner, depth+1)
+		default:
+			// Leaving out what filters would let more people in.
+			err = badQuery(fmt.Sprintf("it contains the unknown condition %.60q", inner.Name.Local), openQuery)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *fetchParser) condition(start xml.StartElement, depth int) error {
+	if p.conditions++; p.conditions > maxQueryConditions {
+		return badQuery(fmt.Sprintf("it has more than %d conditions", maxQueryConditions), "simplify the query in Dynamics")
+	}
+	if isVolatile(attribute(start, "operator")) {
+		p.q.volatile = true
+	}
+	p.open(start, "attribute", "operator", "value", "valueof", "entityname", "column")
+	for {
+		t, err := p.d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := t.(type) {
+		case xml.Directive:
+			return badQuery("it contains a document type", openQuery)
+		case xml.EndElement:
+			p.out.WriteString("</condition>")
+			return nil
+		case xml.StartElement:
+			if t.Name.Local != "value" || t.Name.Space != "" {
+				return badQuery(fmt.Sprintf("a condition contains the unknown element %.60q", t.Name.Local), openQuery)
+			}
+			var v string
+			if err := p.d.DecodeElement(&v, &t); err != nil {
+				return err
+			}
+			p.out.WriteString("<value>")
+			p.out.WriteString(escapeXML(v))
+			p.out.WriteString("</value>")
+		}
+	}
+}
+
+// open writes a start tag with those attributes that decide something.
+func (p *fetchParser) open(start xml.StartElement, keep ...string) {
+	p.out.WriteString("<" + start.Name.Local)
+	for _, a := range start.Attr {
+		if a.Name.Space == "" && slices.Contains(keep, a.Name.Local) {
+			p.out.WriteString(" " + a.Name.Local + `="` + escapeXML(a.Value) + `"`)
+		}
+	}
+	p.out.WriteString(">")
+}
+
+// skip reads past an element whose start was read.
+func (p *fetchParser) skip(depth int) error {
+	for open := 1; open > 0; {
+		t, err := p.next()
+		if err != nil {
+			return err
+		}
+		if _, ok := t.(xml.StartElement); ok {
+			open++
+		} else {
+			open--
+		}
+		if depth+open > maxQueryDepth {
+			return badQuery("it nests too deep", "simplify the query in Dynamics")
+		}
+	}
+	return nil
+}
+
+func attribute(e xml.StartElement, name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Space == "" && a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+func escapeXML(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder never fails
+	return b.String()
+}
+
+// isVolatile reports operators whose result moves with time alone, or with the
+// user who asks.
+func isVolatile(op string) bool {
+	switch op {
+	case "today", "yesterday", "tomorrow", "last-seven-days", "next-seven-days":
+		return true
+	}
+	for _, prefix := range []string{"this-", "last-", "next-", "olderthan-"} {
+		if strings.HasPrefix(op, prefix) {
+			return true
+		}
+	}
+	return strings.Contains(op, "userid") || strings.Contains(op, "userteams") || strings.Contains(op, "useroruser") || strings.Contains(op, "businessid") || strings.Contains(op, "userlanguage")
+}
+
+// members writes the query for one page of the members' keys.
+func (q *fetchQuery) members(key string, page int, cookie string) string {
+	var b strings.Builder
+	b.WriteString(`<fetch version="1.0" mapping="logical" distinct="true" count="` + strconv.Itoa(pageSize) + `" page="` + strconv.Itoa(page) + `"`)
+	if cookie != "" {
+		b.WriteString(` paging-cookie="` + escapeXML(cookie) + `"`)
+	}
+	b.WriteString(`><entity name="` + q.entity + `"><attribute name="` + key + `"/><order attribute="` + key + `"/>` + q.body + `</entity></fetch>`)
+	return b.String()
+}
+
+// pagingCookie takes the inner cookie out of the annotation, where it is encoded
+// twice; empty when there is none.
+func pagingCookie(annotation string) string {
+	var outer struct {
+		Cookie string `xml:"pagingcookie,attr"`
+	}
+	if annotation == "" || xml.Unmarshal([]byte(annotation), &outer) != nil {
+		return ""
+	}
+	s := outer.Cookie
+	for range 2 {
+		u, err := url.QueryUnescape(s)
+		if err != nil {
+			return ""
+		}
+		s = u
+	}
+	return s
+}
