@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
-	"github.com/lockstep-sync/lockstep/internal/pagescan"
 )
 
 const (
@@ -141,25 +140,19 @@ func (a *ahead) drop() {
 }
 
 // page returns the contacts of the page at marker and where the next one is.
-func (l *listing) page(ctx context.Context, d *decoder, marker string) (contacts []lockstep.Contact, next string, err error) {
+func (l *listing) page(ctx context.Context, d *decoder, marker string) ([]lockstep.Contact, string, error) {
 	waits := l.client.waits.retry
 	for attempt := 0; ; attempt++ {
-		var text string
-		if a := &l.ahead; a.answer != nil && a.marker == marker {
-			f := <-a.answer
-			a.answer = nil
-			text, err = f.text, f.err
-		} else {
-			text, err = l.fetch(ctx, marker)
-		}
+		text, err := l.text(ctx, marker)
 		if err != nil {
 			return nil, "", err
 		}
-		contacts, err = d.page(text, func(links pagescan.Cell) {
-			if next = nextMarker(links); next != "" && next != marker && l.ahead.answer == nil {
-				l.ask(ctx, next)
-			}
-		})
+		// The next page is on its way while this one is read. Where it is, is
+		// guessed from the end of the page and confirmed by reading.
+		if next := peekMarker(text); next != "" && next != marker {
+			l.ask(ctx, next)
+		}
+		contacts, next, err := d.page(text)
 		if err == nil {
 			return contacts, next, nil
 		}
@@ -170,8 +163,25 @@ func (l *listing) page(ctx context.Context, d *decoder, marker string) (contacts
 	}
 }
 
-// ask requests a page ahead.
+// text returns the page at marker, which may have been asked for already.
+func (l *listing) text(ctx context.Context, marker string) (string, error) {
+	a := l.ahead
+	if a.answer == nil {
+		return l.fetch(ctx, marker)
+	}
+	l.ahead.answer = nil
+	f := <-a.answer
+	if a.marker != marker { // a wrong guess
+		return l.fetch(ctx, marker)
+	}
+	return f.text, f.err
+}
+
+// ask requests a page ahead; one at a time.
 func (l *listing) ask(ctx context.Context, marker string) {
+	if l.ahead.answer != nil {
+		return
+	}
 	marker = strings.Clone(marker)
 	answer := make(chan fetched, 1)
 	l.ahead = ahead{marker, answer}
@@ -226,7 +236,7 @@ func (c *Client) Contact(ctx context.Context, email string, fields []string) (lo
 			return judge(q.name(), r, 0, false)
 		}
 		var err error
-		contacts, err = d.page(`{"_items":[`+string(body)+`]}`, func(pagescan.Cell) {})
+		contacts, _, err = d.page(`{"_items":[` + string(body) + `]}`)
 		if err == nil && len(contacts) != 1 {
 			err = errNoObject
 		}

@@ -67,9 +67,8 @@ func newDecoder(fields []lockstep.DataField, memberships bool) *decoder {
 	return d
 }
 
-// page reads all contacts of a page. begun is called with what the page says
-// about the next one, as early as it is known.
-func (d *decoder) page(text string, begun func(links pagescan.Cell)) ([]lockstep.Contact, error) {
+// page reads all contacts of a page and where the next page is; empty = nowhere.
+func (d *decoder) page(text string) ([]lockstep.Contact, string, error) {
 	p := pagescan.New(text, "_items", contactColumns)
 	d.text, d.pieces = d.text[:0], d.pieces[:0]
 	n := len(d.fields)
@@ -77,33 +76,25 @@ func (d *decoder) page(text string, begun func(links pagescan.Cell)) ([]lockstep
 		contacts []lockstep.Contact
 		members  []lockstep.Membership
 		spans    []int // end of each contact's memberships
-		told     bool
 	)
 	values := make([]pagescan.Cell, n)
 	for {
 		ok, err := p.Next(d.cells[:])
 		if err != nil {
-			return nil, err
-		}
-		if links := p.Member("_links"); !told && links.Kind() != pagescan.Absent {
-			told = true
-			begun(links)
+			return nil, "", err
 		}
 		if !ok {
 			break
 		}
 		var c lockstep.Contact
 		if err := d.contact(&c, values, &members); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if contacts == nil {
 			contacts = make([]lockstep.Contact, 0, 1+len(text)/250)
 		}
 		contacts = append(contacts, c)
 		spans = append(spans, len(members))
-	}
-	if !told {
-		begun(pagescan.Cell{})
 	}
 	d.settle(contacts)
 	if d.memberships {
@@ -113,7 +104,7 @@ func (d *decoder) page(text string, begun func(links pagescan.Cell)) ([]lockstep
 			start = spans[i]
 		}
 	}
-	return contacts, nil
+	return contacts, strings.Clone(nextMarker(p.Member("_links"))), nil
 }
 
 // keep appends a text that the contact keeps.
@@ -363,4 +354,49 @@ func nextMarker(links pagescan.Cell) (marker string) {
 		}
 	}
 	return marker
+}
+
+// peekMarker guesses where the listing goes on from either end of a page, without
+// reading its rows. Inside a text the quotes of the name would be escaped, so what
+// it finds is a member's name; whether it is the right member is seen later.
+func peekMarker(text string) string {
+	const window = 16 << 10
+	const name = `"_links":`
+	tail := text[max(0, len(text)-window):]
+	if i := strings.LastIndex(tail, name); i >= 0 {
+		return firstMarker(tail[i+len(name):])
+	}
+	head := text[:min(len(text), window)]
+	if i := strings.Index(head, name); i >= 0 {
+		return firstMarker(head[i+len(name):])
+	}
+	return ""
+}
+
+// firstMarker reads the links that text begins with; what follows them is of no
+// matter.
+func firstMarker(text string) string {
+	depth := 0
+	inText := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{':
+			depth++
+		case c == '}':
+			if depth--; depth == 0 {
+				p := pagescan.New(`{"_links":`+text[:i+1]+`,"_items":[]}`, "_items", contactColumns)
+				var cells [contactColumnCount]pagescan.Cell
+				if _, err := p.Next(cells[:]); err != nil {
+					return ""
+				}
+				return nextMarker(p.Member("_links"))
+			}
+		}
+	}
+	return ""
 }

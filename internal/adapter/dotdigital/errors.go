@@ -31,13 +31,12 @@ type refusal struct {
 	status int
 	// code is "ERROR_CONTACT_NOT_FOUND" of v2 or "contacts:contactNotFound" of v3.
 	code string
-	// text is the v2 sentence. It may quote a person's data: it is looked at, never passed on.
-	text string
 	// known is set when the answer had one of the two shapes.
 	known bool
 }
 
-// readRefusal reads the body of an error answer.
+// readRefusal reads the body of an error answer. Its sentences may quote a person's
+// data: only the code in them is taken.
 func readRefusal(status int, body []byte) refusal {
 	r := refusal{status: status}
 	var shape struct {
@@ -52,10 +51,14 @@ func readRefusal(status int, body []byte) refusal {
 	case shape.ErrorCode != nil:
 		r.known = true
 		r.code = token(*shape.ErrorCode)
+		if shape.Description != nil { // a limit of the account speaks the older language
+			if t := errorToken(*shape.Description); t != "" {
+				r.code = t
+			}
+		}
 	case shape.Message != nil:
 		r.known = true
-		r.text = *shape.Message
-		r.code = errorToken(r.text)
+		r.code = errorToken(*shape.Message)
 	}
 	return r
 }
@@ -234,7 +237,8 @@ func windowLeft(h http.Header) time.Duration {
 		return 0
 	}
 	// Both clocks count whole seconds: one more is certain to be past the edge.
-	return min(d+time.Second, remote.MaxPause)
+	// More than a window is not believed.
+	return min(d, limitWait) + time.Second
 }
 
 // senseless is the error for an answer that cannot be Dotdigital's, or is one cut
