@@ -41,7 +41,11 @@ func Kind() adapter.Kind {
 				Help: "The sign-in service. Leave it empty to have the organization name it; AD FS needs its address, ending in /adfs."},
 		},
 		OpenCRM: func(ctx context.Context, s adapter.Settings, env adapter.Env) (lockstep.CRM, error) {
-			return webapi.Open(ctx, s, env)
+			c, err := webapi.Open(ctx, s, env)
+			if err != nil {
+				return nil, err // not a nil *Client in a non-nil CRM
+			}
+			return c, nil
 		},
 	}
 }
