@@ -23,11 +23,15 @@ type Compaction struct {
 // ones included, but one blob at least; fetch reads whole blobs. With nothing
 // worth doing it returns an empty Compaction. The index itself is not changed.
 func (x *Index) Compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max int) (Compaction, error) {
-	chosen := x.wasteful(max)
+	return x.compact(fetch, max, ChunkEntries)
+}
+
+func (x *Index) compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max, chunk int) (Compaction, error) {
+	chosen := x.wasteful(max, chunk)
 	if len(chosen) == 0 {
 		return Compaction{}, nil
 	}
-	w := compactor{index: x}
+	w := compactor{index: x, chunk: chunk}
 	for i := range chosen {
 		b := &x.blobs[chosen[i]]
 		payloads, err := fetch([]lockstep.BlobRange{{Blob: b.id, Offset: 0, Length: b.size}})
@@ -48,17 +52,20 @@ func (x *Index) Compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max 
 	for _, g := range w.groups {
 		g.flush(&w.out)
 	}
+	if w.taken == w.kept && len(w.out.Payloads) >= len(w.out.Drop) {
+		return Compaction{}, nil // the same again under another id
+	}
 	return w.out, nil
 }
 
 // wasteful returns the positions of the blobs to rewrite: those with less than
 // half a chunk of entries that count, or with less than half of theirs.
-func (x *Index) wasteful(max int) []int {
+func (x *Index) wasteful(max, chunk int) []int {
 	var chosen []int
 	entries, live := 0, 0
 	for i := range x.blobs {
 		b := &x.blobs[i]
-		if b.live >= ChunkEntries/2 && b.live*2 >= b.entries {
+		if b.live >= chunk/2 && b.live*2 >= b.entries {
 			continue
 		}
 		if len(chosen) > 0 && entries+b.entries > max {
@@ -77,8 +84,11 @@ func (x *Index) wasteful(max int) []int {
 
 type compactor struct {
 	index  *Index
+	chunk  int
 	out    Compaction
 	groups []*group
+	// taken and kept count entries before and after.
+	taken, kept int
 }
 
 // group collects entries that have the same labels.
@@ -108,6 +118,7 @@ func (w *compactor) group(labels []string) *group {
 func (w *compactor) take(b *blob, payload []byte, keepClosed bool) error {
 	g := w.group(b.labels)
 	return scan(payload, nil, func(offset int, h *head, body []byte) error {
+		w.taken++
 		table, _ := w.index.tableNumber(h.table, false)
 		row, open := w.index.findRef(table, h.id)
 		switch closed := h.flags&flagClosed != 0; {
@@ -121,8 +132,9 @@ func (w *compactor) take(b *blob, payload []byte, keepClosed bool) error {
 				return nil // a later entry replaced it
 			}
 		}
+		w.kept++
 		g.batch.appendRaw(body)
-		if g.batch.Len() == ChunkEntries {
+		if g.batch.Len() == w.chunk {
 			g.flush(&w.out)
 		}
 		return nil

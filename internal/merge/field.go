@@ -115,7 +115,7 @@ type FieldOutcome struct {
 // the base has nothing to say; one change is carried over; two equal changes only
 // set the base; two different changes of a two-way field go by the policy and are
 // reported. Equal values never cause a write or a conflict, whatever the base,
-// except that two empty sides of a field with EmptyDefault get the default.
+// except that a field nobody has filled gets its EmptyDefault.
 //
 // Without a base a one-way field takes its sender's value; a two-way field takes
 // the side that is not empty, and the CRM's where both are not; when one of the
@@ -143,16 +143,18 @@ func Field(in FieldInput) FieldOutcome {
 }
 
 // bothEmpty gives a default to the receiver of a field that nobody has filled.
+// Once the two sides of a two-way field agreed on nothing, it stays empty: a
+// default would undo the clearing that led there.
 func bothEmpty(in FieldInput, out FieldOutcome) FieldOutcome {
 	outDefault, inDefault := defaults(in.Rule.Out), defaults(in.Rule.In)
+	settled := in.Rule.Out.Mapped && in.Rule.In.Mapped && !in.Base.IsAbsent()
 	switch {
-	case outDefault && !inDefault:
-		out.WritePlatform, out.Value, out.Base = true, in.Rule.Out.Default, in.Rule.Out.Default
-	case inDefault && !outDefault:
-		out.WriteCRM, out.Value, out.Base = true, in.Rule.In.Default, in.Rule.In.Default
-	default:
-		out.Base = lockstep.NullValue()
+	case outDefault && !inDefault && !settled:
+		return write(Platform, in.Rule.Out.Default, out)
+	case inDefault && !outDefault && !settled:
+		return write(CRM, in.Rule.In.Default, out)
 	}
+	out.Base = lockstep.NullValue()
 	return out
 }
 
