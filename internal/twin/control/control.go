@@ -43,33 +43,31 @@ type Behaviour struct {
 
 // Reaction says how many recipients did what.
 type Reaction struct {
-	Send         string `json:"send"`
-	Recipients   int    `json:"recipients"`
-	Opens        int    `json:"opens"`
-	Clicks       int    `json:"clicks"`
-	Bounces      int    `json:"bounces"`
-	Unsubscribes int    `json:"unsubscribes"`
-	PageViews    int    `json:"pageviews"`
+	Recipients   int `json:"recipients"`
+	Opens        int `json:"opens"`
+	Clicks       int `json:"clicks"`
+	Bounces      int `json:"bounces"`
+	Unsubscribes int `json:"unsubscribes"`
+	PageViews    int `json:"pageviews"`
 }
 
 // Send is a campaign send that the platform accepted.
 type Send struct {
-	ID       string    `json:"id"`
-	Campaign int64     `json:"campaign"`
-	Status   string    `json:"status"`
-	Accepted time.Time `json:"accepted"`
-	// Sent is absent while the send is scheduled or on its way.
-	Sent *time.Time `json:"sent,omitempty"`
+	ID           string    `json:"id"`
+	Campaign     int64     `json:"campaign"`
+	CampaignName string    `json:"campaign_name"`
+	Status       string    `json:"status"`
+	Accepted     time.Time `json:"accepted"`
+	// Due is when it goes out or went out.
+	Due time.Time `json:"due"`
 	// Recipients yields the mailed addresses.
 	Recipients iter.Seq[string] `json:"-"`
 }
 
-// ErrNoSend is what React answers when the campaign was never sent.
-var ErrNoSend = errors.New("the campaign has no finished send")
-
 // Mailer is what the control API needs of an email platform's twin.
 type Mailer interface {
-	// React lets the audience of a campaign's latest send behave so, at once.
+	// React lets the audience of a campaign's latest send behave so, at once. It
+	// fails when there is no such campaign or it was not sent.
 	React(Behaviour) (Reaction, error)
 	// Sends yields all accepted sends in the order of acceptance.
 	Sends() iter.Seq[Send]
@@ -278,10 +276,10 @@ func (h *handler) recipients(r *http.Request) (any, error) {
 		Campaign: campaign, Opens: body.Opens, Clicks: body.Clicks, Bounces: body.Bounces,
 		Unsubscribes: body.Unsubscribes, PageViews: body.PageViews,
 	})
-	if errors.Is(err, ErrNoSend) {
+	if err != nil {
 		return nil, &refusal{http.StatusConflict, fmt.Sprintf("campaign %d: %s", campaign, err)}
 	}
-	return reaction, err
+	return reaction, nil
 }
 
 // sends streams {"sends":[{…,"recipients":["…"]}]}: an audience may be large.

@@ -26,16 +26,15 @@ type mailer struct{ got []Behaviour }
 func (m *mailer) React(b Behaviour) (Reaction, error) {
 	m.got = append(m.got, b)
 	if b.Campaign != 7 {
-		return Reaction{}, ErrNoSend
+		return Reaction{}, errors.New("never sent")
 	}
-	return Reaction{Send: "s1", Recipients: 10, Opens: int(b.Opens * 10)}, nil
+	return Reaction{Recipients: 10, Opens: int(b.Opens * 10)}, nil
 }
 
 func (m *mailer) Sends() iter.Seq[Send] {
 	return func(yield func(Send) bool) {
-		sent := noon.Add(time.Minute)
-		_ = yield(Send{ID: "s1", Campaign: 7, Status: "Sent", Accepted: noon, Sent: &sent, Recipients: slices.Values([]string{"a@example.com", `"b"@example.com`})}) &&
-			yield(Send{ID: "s2", Campaign: 8, Status: "Scheduled", Accepted: noon, Recipients: slices.Values([]string(nil))})
+		_ = yield(Send{ID: "s1", Campaign: 7, CampaignName: "News", Status: "Sent", Accepted: noon, Due: noon.Add(time.Minute), Recipients: slices.Values([]string{"a@example.com", `"b"@example.com`})}) &&
+			yield(Send{ID: "s2", Campaign: 8, Status: "Scheduled", Accepted: noon, Due: noon, Recipients: slices.Values([]string(nil))})
 	}
 }
 
@@ -155,7 +154,7 @@ func TestRecipients(t *testing.T) {
 	g := newRig(t, false)
 	for _, campaign := range []string{`7`, `"7"`} {
 		code, got := g.call(t, "POST", "/recipients", `{"campaign":`+campaign+`,"opens":0.5,"clicks":0.25,"bounces":0.1,"unsubscribes":0.05,"pageviews":1}`)
-		if code != 200 || got != `{"send":"s1","recipients":10,"opens":5,"clicks":0,"bounces":0,"unsubscribes":0,"pageviews":0}` {
+		if code != 200 || got != `{"recipients":10,"opens":5,"clicks":0,"bounces":0,"unsubscribes":0,"pageviews":0}` {
 			t.Errorf("%d %s", code, got)
 		}
 	}
@@ -163,15 +162,15 @@ func TestRecipients(t *testing.T) {
 	if diff := cmp.Diff([]Behaviour{want, want}, g.mailer.got); diff != "" {
 		t.Error(diff)
 	}
-	if code, got := g.call(t, "POST", "/recipients", `{"campaign":8}`); code != 409 || !strings.Contains(got, "campaign 8") {
+	if code, got := g.call(t, "POST", "/recipients", `{"campaign":8}`); code != 409 || !strings.Contains(got, "campaign 8: never sent") {
 		t.Errorf("%d %s", code, got)
 	}
 }
 
 func TestSends(t *testing.T) {
 	g := newRig(t, false)
-	want := `{"sends":[{"id":"s1","campaign":7,"status":"Sent","accepted":"2026-01-02T12:00:00Z","sent":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
-		`{"id":"s2","campaign":8,"status":"Scheduled","accepted":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
+	want := `{"sends":[{"id":"s1","campaign":7,"campaign_name":"News","status":"Sent","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
+		`{"id":"s2","campaign":8,"campaign_name":"","status":"Scheduled","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
 	if code, got := g.call(t, "GET", "/sends", ""); code != 200 || got != want {
 		t.Errorf("%d %s", code, got)
 	}

@@ -88,5 +88,24 @@ func (g *generator) genPlatform(p Platform) error {
 			return err
 		}
 	}
+	for _, c := range platformCampaigns {
+		if err := p.Campaign(c); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+var platformCampaigns = []PlatformCampaign{
+	campaign("Monthly newsletter", "What is new this month, @FIRSTNAME@"),
+	campaign("Product launch invitation", "You are invited: the new range"),
+	campaign("Welcome", "Good to have you, @FIRSTNAME@"),
+}
+
+func campaign(name, subject string) PlatformCampaign {
+	return PlatformCampaign{
+		Name: name, Subject: subject, FromName: "Sample company",
+		HTML: `<html><body><h1>` + name + `</h1><p><a href="https://www.example.com/read">Read more</a></p><p><a href="http://$UNSUB$">Unsubscribe</a></p></body></html>`,
+		Text: name + "\n\nhttps://www.example.com/read\n\nUnsubscribe: http://$UNSUB$\n",
+	}
 }

@@ -64,7 +64,7 @@ type CRM interface {
 }
 
 // Platform receives the email account's content: data fields, then address
-// books, then contacts.
+// books, contacts and campaigns.
 type Platform interface {
 	// DataField adds a field; kind is String, Numeric, Date or Boolean.
 	DataField(name, kind string) error
@@ -72,6 +72,13 @@ type Platform interface {
 	AddressBook(name string) error
 	// Contact adds a contact; its Fields and Books are reused.
 	Contact(c PlatformContact) error
+	// Campaign adds an unsent campaign.
+	Campaign(c PlatformCampaign) error
+}
+
+// PlatformCampaign is an email that was prepared and not sent.
+type PlatformCampaign struct {
+	Name, Subject, FromName, HTML, Text string
 }
 
 // PlatformContact is a contact of the email account.

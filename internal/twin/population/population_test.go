@@ -45,6 +45,7 @@ func (d digest) Members(list value.ID, table string, ids []value.ID) error {
 func (d digest) DataField(name, kind string) error { fmt.Fprintln(d.h, name, kind); return nil }
 func (d digest) AddressBook(name string) error     { fmt.Fprintln(d.h, name); return nil }
 func (d digest) Contact(c PlatformContact) error   { fmt.Fprintln(d.h, c); return nil }
+func (d digest) Campaign(c PlatformCampaign) error { fmt.Fprintln(d.h, c); return nil }
 
 func sum(t *testing.T, opt Options) string {
 	t.Helper()
@@ -217,7 +218,13 @@ func (w *world) Members(list value.ID, table string, ids []value.ID) error {
 }
 
 func (w *world) DataField(name, kind string) error { w.fields[name] = kind; return nil }
-func (w *world) AddressBook(name string) error     { w.books[name] = true; return nil }
+func (w *world) Campaign(c PlatformCampaign) error {
+	if !strings.Contains(c.HTML, "$UNSUB$") || !strings.Contains(c.Text, "$UNSUB$") {
+		w.t.Errorf("campaign %s lets nobody unsubscribe", c.Name)
+	}
+	return nil
+}
+func (w *world) AddressBook(name string) error { w.books[name] = true; return nil }
 func (w *world) Contact(c PlatformContact) error {
 	for _, f := range c.Fields {
 		kind := map[string]string{"string": "String", "float64": "Numeric", "bool": "Boolean", "time.Time": "Date"}[fmt.Sprintf("%T", f.Value)]
