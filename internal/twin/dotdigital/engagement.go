@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 )
 
 // Shares say how the audience of a send behaves; each is a part of it, 0 to 1.
@@ -262,6 +263,12 @@ func serveEvents[E, B any](s *Server, c *call, sc scope, events func(*campaign) 
 			break
 		}
 		out = append(out, body(e))
+	}
+	if args, ok := s.takePage("reorder", c.route.operation); ok {
+		slices.Reverse(out)
+		if args.Mode == "duplicate" {
+			out = append(out, out...)
+		}
 	}
 	c.reply(http.StatusOK, out)
 	return nil

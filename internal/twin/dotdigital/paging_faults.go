@@ -5,7 +5,8 @@ import "encoding/json"
 // pageArgs refine the paging faults: mode "row" repeats or leaves out one row,
 // "loop" hands out the marker of the current page again. For page-drift the
 // modes are "touch" (default: the modification time of one contact moves) and
-// "delete" (one contact goes to the recycle bin).
+// "delete" (one contact goes to the recycle bin); for reorder they are "reverse"
+// (default) and "duplicate", which answers every event of a page twice.
 type pageArgs struct {
 	Mode      string `json:"mode"`
 	ContactID int64  `json:"contactId"`

@@ -101,6 +101,7 @@ func (s *Server) listV2(c *call, set *idSet, byDefault int, keep func(uint32) bo
 }
 
 func (s *Server) serveV2Contacts(c *call) error {
+	s.drift(c)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.listV2(c, &s.alive, maxSelect, nil)

@@ -29,6 +29,7 @@ func (s *Server) serveMembers(c *call) error {
 	if err != nil {
 		return err
 	}
+	s.drift(c)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	set, err := s.memberSource(id)
