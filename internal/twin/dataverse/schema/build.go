@@ -279,3 +279,57 @@ func (b *builder) relateRest() {
 		}
 	}
 }
+
+// NewCustomTable returns a table as a customizer creates it: primary key,
+// version, the primary name column, and what the platform adds by ownership.
+func NewCustomTable(schemaName, ownership string, primary *Column) *Table {
+	t := NewTable(schemaName, setName(strings.ToLower(schemaName)), 0)
+	t.Custom, t.ChangeTracking, t.Optimistic, t.Ownership = true, true, true, ownership
+	id := guid(schemaName + "Id")
+	id.ForUpdate, id.Required, id.Label, id.Custom = false, SystemRequired, t.Label, true
+	t.PrimaryID, t.PrimaryName = id.Name, primary.Name
+	t.AddColumn(id)
+	t.AddColumn(versionColumn())
+	t.AddColumn(primary)
+	groups := [][]*Column{standardStates(), priced(), audit()}
+	if ownership == "UserOwned" {
+		groups = append(groups, owned())
+	}
+	for _, g := range groups {
+		for _, c := range g {
+			t.AddColumn(c)
+		}
+	}
+	for _, c := range t.Columns() {
+		if c.Type.IsLookup() {
+			addShadow(t, c)
+		}
+	}
+	return t
+}
+
+// setName makes the plural the service makes.
+func setName(name string) string {
+	switch {
+	case strings.HasSuffix(name, "y") && !strings.HasSuffix(name, "ay") && !strings.HasSuffix(name, "ey") && !strings.HasSuffix(name, "oy"):
+		return name[:len(name)-1] + "ies"
+	case strings.HasSuffix(name, "s"), strings.HasSuffix(name, "x"), strings.HasSuffix(name, "ch"), strings.HasSuffix(name, "sh"):
+		return name + "es"
+	}
+	return name + "s"
+}
+
+// RelateStandard declares the relationships of a new table's platform lookups.
+func (d *Draft) RelateStandard(t *Table) {
+	b := &builder{d: d}
+	for _, c := range t.Columns() {
+		switch {
+		case c.Type == Owner:
+			b.relate(t.Name, c.Name, "owner", "owner_"+t.Name)
+		case c.Type.IsLookup():
+			for _, target := range c.Targets {
+				b.relate(t.Name, c.Name, target, "lk_"+t.Name+"_"+c.Name)
+			}
+		}
+	}
+}

@@ -1,0 +1,389 @@
+package dataverse
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/query"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/schema"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/store"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/value"
+)
+
+// projection writes rows of one table as JSON straight from their encoding: one
+// walk over a row's fields, no value made in between.
+type projection struct {
+	c     *call
+	t     *schema.Table
+	cols  []outColumn
+	slot  []int16 // by column position: index into cols, -1 when not wanted
+	found []store.Field
+
+	etag      bool
+	omitNull  bool
+	formatted bool
+	nav       bool
+	lookup    bool
+	names     map[value.ID]string // primary names of lookup targets
+}
+
+type outColumn struct {
+	col *schema.Column
+	key []byte // `"name":`
+	ord int
+}
+
+func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection {
+	p := &projection{
+		c: c, t: t, slot: make([]int16, t.Width()), found: make([]store.Field, 0, len(columns)), etag: true,
+		formatted: c.prefer.wants(annFormatted), nav: c.prefer.wants(annNav), lookup: c.prefer.wants(annLookup),
+	}
+	for i := range p.slot {
+		p.slot[i] = -1
+	}
+	add := func(col *schema.Column) {
+		if col == nil || p.slot[col.Ord] >= 0 {
+			return
+		}
+		p.slot[col.Ord] = int16(len(p.cols))
+		p.cols = append(p.cols, outColumn{col: col, key: []byte(`"` + col.Wire() + `":`), ord: int(col.Ord)})
+	}
+	money := false
+	for _, col := range columns {
+		add(col)
+		money = money || col.Type == schema.Money
+	}
+	if money {
+		add(t.Column("transactioncurrencyid"))
+	}
+	p.found = p.found[:len(p.cols):len(p.cols)]
+	if len(p.found) < len(p.cols) {
+		p.found = make([]store.Field, len(p.cols))
+	}
+	return p
+}
+
+// columnsOf translates the outputs of a query over a table.
+func columnsOf(t *schema.Table, outputs []query.Output) []*schema.Column {
+	cols := make([]*schema.Column, 0, len(outputs)+1)
+	for i := range outputs {
+		if col := t.Column(outputs[i].Column.LogicalName); col != nil {
+			cols = append(cols, col)
+		}
+	}
+	return cols
+}
+
+// appendRow writes a row as an object without its closing brace.
+func (p *projection) appendRow(dst []byte, row *store.Row) []byte {
+	dst = append(dst, '{')
+	if p.etag {
+		dst = append(dst, `"@odata.etag":"W/\"`...)
+		dst = strconv.AppendInt(dst, row.Version, 10)
+		dst = append(dst, `\""`...)
+	}
+	clear(p.found)
+	for d := row.Fields(); ; {
+		ord, f, ok := d.Next()
+		if !ok {
+			break
+		}
+		if ord < len(p.slot) {
+			if i := p.slot[ord]; i >= 0 {
+				p.found[i] = f
+			}
+		}
+	}
+	for i := range p.cols {
+		col := &p.cols[i]
+		switch col.ord {
+		case schema.IDOrd:
+			dst = p.comma(dst)
+			dst = append(dst, col.key...)
+			dst = append(row.ID.Append(append(dst, '"')), '"')
+			continue
+		case schema.VersionOrd:
+			dst = p.comma(dst)
+			dst = append(dst, col.key...)
+			dst = strconv.AppendInt(dst, row.Version, 10)
+			continue
+		}
+		f := &p.found[i]
+		if f.Kind == value.KindNull {
+			if !p.omitNull {
+				dst = p.comma(dst)
+				dst = append(dst, col.key...)
+				dst = append(dst, "null"...)
+			}
+			continue
+		}
+		if p.formatted || p.nav || p.lookup {
+			dst = p.annotate(dst, col.col, col.col.Wire(), *f, row)
+		}
+		dst = p.comma(dst)
+		dst = append(dst, col.key...)
+		dst = appendField(dst, f)
+	}
+	return dst
+}
+
+func (p *projection) comma(dst []byte) []byte {
+	if dst[len(dst)-1] == '{' {
+		return dst
+	}
+	return append(dst, ',')
+}
+
+// annotate writes the annotations of one property, before the property.
+func (p *projection) annotate(dst []byte, col *schema.Column, name string, f store.Field, row *store.Row) []byte {
+	put := func(annotation, text string) {
+		dst = p.comma(dst)
+		dst = append(dst, '"')
+		dst = append(dst, name...)
+		dst = append(dst, '@')
+		dst = append(dst, annotation...)
+		dst = append(dst, `":`...)
+		dst = value.AppendString(dst, text)
+	}
+	if p.formatted {
+		if text, ok := p.format(col, f, row); ok {
+			put(annFormatted, text)
+		}
+	}
+	if col.Type.IsLookup() {
+		target := ""
+		if int(f.Target) < len(col.Targets) {
+			target = col.Targets[f.Target]
+		}
+		if p.nav {
+			if nav := p.t.NavFor(col.Name, target); nav != "" {
+				put(annNav, nav)
+			}
+		}
+		if p.lookup {
+			put(annLookup, target)
+		}
+	}
+	return dst
+}
+
+// format is the text that a form would show for a value. Texts and identifiers
+// have none.
+func (p *projection) format(col *schema.Column, f store.Field, row *store.Row) (string, bool) {
+	switch col.Type {
+	case schema.Picklist, schema.State, schema.Status:
+		o, ok := col.Option(int32(f.Int))
+		return o.Label, ok
+	case schema.Boolean:
+		if f.Int != 0 {
+			return col.TrueLabel, true
+		}
+		return col.FalseLabel, true
+	case schema.MultiSelect:
+		var names []string
+		for _, n := range f.Value().Options() {
+			if o, ok := col.Option(int32(n)); ok {
+				names = append(names, o.Label)
+			}
+		}
+		return strings.Join(names, "; "), true
+	case schema.Lookup, schema.Customer, schema.Owner:
+		if int(f.Target) >= len(col.Targets) {
+			return "", false
+		}
+		return p.nameOf(col.Targets[f.Target], f.ID())
+	case schema.Money:
+		v, err := f.Value().Rescale(2)
+		if err != nil {
+			return "", false
+		}
+		return p.symbol(col, row) + group(v.String()), true
+	case schema.Integer, schema.BigInt:
+		return group(strconv.FormatInt(f.Int, 10)), true
+	case schema.Decimal, schema.Double:
+		v, err := f.Value().Rescale(min(col.Precision, value.MaxScale))
+		if err != nil {
+			return "", false
+		}
+		return group(v.String()), true
+	case schema.DateTime:
+		t := f.Value().Time()
+		if col.IsDate() || col.Format == "DateOnly" {
+			return t.Format("1/2/2006"), true
+		}
+		return t.Format("1/2/2006 3:04 PM"), true
+	}
+	return "", false
+}
+
+func (p *projection) nameOf(table string, id value.ID) (string, bool) {
+	if name, ok := p.names[id]; ok {
+		return name, name != ""
+	}
+	name := ""
+	if t := p.c.sch.Table(table); t != nil && t.PrimaryName != "" {
+		if r := p.c.view.Get(table, id); r != nil {
+			name = r.Value(int(t.Column(t.PrimaryName).Ord)).Text()
+		}
+	}
+	if p.names == nil {
+		p.names = map[value.ID]string{}
+	}
+	p.names[id] = name
+	return name, name != ""
+}
+
+func (p *projection) symbol(col *schema.Column, row *store.Row) string {
+	currency := p.c.s.org.currency
+	if c := p.t.Column("transactioncurrencyid"); c != nil && row != nil && col.BaseOf == "" {
+		if v := row.Value(int(c.Ord)); !v.IsNull() {
+			currency = v.GUID()
+		}
+	}
+	t := p.c.sch.Table("transactioncurrency")
+	if r := p.c.view.Get("transactioncurrency", currency); r != nil {
+		return r.Value(int(t.Column("currencysymbol").Ord)).Text()
+	}
+	return ""
+}
+
+// group puts commas between thousands.
+func group(s string) string {
+	sign := ""
+	if strings.HasPrefix(s, "-") {
+		sign, s = "-", s[1:]
+	}
+	whole, rest := s, ""
+	if i := strings.IndexByte(s, '.'); i >= 0 {
+		whole, rest = s[:i], s[i:]
+	}
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	return sign + whole + rest
+}
+
+func appendField(dst []byte, f *store.Field) []byte {
+	switch f.Kind {
+	case value.KindText:
+		return value.AppendString(dst, f.Text)
+	case value.KindInt:
+		return strconv.AppendInt(dst, f.Int, 10)
+	case value.KindBool:
+		return strconv.AppendBool(dst, f.Int != 0)
+	case value.KindDecimal:
+		return append(dst, f.Text...)
+	case value.KindDouble:
+		return value.Double(math.Float64frombits(uint64(f.Int))).AppendJSON(dst)
+	case value.KindMultiSelect:
+		dst = append(dst, '"')
+		dst = append(dst, f.Text...)
+		return append(dst, '"')
+	case value.KindGUID:
+		dst = append(dst, '"')
+		dst = f.ID().Append(dst)
+		return append(dst, '"')
+	case value.KindDateTime:
+		dst = append(dst, '"')
+		dst = appendDate(dst, floorDiv(f.Int, 86400))
+		s := f.Int - floorDiv(f.Int, 86400)*86400
+		dst = append(dst, 'T')
+		dst = appendTwo(dst, s/3600)
+		dst = append(dst, ':')
+		dst = appendTwo(dst, s/60%60)
+		dst = append(dst, ':')
+		dst = appendTwo(dst, s%60)
+		return append(dst, 'Z', '"')
+	case value.KindDate:
+		dst = append(dst, '"')
+		dst = appendDate(dst, f.Int)
+		return append(dst, '"')
+	}
+	return append(dst, "null"...)
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+func appendTwo(dst []byte, n int64) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
+
+// appendDate writes the civil date of a day since 1970 (proleptic Gregorian,
+// counted in eras of 400 years).
+func appendDate(dst []byte, days int64) []byte {
+	z := days + 719468
+	era := floorDiv(z, 146097)
+	doe := z - era*146097
+	yoe := (doe - doe/1460 + doe/36524 - doe/146096) / 365
+	y := yoe + era*400
+	doy := doe - (365*yoe + yoe/4 - yoe/100)
+	mp := (5*doy + 2) / 153
+	d := doy - (153*mp+2)/5 + 1
+	m := mp + 3
+	if m > 12 {
+		m -= 12
+	}
+	if m <= 2 {
+		y++
+	}
+	if y < 0 || y > 9999 {
+		return time.Unix(days*86400, 0).UTC().AppendFormat(dst, time.DateOnly)
+	}
+	dst = appendTwo(dst, y/100)
+	dst = appendTwo(dst, y%100)
+	dst = append(dst, '-')
+	dst = appendTwo(dst, m)
+	dst = append(dst, '-')
+	return appendTwo(dst, d)
+}
+
+// appendOutput writes one property of a FetchXML or aggregate result, whose
+// value does not come from the root row alone.
+func (p *projection) appendOutput(dst []byte, o *query.Output, v value.Value) []byte {
+	if v.IsNull() {
+		if p.omitNull {
+			return dst
+		}
+	} else if o.Table != nil && !o.Aggregated && (p.formatted || p.nav || p.lookup) {
+		if t := p.c.sch.Table(o.Table.LogicalName()); t != nil {
+			if col := t.Column(o.Column.LogicalName); col != nil {
+				dst = p.annotateValue(dst, t, col, o.Name, v)
+			}
+		}
+	}
+	dst = p.comma(dst)
+	dst = value.AppendString(dst, o.Name)
+	dst = append(dst, ':')
+	return v.AppendJSON(dst)
+}
+
+// annotateValue annotates a value of any table; the target of a lookup with
+// several possible tables is found by looking.
+func (p *projection) annotateValue(dst []byte, t *schema.Table, col *schema.Column, name string, v value.Value) []byte {
+	cells := make([]store.Cell, int(col.Ord)+1)
+	cells[col.Ord].Value = v
+	if col.Type.IsLookup() {
+		for i, target := range col.Targets {
+			if p.c.view.Get(target, v.GUID()) != nil {
+				cells[col.Ord].Target = uint8(i)
+				break
+			}
+		}
+	}
+	if col.Ord <= schema.VersionOrd {
+		return dst
+	}
+	d := store.NewRow(value.ID{}, 0, cells).Fields()
+	_, f, _ := d.Next()
+	of := *p
+	of.t = t
+	dst = of.annotate(dst, col, name, f, nil)
+	p.names = of.names
+	return dst
+}
