@@ -107,8 +107,8 @@ type Source interface {
 	Scan(t Table, after value.ID) iter.Seq[Row]
 	// Get finds a row by its primary key.
 	Get(t Table, id value.ID) (Row, bool)
-	// Lookup yields the rows whose column equals v (value.Equal, v not null), in
-	// any order. ok is false when the column has no index; the query then scans.
+	// Lookup yields the rows whose column equals v (value.Equal; v is of the
+	// column's kind and not null), in any order. ok is false when the column has no index; the query then scans.
 	Lookup(t Table, c Column, v value.Value) (rows iter.Seq[Row], ok bool)
 }
 

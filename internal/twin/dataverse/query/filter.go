@@ -8,11 +8,9 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/value"
 )
 
-// Limits against hostile filters; far above what a URL holds in practice.
-const (
-	maxFilterNodes = 5000
-	maxFilterDepth = 100
-)
+// maxFilterDepth bounds the nesting of parentheses and not, against hostile
+// filters.
+const maxFilterDepth = 100
 
 // filterParser is a recursive descent over one $filter text.
 type filterParser struct {
@@ -134,9 +132,6 @@ func (f *filterParser) and() (node, error) {
 }
 
 func (f *filterParser) unary() (node, error) {
-	if f.nodes++; f.nodes > maxFilterNodes {
-		return nil, refuse(CodeTooManyConditions, "The $filter has too many conditions.")
-	}
 	if f.keyword("not") {
 		if f.depth++; f.depth > maxFilterDepth {
 			return nil, refuse(CodeODataQuery, "The $filter is nested too deeply.")
@@ -157,6 +152,9 @@ func (f *filterParser) unary() (node, error) {
 			return nil, f.syntax()
 		}
 		return n, nil
+	}
+	if f.conditions++; f.conditions > MaxConditions {
+		return nil, refuse(CodeTooManyConditions, "The query has more than the %d allowed conditions.", MaxConditions)
 	}
 	start := f.at
 	if f.at < len(f.text) && f.text[f.at] != '\'' {

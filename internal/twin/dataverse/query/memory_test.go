@@ -96,12 +96,15 @@ func (m *memory) Get(t Table, id value.ID) (Row, bool) {
 }
 
 func (m *memory) Lookup(t Table, c Column, v value.Value) (iter.Seq[Row], bool) {
-	if m.unindexed || c.Kind != value.KindGUID {
+	if v.IsNull() || v.Kind() != c.Kind {
+		panic("Lookup of a value that the column cannot hold")
+	}
+	if m.unindexed || c.Kind != value.KindGUID && c.Kind != value.KindInt {
 		return nil, false
 	}
 	return func(yield func(Row) bool) {
 		for _, r := range m.tables[t.LogicalName()].rows {
-			if value.Equal(r.values[c.Ordinal], v) && !v.IsNull() && !yield(r) {
+			if value.Equal(r.values[c.Ordinal], v) && !yield(r) {
 				return
 			}
 		}

@@ -74,10 +74,10 @@ func splitQuery(raw string) (map[string]string, error) {
 }
 
 type odata struct {
-	schema  Schema
-	aliases map[string]string // nil inside $expand
-	expands int
-	nodes   int // of all filters, against hostile sizes
+	schema     Schema
+	aliases    map[string]string // nil inside $expand
+	expands    int
+	conditions int // of all filters
 }
 
 // options reads everything but $apply into q; the same for a request and for

@@ -46,6 +46,8 @@ func TestFilters(t *testing.T) {
 		{"not (score lt 20)", "1.2 1.3 1.4"},
 		{"20 lt score", "1.3"},
 		{"score gt 19.5", "1.2 1.3 1.4"},
+		{"score eq 19.5", ""},
+		{"score eq 20.0", "1.2 1.4"},
 		{"creditlimit eq 50", "1.2"},
 		{"creditlimit lt 1", "1.3"},
 		{"weight ge 1.5", "1.1 1.2"},
@@ -144,6 +146,54 @@ func TestIndexesSpareTheScan(t *testing.T) {
 	}
 }
 
+// TestRootsAreDistinct has a person twice in one list: an index leads to the
+// same contact twice, but a test for existence gives it once.
+func TestRootsAreDistinct(t *testing.T) {
+	m := company()
+	m.put("listmember", guidOf(4, 9), guidOf(3, 1), guidOf(1, 1))
+	contacts := table(t, m, "contact")
+	list := id(3, 1).String()
+	byOData, err := ParseOData(m, contacts, encode("$filter=listcontact_association/any(l:l/listid eq "+list+")"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byFetch, err := ParseFetch(m, contacts, `<fetch><entity name="contact"><link-entity name="listmember" from="entityid" to="contactid" link-type="exists"><filter><condition attribute="listid" operator="eq" value="`+list+`"/></filter></link-entity></entity></fetch>`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []*Query{byOData, byFetch} {
+		res, err := q.Run(m, Options{Env: env, Schema: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := keysOf(q, res); got != "1.1 1.2" || m.scanned > 0 {
+			t.Errorf("got %s after a scan of %d rows", got, m.scanned)
+		}
+	}
+}
+
+func TestFiltersDoNotAllocate(t *testing.T) {
+	m := company()
+	row, _ := m.Get(table(t, m, "contact"), id(1, 1))
+	for _, filter := range []string{
+		"fullname eq 'ADA KING' and score gt 5", "contains(fullname,'king') or startswith(emailaddress1,'b')",
+		"Microsoft.Dynamics.CRM.In(PropertyName='score',PropertyValues=['10','20'])", "Microsoft.Dynamics.CRM.LastXDays(PropertyName='createdon',PropertyValue=7)",
+		"parentcustomerid_account/name eq 'acme'", "_parentcustomerid_value ne null and donotemail eq false",
+	} {
+		q, err := ParseOData(m, table(t, m, "contact"), encode("$filter="+filter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound, x, tuple := q.plan.filter.bind(&env), &exec{src: m, schema: m}, []Row{row}
+		if !bound.match(x, tuple) {
+			t.Errorf("%s does not match", filter)
+		}
+		if n := testing.AllocsPerRun(100, func() { bound.match(x, tuple) }); n > 0 {
+			t.Errorf("%s allocates %v times a row", filter, n)
+		}
+	}
+}
+
 func TestODataResults(t *testing.T) {
 	tests := []struct{ table, query, want string }{
 		{"contact", "$select=fullname,_parentcustomerid_value&$top=2", "fullname=Ada King _parentcustomerid_value=2.1 contactid=1.1; fullname=Bob Ray _parentcustomerid_value=2.1 contactid=1.2"},
@@ -206,6 +256,9 @@ func TestODataRefusals(t *testing.T) {
 		{"$filter=contactid eq 'x'", CodeODataQuery, "incompatible types"},
 		{"$filter=birthdate eq 1980-02-30", CodeODataQuery, "incompatible types"},
 		{"$filter=score gt null", CodeODataQuery, "null literal"},
+		{"$filter=" + strings.Repeat("score eq 1 or ", 500) + "score eq 2", CodeTooManyConditions, "500"},
+		{"$filter=" + strings.Repeat("(", 200) + "score eq 1" + strings.Repeat(")", 200), CodeODataQuery, "too deeply"},
+		{"$filter=" + strings.Repeat("not ", 200) + "score eq 1", CodeODataQuery, "too deeply"},
 		{"$filter=1 eq 1", CodeODataQuery, "at least one side"},
 		{"$filter=score eq fullname", CodeODataQuery, "incompatible types"},
 		{"$filter=fullname eq 'x", CodeODataQuery, "unterminated"},

@@ -106,8 +106,10 @@ func (x *exec) lookup(t Table, c Column, v value.Value) iter.Seq[Row] {
 			}
 		}
 	}
-	if rows, ok := x.src.Lookup(t, c, v); ok {
-		return rows
+	if v.Kind() == c.Kind {
+		if rows, ok := x.src.Lookup(t, c, v); ok {
+			return rows
+		}
 	}
 	k := hashed{t.LogicalName(), c.Ordinal}
 	index := x.hashes[k]
@@ -497,11 +499,11 @@ func (q *Query) Match(src Source, env Env, row Row) bool {
 	return q.plan.filter.bind(&env).match(x, tuple)
 }
 
-// RunExpand yields the rows of one $expand item for a parent row. A ToOne
-// navigation gives at most one record; others at most MaxPage.
+// RunExpand gives the rows of one of the query's $expand items for a row of its
+// table. A ToOne navigation gives at most one record; others at most MaxPage.
 func (q *Query) RunExpand(src Source, opt Options, x *Expand, parent Row) (*Result, error) {
 	via := x.Query.plan.via
-	opt.Scope = &Scope{Navigation: x.Navigation, From: via.from, ID: parent.Value(via.from.PrimaryID().Ordinal).GUID()}
+	opt.Scope = &Scope{Navigation: x.Navigation, From: q.Table, ID: parent.Value(q.Table.PrimaryID().Ordinal).GUID()}
 	opt.PageSize, opt.After, opt.Skip = 0, nil, 0
 	if x.Navigation.Cardinality != ToOne {
 		return x.Query.Run(src, opt)
