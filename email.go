@@ -26,13 +26,14 @@ func NormalizeEmail(s string) string {
 	if lower {
 		return s
 	}
-	// A rune whose lower case is several runes (such as the dotted capital I)
-	// stays as it is: folding it would make distinct addresses equal.
+	// A letter is folded only when the fold can be undone: the dotted capital I, the
+	// Kelvin sign and their like have the lower case of another letter, and folding
+	// them would make distinct addresses equal.
 	return strings.Map(func(r rune) rune {
-		if r == 'İ' {
-			return r
+		if l := unicode.ToLower(r); unicode.ToUpper(l) == r {
+			return l
 		}
-		return unicode.ToLower(r)
+		return r
 	}, s)
 }
 

@@ -119,7 +119,8 @@ func (f *Field) fit(v lockstep.Value) (lockstep.Value, *fault) {
 	if utf8.RuneCountInString(v.Text()) <= f.limit {
 		return v, nil
 	}
-	if !f.cut {
+	// Of an option's label, a part would not be found again on the way back.
+	if whole := f.In != nil && f.sources[0].col.Type != lockstep.ColumnText; !f.cut || whole {
 		return v, &fault{code: lockstep.FindingTooLong, msg: fmt.Sprintf("the text is longer than the %d characters of a field on the platform", f.limit),
 			hint: "shorten it, or let the mapping cut texts that are too long"}
 	}
