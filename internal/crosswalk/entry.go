@@ -22,6 +22,9 @@ type Entry struct {
 	Closed bool
 	// Hash is that of the record content from which the base follows.
 	Hash transform.Hash128
+	// Seen is a hash, of the caller's making, of what the platform says of the
+	// contact; 0 = not known.
+	Seen uint64
 	// Modified is when the CRM record last changed, in Unix seconds.
 	Modified int64
 	// Base has one value for each label of the batch: what both sides last agreed
@@ -112,6 +115,7 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 	dst = appendText(dst, e.Email)
 	dst = append(dst, byte(e.Standing), byte(e.OptIn))
 	dst = append(dst, e.Hash[:]...)
+	dst = binary.LittleEndian.AppendUint64(dst, e.Seen)
 	dst = binary.AppendVarint(dst, e.Modified)
 	for i := range labels {
 		var v lockstep.Value
@@ -134,6 +138,7 @@ type head struct {
 	standing, optIn byte
 	flags           byte
 	hash            transform.Hash128
+	seen            uint64
 	modified        int64
 }
 
@@ -153,6 +158,9 @@ func readHead(r *reader) head {
 	h.email = r.text()
 	h.standing, h.optIn = r.byte(), r.byte()
 	copy(h.hash[:], r.bytes(len(h.hash)))
+	if b := r.bytes(8); len(b) == 8 {
+		h.seen = binary.LittleEndian.Uint64(b)
+	}
 	h.modified = r.varint()
 	return h
 }
@@ -190,7 +198,7 @@ func DecodeEntry(labels []string, body []byte) (Entry, error) {
 		Ref:      lockstep.Ref{ID: h.id},
 		Standing: lockstep.Standing(h.standing), OptIn: lockstep.OptInType(h.optIn),
 		Master: h.flags&flagMaster != 0, Closed: h.flags&flagClosed != 0,
-		Hash: h.hash, Modified: h.modified,
+		Hash: h.hash, Seen: h.seen, Modified: h.modified,
 	}
 	r.pos = 1
 	if code := r.byte(); code == 0 {

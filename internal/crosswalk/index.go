@@ -19,6 +19,7 @@ type Link struct {
 	Email uint64
 	// Hash64 is the first half of the entry's content hash.
 	Hash64 uint64
+	Seen   uint64 // the entry's
 	Master bool
 	Where  lockstep.BlobRange
 }
@@ -37,7 +38,7 @@ func emailKey(email []byte) uint64 {
 }
 
 // Index finds the open links of one account by record, contact and address. It
-// takes about 70 bytes a link, at most 134 million links and a log of one
+// takes about 78 bytes a link, at most 134 million links and a log of one
 // terabyte. Reading is safe from several goroutines as long as nobody adds.
 type Index struct {
 	chunks []*chunk
@@ -61,6 +62,7 @@ type chunk struct {
 	contact [chunkRows]packed
 	email   [chunkRows]uint64
 	hash    [chunkRows]uint64
+	seen    [chunkRows]uint64
 	// place is the entry's address in the log, the blobs laid end to end, and its
 	// length in the lower 24 bits.
 	place [chunkRows]uint64
@@ -191,6 +193,7 @@ func (x *Index) put(h *head, address uint64, length int) {
 func (x *Index) set(row uint32, table uint8, h *head, address uint64, length int) {
 	c, i := x.at(row)
 	c.hash[i] = h.hash.Hash64()
+	c.seen[i] = h.seen
 	c.place[i] = address<<lengthBits | uint64(length)
 	c.meta[i] = table<<1 | h.flags&flagMaster
 	x.blobAt(address).live++
@@ -287,6 +290,7 @@ func (x *Index) link(row uint32) Link {
 		Contact: x.contacts.unpack(c.contact[i]),
 		Email:   c.email[i],
 		Hash64:  c.hash[i],
+		Seen:    c.seen[i],
 		Master:  c.meta[i]&flagMaster != 0,
 		Where:   lockstep.BlobRange{Blob: b.id, Offset: int(address - b.start), Length: int(c.place[i] & maxLength)},
 	}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// finishLists stores what the next run needs to know of each list.
+func (s *session) finishLists(outward bool) error {
+	s.unfulfilled()
+	if s.dry() {
+		return s.commit(lockstep.Commit{})
+	}
+	if err := s.tidyLinks(); err != nil {
+		return err
+	}
+	c := lockstep.Commit{Cursors: map[string]lockstep.Cursor{}}
+	s.mu.Lock()
+	for _, l := range s.sync.lists {
+		if l.failed {
+			l.sum.Dirty = true
+		}
+		if l.members != nil && !l.failed {
+			strangers, unsettled := 0, false
+			for m := range l.members.All() {
+				if m.Record.IsZero() && m.InBook {
+					strangers++
+				}
+				if m.InList && !m.InBook && !m.Excluded {
+					unsettled = true
+				}
+			}
+			l.sum.InList, l.sum.InBook, l.sum.Strangers = l.members.InList(), l.members.InBook(), strangers
+			if outward {
+				// The platform's counter as it is now, as far as we can know: what it
+				// said at the start, moved by what we did. If it says something else
+				// next time, the book is read.
+				l.sum.Book = l.members.InBook()
+				l.sum.CRMCount = l.crm.Members + l.admitted
+				l.sum.Rules = l.rules()
+				l.sum.Dirty = unsettled || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
+			} else if l.touched || l.newStrangers {
+				l.sum.Dirty = true // the outward half has not been done
+			}
+		} else if outward && !l.failed {
+			l.sum.Book = l.book.Members
+		}
+		b, err := json.Marshal(l.sum)
+		if err != nil {
+			s.mu.Unlock()
+			return err
+		}
+		c.Cursors[l.cursor()] = lockstep.Cursor(b)
+	}
+	c.Members = s.takePending()
+	s.mu.Unlock()
+	return s.commit(c)
+}
+
+// missing reports members whose record never came: they are looked for again.
+func (s *session) missing(l *listState) bool {
+	for id := range l.observed.All() {
+		if m, ok := l.members.Record(id); !ok || !m.InList {
+			return true
+		}
+	}
+	return false
+}
+
+// loadResolutions takes up conflicts that a person decided since the last run.
+func (s *session) loadResolutions() error {
+	resolved, err := s.e.Store.Resolutions(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range resolved {
+		s.sync.resolve[resolveKey{c.Ref, c.Label}] = c
+	}
+	return nil
+}
+
+// compactLinks keeps the log of links short: many small blobs are slower to read at
+// start than a few large ones.
+func (s *session) compactLinks() error {
+	c := s.e.cache.of(s.account.ID)
+	if s.dry() || len(c.blobs) < compactAbove {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done, err := c.index.Compact(func(r []lockstep.BlobRange) ([][]byte, error) {
+		for i := range r {
+			if r[i].Length == 0 {
+				r[i].Length = c.blobs[r[i].Blob]
+			}
+		}
+		return s.e.Store.LinkRanges(s.ctx, r)
+	}, 100_000)
+	if err != nil || len(done.Drop) == 0 {
+		return err
+	}
+	err = s.e.Store.Commit(s.ctx, lockstep.Commit{Run: s.run.ID, Account: s.account.ID, Links: done.Payloads, DropLinks: done.Drop})
+	if err != nil {
+		return err
+	}
+	if err := s.refreshLinks(); err != nil {
+		return err
+	}
+	for _, id := range done.Drop {
+		delete(c.blobs, id)
+	}
+	return c.index.Drop(done.Drop)
+}
+
+// compactAbove is the number of link blobs from which they are rewritten. A million
+// links fill about a thousand blobs that are already as large as they get.
+const compactAbove = 256
+
+// seenHash is a short hash of what the platform says of a contact. Absent and empty
+// count the same, and a day is the same as its midnight: the platform knows neither
+// difference.
+func seenHash(email string, standing lockstep.Standing, optIn lockstep.OptInType, values []lockstep.Value) uint64 {
+	b := make([]byte, 0, 256)
+	b = append(b, byte(standing), byte(optIn))
+	b = append(binary.AppendUvarint(b, uint64(len(email))), email...)
+	for _, v := range values {
+		t := v.Text()
+		b = binary.AppendUvarint(b, uint64(len(t)))
+		b = append(b, t...)
+		if v.Kind() == lockstep.Date {
+			b = append(b, "T00:00:00Z"...)
+			b[len(b)-len("T00:00:00Z")-len(t)-1] = 20
+		}
+	}
+	sum := sha256.Sum256(b)
+	return binary.LittleEndian.Uint64(sum[:])
+}

@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// verify compares who answers on both sides with who was connected: a copied
+// database or a moved account is not the original, and nothing may be written to it.
+func (s *session) verify() error {
+	org, err := s.crm.Identity(s.ctx)
+	if err != nil {
+		return err
+	}
+	if s.org.Identity.ID != "" && org.ID != s.org.Identity.ID {
+		return &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify the organization",
+			Msg:  fmt.Sprintf("another organization answers: %s instead of %s", org.ID, s.org.Identity.ID),
+			Hint: "if the organization was copied or moved on purpose, connect it anew; nothing was written"}
+	}
+	acc, err := s.platform.Identity(s.ctx)
+	if err != nil {
+		return err
+	}
+	if s.account.Identity.ID != "" && acc.ID != s.account.Identity.ID {
+		return &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify the email account",
+			Msg:  fmt.Sprintf("another account answers: %s instead of %s", acc.ID, s.account.Identity.ID),
+			Hint: "check the account's user and password; nothing was written"}
+	}
+	return nil
+}
+
+// chooseLists reads the marketing lists, keeps the settings in step with them and
+// picks those that this run is about. It makes no call to the platform.
+func (s *session) chooseLists() error {
+	s.stage("reading marketing lists")
+	crmLists, err := s.crm.Lists(s.ctx)
+	if err != nil {
+		return err
+	}
+	settings, err := s.e.Store.ListSettings(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	byID := make(map[lockstep.ID]*lockstep.MarketingList, len(crmLists))
+	for i := range crmLists {
+		byID[crmLists[i].ID] = &crmLists[i]
+	}
+	var changed []lockstep.ListSettings
+	known := make(map[lockstep.ID]bool, len(settings))
+	for i := range settings {
+		set := &settings[i]
+		known[set.CRMID] = true
+		was := *set
+		if l := byID[set.CRMID]; l != nil {
+			set.Name, set.MemberTable, set.Dynamic, set.Gone = l.Name, l.MemberTable, l.Dynamic, false
+		} else {
+			set.Gone = true
+		}
+		if *set != was {
+			changed = append(changed, *set)
+		}
+	}
+	for i := range crmLists {
+		if l := &crmLists[i]; !known[l.ID] && slices.Contains(MemberTables, l.MemberTable) {
+			changed = append(changed, NewListSettings(s.account.ID, *l))
+		}
+	}
+	if len(changed) > 0 && !s.dry() {
+		if err := s.commit(lockstep.Commit{Lists: changed}); err != nil {
+			return err
+		}
+	}
+	chosen := false
+	for i := range settings {
+		set := settings[i]
+		switch {
+		case s.run.List != "" && set.ID != s.run.List:
+			continue
+		case s.run.List != "":
+			chosen = true
+			if !set.Activated {
+				return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Field: "list", Msg: fmt.Sprintf("the list %q is not activated for email", set.Name),
+					Hint: "activate it first"}
+			}
+		case !set.Activated || set.ManualOnly:
+			continue
+		}
+		if set.Gone {
+			continue // detached: the address book stays as it is
+		}
+		if reserved(set.Name) {
+			s.finding(lockstep.Finding{Code: lockstep.FindingNameReserved, Table: "list", Record: set.CRMID, List: set.ID,
+				Message: fmt.Sprintf("the platform keeps the name %q for itself", set.Name), Hint: "rename the marketing list"})
+			continue
+		}
+		s.sync.lists = append(s.sync.lists, &listState{set: set, crm: *byID[set.CRMID]})
+	}
+	if s.run.List != "" && !chosen {
+		return &lockstep.Error{Code: lockstep.CodeNotFound, Op: "start run", Field: "list", Msg: fmt.Sprintf("there is no list %q in this account", s.run.List)}
+	}
+	slices.SortStableFunc(s.sync.lists, func(a, b *listState) int {
+		return cmp.Or(cmp.Compare(a.set.SyncOrder, b.set.SyncOrder), cmp.Compare(a.set.Name, b.set.Name), cmp.Compare(a.set.ID, b.set.ID))
+	})
+	return nil
+}
+
+// NewListSettings are the settings of a marketing list that was just discovered:
+// not activated.
+func NewListSettings(account string, l lockstep.MarketingList) lockstep.ListSettings {
+	return lockstep.ListSettings{
+		ID: lockstep.NameID(l.ID, account).String(), Account: account, CRMID: l.ID, Name: l.Name, MemberTable: l.MemberTable, Dynamic: l.Dynamic,
+		MembershipAction: lockstep.ActionIgnore, SubscriptionFilter: lockstep.FilterAnyOptOut, MirrorRemovals: true, SyncOrder: 1000,
+	}
+}
+
+func reserved(name string) bool {
+	return slices.ContainsFunc(lockstep.ReservedBookNames, func(r string) bool { return strings.EqualFold(r, strings.TrimSpace(name)) })
+}
+
+// linkBooks finds or makes the address book of each list: by stored id only. A
+// book that merely has the list's name is never taken over silently.
+func (s *session) linkBooks() error {
+	s.stage("comparing address books")
+	books, err := s.platform.Books(s.ctx)
+	if err != nil {
+		return err
+	}
+	byID := make(map[lockstep.BookID]lockstep.AddressBook, len(books))
+	byName := make(map[string]lockstep.AddressBook, len(books))
+	for _, b := range books {
+		byID[b.ID] = b
+		byName[strings.ToLower(b.Name)] = b
+	}
+	settings, err := s.e.Store.ListSettings(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	owner := map[lockstep.BookID]string{}
+	for _, set := range settings {
+		if set.Book != "" && owner[set.Book] == "" {
+			owner[set.Book] = set.ID
+		}
+	}
+	var planned []lockstep.Change
+	var adopted []lockstep.ListSettings
+	state := map[lockstep.ID]*listState{}
+	usable := s.sync.lists[:0]
+	for _, l := range s.sync.lists {
+		book, exists := byID[l.set.Book]
+		switch {
+		case l.set.Book != "" && exists && owner[l.set.Book] != l.set.ID:
+			s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+				Message: fmt.Sprintf("the address book %s belongs to another marketing list already", l.set.Book), Hint: "link one of the two lists to another address book"})
+			continue
+		case exists:
+			l.book = book
+			if book.Name != l.set.Name {
+				if other, taken := byName[strings.ToLower(l.set.Name)]; taken && other.ID != book.ID {
+					s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+						Message: fmt.Sprintf("the address book keeps its name %q because another one is called %q", book.Name, l.set.Name), Hint: "rename one of them"})
+				} else {
+					planned = append(planned, lockstep.Change{Kind: lockstep.RenameBook, State: lockstep.Planned, List: l.set.CRMID, Book: book.ID, Name: l.set.Name, Why: "marketing list renamed",
+						Fields: []lockstep.FieldChange{{Name: "name", Old: lockstep.TextValue(book.Name), New: lockstep.TextValue(l.set.Name)}}})
+				}
+			}
+		default:
+			if other, taken := byName[strings.ToLower(l.set.Name)]; taken && other.ID != "" && s.sync.madeBooks[l.set.CRMID] && owner[other.ID] == "" {
+				// A process died between making the book and noting its id: the
+				// name was free when it was planned, so this book is ours.
+				l.book, l.set.Book = other, other.ID
+				adopted = append(adopted, l.set)
+				break
+			} else if taken {
+				s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+					Message: fmt.Sprintf("an address book named %q exists (id %s) and is not linked to this list", other.Name, other.ID),
+					Hint:    fmt.Sprintf("link it by setting address_book_id to %s after a look at a preview, or rename the list", other.ID)})
+				continue
+			}
+			why := "marketing list without an address book"
+			if l.set.Book != "" {
+				why = "the address book was deleted on the platform"
+				l.renewed = true
+			}
+			planned = append(planned, lockstep.Change{Kind: lockstep.CreateBook, State: lockstep.Planned, List: l.set.CRMID, Name: l.set.Name, Why: why})
+			byName[strings.ToLower(l.set.Name)] = lockstep.AddressBook{Name: l.set.Name}
+			l.book = lockstep.AddressBook{ID: newBook(l.set.ID), Name: l.set.Name}
+		}
+		state[l.set.CRMID] = l
+		usable = append(usable, l)
+	}
+	s.sync.lists = usable
+	planned = s.permitted(planned)
+	if s.dry() {
+		if len(planned) == 0 {
+			return nil
+		}
+		return s.planOnly(planned)
+	}
+	if len(adopted) > 0 {
+		if err := s.commit(lockstep.Commit{Lists: adopted}); err != nil {
+			return err
+		}
+	}
+	if len(planned) == 0 {
+		return nil
+	}
+	var changed []lockstep.ListSettings
+	err = s.callEach(planned, func(c *lockstep.Change) (*lockstep.Error, error) {
+		l := state[c.List]
+		var err error
+		if c.Kind == lockstep.RenameBook {
+			if err = s.platform.RenameBook(s.ctx, c.Book, c.Name); err == nil {
+				return nil, nil
+			}
+		} else {
+			var b lockstep.AddressBook
+			if b, err = s.platform.CreateBook(s.ctx, c.Name); err == nil {
+				c.Book, l.book = b.ID, b
+				l.set.Book = b.ID
+				changed = append(changed, l.set)
+				return nil, nil
+			}
+		}
+		le := lockstep.AsError(err)
+		if transient(err) || le.Scope == lockstep.ScopeConnection && le.Code != lockstep.CodeConflict && le.Code != lockstep.CodeInvalid {
+			return nil, err
+		}
+		s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+			Message: "the platform refused the address book: " + le.Msg, Hint: le.Hint})
+		return le, nil
+	}, func(end *lockstep.Commit) { end.Lists = changed })
+	if err != nil {
+		return err
+	}
+	s.sync.lists = slices.DeleteFunc(s.sync.lists, func(l *listState) bool { return strings.HasPrefix(string(l.book.ID), newBookPrefix) })
+	return nil
+}
+
+// A book that is still to be made is named after its list, so that a preview can
+// speak of it.
+const newBookPrefix = "new:"
+
+func newBook(list string) lockstep.BookID { return lockstep.BookID(newBookPrefix + list) }

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+)
+
+// feedCursor names the platform's feed. A change of the fields that are read makes
+// it start again, so that a new field is read for everybody.
+func (s *session) feedCursor() string {
+	h := lockstep.NameID(findingSpace, fmt.Sprint(s.sync.names))
+	return "contacts/" + h.String()[:8]
+}
+
+// inward reads what changed on the platform and carries it to the CRM: linked
+// contacts are merged against their record as it is now, contacts that nobody has
+// linked are remembered so that a record with their address finds them.
+func (s *session) inward() error {
+	return s.readPlatform("reading changes of the platform")
+}
+
+func (s *session) readPlatform(stage string) error {
+	s.stage(stage)
+	name := s.feedCursor()
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil {
+		return err
+	}
+	next, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Since: since, Fields: s.sync.names, Memberships: true}, func(page []lockstep.Contact) error {
+		if err := s.takeContacts(page); err != nil {
+			return err
+		}
+		return s.checkpoint()
+	})
+	if lockstep.CodeOf(err) == lockstep.CodeExpired {
+		if cerr := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{name: ""}}); cerr != nil {
+			return cerr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if s.dry() || s.run.Type == lockstep.SyncMarketingLists && s.run.List != "" {
+		return nil // a run of one list did not look at the others' strangers
+	}
+	s.sync.writer.at(name, next)
+	return nil
+}
+
+// takeContacts sorts a page of contacts into echoes, changes and contacts that
+// nobody has linked.
+func (s *session) takeContacts(page []lockstep.Contact) error {
+	changed := map[string][]lockstep.ID{} // table → records to read
+	byID := map[lockstep.ContactID]*lockstep.Contact{}
+	fresh := newLinkChunks(s.sync.names)
+	n := 0
+	s.mu.Lock()
+	var links []crosswalk.Link
+	for i := range page {
+		c := &page[i]
+		seen := contactHash(c)
+		links = s.sync.links.ByContact(c.ID, links[:0])
+		linked := false
+		same := true
+		for _, l := range links {
+			linked = linked || l.Ref.Table != ""
+			same = same && l.Seen == seen
+		}
+		strange := s.strange(c, links)
+		switch {
+		case len(links) > 0 && same && !strange:
+		case linked:
+			byID[c.ID] = c
+			for _, l := range links {
+				if l.Ref.Table != "" {
+					changed[l.Ref.Table] = append(changed[l.Ref.Table], l.Ref.ID)
+				}
+			}
+			n++
+		case c.Email == "" || c.Standing == lockstep.ContactDeleted && len(links) == 0:
+		default:
+			fresh.add(crosswalk.Entry{Ref: placeholder(c.ID), Contact: c.ID, Email: lockstep.NormalizeEmail(c.Email), Standing: c.Standing, OptIn: c.OptIn,
+				Seen: seen, Base: c.Values})
+		}
+	}
+	s.mu.Unlock()
+	if payloads := fresh.payloads(); len(payloads) > 0 && !s.dry() {
+		if err := s.commit(lockstep.Commit{Links: payloads}); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		err := s.refreshLinks()
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	plat := func(id lockstep.ContactID) *lockstep.Contact { return byID[id] }
+	for _, table := range MemberTables {
+		ids := changed[table]
+		if len(ids) == 0 || s.sync.plans[table] == nil {
+			continue
+		}
+		err := s.crm.Records(s.ctx, s.sync.plans[table].query, ids, func(recs []lockstep.Record) error {
+			return s.mergePage(table, recs, plat)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.sync.writer.drain()
+}
+
+// strange notes people who are in one of our books without being in its list, and
+// those who left one by unsubscribing. It reports whether the contact's own records
+// have to be looked at because of it. The caller holds s.mu.
+func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
+	look := false
+	for _, b := range c.Books {
+		l := s.listOfBook(b.Book)
+		if l == nil || l.failed {
+			continue
+		}
+		if l.members == nil {
+			if err := s.loadMembers(l); err != nil {
+				l.failed = true
+				continue
+			}
+		}
+		known := false
+		for _, k := range links {
+			if m, ok := l.members.Record(k.Ref.ID); ok && k.Ref.Table != "" {
+				known = true
+				if m.InBook == b.Unsubscribed || m.Unsubscribed != b.Unsubscribed {
+					look = true
+				}
+			}
+		}
+		if known || b.Unsubscribed {
+			continue
+		}
+		if _, ok := l.members.Stranger(c.ID); ok {
+			continue
+		}
+		if !s.dry() {
+			l.put(crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
+		} else {
+			l.members.Set(crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
+		}
+		l.newStrangers = true
+	}
+	return look
+}
+
+// cycle numbers this run for the rule that nobody is removed in the cycle that
+// first met them.
+func (s *session) cycle() int64 { return s.run.Created.Unix() }
+
+// placeholder is the reference of a contact that no CRM record is linked to.
+func placeholder(id lockstep.ContactID) lockstep.Ref {
+	return lockstep.Ref{ID: lockstep.NameID(placeholderSpace, string(id))}
+}
+
+var placeholderSpace = lockstep.ID{'c', 'o', 'n', 't', 'a', 'c', 't', ' ', 'a', 'l', 'o', 'n', 'e'}
+
+// contactHash is a short hash of what the platform says of a contact, to tell our
+// own write coming back from somebody's change.
+func contactHash(c *lockstep.Contact) uint64 {
+	return seenHash(lockstep.NormalizeEmail(c.Email), c.Standing, c.OptIn, c.Values)
+}
+
+// settle reads the platform's changes once more after a large import, so that the
+// next run does not have to tell the echo of this one from other people's changes.
+func (s *session) settle() error {
+	if s.dry() || s.totals().ContactsCreated+s.totals().ContactsUpdated <= settleAbove {
+		return nil
+	}
+	return s.readPlatform("reading back what was written")
+}
+
+// settleAbove is the number of written contacts from which reading them back at
+// once saves the next run more than one page.
+const settleAbove = 5000

@@ -1,0 +1,384 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/merge"
+	"github.com/lockstep-sync/lockstep/internal/transform"
+)
+
+// listSync is what the list syncs know during one slice.
+type listSync struct {
+	lists   []*listState // of this run, in synchronisation order
+	byTable map[string][]*listState
+	plans   map[string]*tablePlan
+
+	// names are the labels of all tables' mappings; a link's base has one value
+	// for each, and contacts are read and written with these fields.
+	names  []string
+	absent []lockstep.Value // one Absent for each name
+
+	links *crosswalk.Index
+
+	// madeBooks are lists whose address book an earlier process planned to make.
+	madeBooks map[lockstep.ID]bool
+
+	approved *approval // when a preview is applied
+
+	inflight map[uint64]int // addresses on their way to becoming contacts
+	writer   *writer
+	// incomplete says why nothing may be removed in this run; empty = it may.
+	incomplete string
+	creates    int             // records created in this run
+	moved      map[string]bool // tables whose feed delivered something
+	resolve    map[resolveKey]lockstep.Conflict
+	held       bool // a change was not written because it was not previewed so
+	// expected holds, in a preview, who would have been created under an address.
+	expected map[uint64]expectation
+	pages    int
+
+	staleLinks []staleLink
+	closeLinks []crosswalk.Link
+	mergers    []merger
+}
+
+// tablePlan is how records of one table become contacts and back.
+type tablePlan struct {
+	table string
+	t     *transform.Plan
+	query lockstep.RecordQuery
+	pos   []int // index of each of the plan's labels in listSync.names
+	rules []merge.Rule
+	// cursor is the name under which the table's feed is kept; it changes with
+	// the columns, so that a new column is read for everybody.
+	cursor string
+}
+
+// listState is one marketing list and its address book during a run.
+type listState struct {
+	set     lockstep.ListSettings
+	crm     lockstep.MarketingList
+	book    lockstep.AddressBook
+	renewed bool // the book is a new one, so nobody is in it
+
+	sum      listSummary
+	members  *crosswalk.Members // who was where after the last run; loaded when needed
+	observed *crosswalk.Observed
+	fresh    bool // observed was read in this run
+	failed   bool // could not be read; left alone in this run
+	touched  bool // something about its members has to be looked at
+	pending  *crosswalk.MemberBatch
+	blobs    []int64 // stored payloads that members was read from
+	removals []removal
+
+	newStrangers bool
+	admitted     int // strangers added to the marketing list in this run
+}
+
+type removal struct {
+	member crosswalk.Member
+	why    string
+}
+
+// listSummary is what a run keeps of a list so that the next one can tell
+// cheaply whether anything happened.
+type listSummary struct {
+	CRMCount  int       `json:"crm_count"` // the CRM's member counter when the members were last known
+	InList    int       `json:"in_list"`
+	Book      int       `json:"book"` // the platform's member counter that belongs to InBook
+	InBook    int       `json:"in_book"`
+	Strangers int       `json:"strangers"`
+	Version   int64     `json:"version"` // newest membership seen
+	FullAt    time.Time `json:"full_at"`
+	Rules     string    `json:"rules"` // settings that decide membership
+	Dirty     bool      `json:"dirty,omitempty"`
+	// Query remembers the dynamic list's query and the feeds it was evaluated at.
+	Query string `json:"query,omitempty"`
+}
+
+func (l *listState) cursor() string { return "list/" + l.set.ID }
+
+func (l *listState) rules() string {
+	return fmt.Sprint(l.set.MembershipAction, l.set.SubscriptionFilter, l.set.MinOptIn, l.set.MirrorRemovals, l.set.Dynamic, l.book.ID)
+}
+
+func (l *listState) finding(code, msg, hint string) lockstep.Finding {
+	return lockstep.Finding{Code: code, Table: "list", Record: l.set.CRMID, List: l.set.ID, Message: msg, Hint: hint}
+}
+
+// has reports whether a record is in the marketing list now.
+func (l *listState) has(id lockstep.ID) bool {
+	if l.observed != nil {
+		return l.observed.Has(id)
+	}
+	m, ok := l.members.Record(id)
+	return ok && m.InList
+}
+
+// syncLists is the run of address-books-in and, with outward, of marketing-lists.
+func (s *session) syncLists(outward bool) error {
+	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
+		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}}
+	unlock := s.e.cache.lock(s.account.ID)
+	defer unlock()
+	if err := s.chooseLists(); err != nil {
+		return err
+	}
+	if len(s.sync.lists) == 0 {
+		return nil // a list that is not activated never causes a call to the platform
+	}
+	if err := s.compilePlans(); err != nil {
+		return err
+	}
+	if err := s.verify(); err != nil {
+		return err
+	}
+	if err := s.loadLinks(); err != nil {
+		return err
+	}
+	if err := s.loadApproval(); err != nil {
+		return err
+	}
+	if err := s.recover(); err != nil {
+		return err
+	}
+	if err := s.linkBooks(); err != nil {
+		return err
+	}
+	for _, l := range s.sync.lists {
+		s.sync.byTable[l.set.MemberTable] = append(s.sync.byTable[l.set.MemberTable], l)
+		if err := s.loadSummary(l); err != nil {
+			return err
+		}
+	}
+	s.sync.writer = newWriter(s)
+	defer s.sync.writer.stop()
+	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.strangers}
+	if outward {
+		steps = append(steps, s.outward, s.observeDynamicMoved, s.latecomers, s.removeFromBooks, s.settle)
+	}
+	for _, step := range steps {
+		if err := s.checkpoint(); err != nil {
+			return s.abandon(err)
+		}
+		if err := step(); err != nil {
+			return s.abandon(err)
+		}
+		if err := s.sync.writer.drain(); err != nil {
+			return s.abandon(err)
+		}
+	}
+	if err := s.finishLists(outward); err != nil {
+		return err
+	}
+	return s.compactLinks()
+}
+
+// abandon waits for what is on its way before a slice ends early, so that its
+// outcome is stored and not asked for again.
+func (s *session) abandon(cause error) error {
+	if err := s.sync.writer.drain(); err != nil && !errors.Is(err, cause) && s.ctx.Err() == nil {
+		return errors.Join(cause, err)
+	}
+	return cause
+}
+
+// compilePlans turns the mappings of each member table into a plan. A mapping that
+// cannot work is suspended with a finding; the others go on.
+func (s *session) compilePlans() error {
+	if len(s.tables) == 0 {
+		return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Msg: "the CRM's metadata was never read", Hint: "run crm-metadata first"}
+	}
+	known := map[string]bool{}
+	type compiled struct {
+		plan *transform.Plan
+		t    *lockstep.Table
+	}
+	all := map[string]compiled{}
+	for _, name := range MemberTables {
+		t := s.table(name)
+		if t == nil {
+			continue
+		}
+		plan, problems := transform.Compile(t, s.labels, s.mappings, transform.Options{MaxText: maxText, Related: s.related(t)})
+		for _, p := range problems {
+			s.finding(lockstep.Finding{Code: lockstep.FindingMappingDisabled, Table: name, Field: p.Mapping.Column,
+				Message: fmt.Sprintf("the mapping of label %s is suspended: %s", p.Mapping.Label, p.Err.Msg), Hint: p.Err.Hint})
+		}
+		all[name] = compiled{plan, t}
+		for _, l := range plan.Labels() {
+			known[l] = true
+		}
+	}
+	for l := range known {
+		s.sync.names = append(s.sync.names, l)
+	}
+	slices.Sort(s.sync.names)
+	s.sync.absent = make([]lockstep.Value, len(s.sync.names))
+	for name, c := range all {
+		tp := &tablePlan{table: name, t: c.plan, query: lockstep.RecordQuery{Table: name, Columns: c.plan.Columns()}}
+		for _, f := range c.plan.Fields() {
+			tp.rules = append(tp.rules, merge.NewRule(f.Out, f.In, f.OutDefault, f.InDefault, f.Required))
+		}
+		for _, l := range c.plan.Labels() {
+			i, _ := slices.BinarySearch(s.sync.names, l)
+			tp.pos = append(tp.pos, i)
+		}
+		tp.cursor = fmt.Sprintf("records/%s/%016x", name, c.plan.Version())
+		s.sync.plans[name] = tp
+	}
+	for _, l := range s.sync.lists {
+		if s.sync.plans[l.set.MemberTable] == nil {
+			return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Msg: fmt.Sprintf("the organization has no table %s", l.set.MemberTable), Hint: "run crm-metadata again"}
+		}
+	}
+	return nil
+}
+
+// maxText is the most characters that a text field of the platforms holds.
+const maxText = 1000
+
+// related finds the column that a "lookup.column" mapping names, as far as the
+// looked-up table is one whose metadata was read.
+func (s *session) related(t *lockstep.Table) func(lookup, column string) (*lockstep.Column, bool) {
+	return func(lookup, column string) (*lockstep.Column, bool) {
+		l, ok := t.Column(lookup)
+		if !ok || l.Type != lockstep.ColumnLookup {
+			return nil, false
+		}
+		for _, target := range l.Targets {
+			if rt := s.table(target); rt != nil {
+				if c, ok := rt.Column(column); ok {
+					return c, true
+				}
+			}
+		}
+		return nil, false
+	}
+}
+
+func (s *session) loadSummary(l *listState) error {
+	c, err := s.e.Store.Cursor(s.ctx, s.account.ID, l.cursor())
+	if err != nil {
+		return err
+	}
+	if c != "" {
+		if err := json.Unmarshal([]byte(c), &l.sum); err != nil {
+			l.sum = listSummary{}
+		}
+	}
+	if l.renewed {
+		l.sum = listSummary{}
+	}
+	return nil
+}
+
+// loadMembers reads who was where after the last run.
+func (s *session) loadMembers(l *listState) error {
+	if l.members != nil {
+		return nil
+	}
+	m := crosswalk.NewMembers()
+	err := s.e.Store.Members(s.ctx, l.set.ID, func(b lockstep.StoredBlob) error {
+		l.blobs = append(l.blobs, b.ID)
+		return m.Add(b.Payload)
+	})
+	if err != nil {
+		return err
+	}
+	if l.renewed {
+		for _, member := range slices.Collect(m.All()) {
+			member.InBook = false
+			m.Set(member)
+		}
+	}
+	l.members = m
+	return nil
+}
+
+// put notes a member's new state; it is stored with the next commit.
+func (l *listState) put(m crosswalk.Member) {
+	if l.pending == nil {
+		l.pending = crosswalk.NewMemberBatch()
+	}
+	l.members.Set(m)
+	l.pending.Append(m)
+}
+
+// takePending returns the members waiting to be stored. The caller holds s.mu.
+func (s *session) takePending() []lockstep.MemberBlob {
+	var out []lockstep.MemberBlob
+	for _, l := range s.sync.lists {
+		if l.pending != nil && l.pending.Len() > 0 {
+			out = append(out, lockstep.MemberBlob{List: l.set.ID, Payload: l.pending.Bytes()})
+			l.pending = nil
+		}
+	}
+	return out
+}
+
+// linkCache keeps each account's links in memory between runs of one process and
+// lets one run at a time work on an account.
+type linkCache struct {
+	mu       sync.Mutex
+	accounts map[string]*cachedLinks
+}
+
+type cachedLinks struct {
+	busy  sync.Mutex
+	index *crosswalk.Index
+	last  int64
+	blobs map[int64]int // blob → entries
+}
+
+func (c *linkCache) of(account string) *cachedLinks {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.accounts == nil {
+		c.accounts = map[string]*cachedLinks{}
+	}
+	if c.accounts[account] == nil {
+		c.accounts[account] = &cachedLinks{}
+	}
+	return c.accounts[account]
+}
+
+func (c *linkCache) lock(account string) (unlock func()) {
+	l := c.of(account)
+	l.busy.Lock()
+	return l.busy.Unlock
+}
+
+// loadLinks brings the account's links into memory: everything the first time,
+// afterwards what was stored since.
+func (s *session) loadLinks() error {
+	c := s.e.cache.of(s.account.ID)
+	if c.index == nil {
+		c.index, c.last, c.blobs = crosswalk.NewIndex(), 0, map[int64]int{}
+	}
+	s.sync.links = c.index
+	return s.refreshLinks()
+}
+
+func (s *session) refreshLinks() error {
+	c := s.e.cache.of(s.account.ID)
+	err := s.e.Store.Links(s.ctx, s.account.ID, c.last, func(b lockstep.StoredBlob) error {
+		if err := c.index.Add(b.ID, b.Payload); err != nil {
+			return err
+		}
+		c.last = b.ID
+		c.blobs[b.ID] = len(b.Payload)
+		return nil
+	})
+	if err != nil {
+		c.index = nil // read from the beginning next time
+	}
+	return err
+}

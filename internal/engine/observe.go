@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+)
+
+// knownEnough is how many members a list must have had for an empty answer to be
+// taken for a failure instead of the truth.
+const knownEnough = 100
+
+// observeStatic finds out who is in each static list. A list is read in full only
+// when something hints at a change that the newest memberships do not explain:
+// its counter moved, its rules changed, the last run left work, or a day has passed.
+func (s *session) observeStatic() error {
+	var full, hinted []*listState
+	since := int64(-1)
+	for _, l := range s.sync.lists {
+		switch {
+		case l.set.Dynamic:
+			continue
+		case s.needsFull(l):
+			full = append(full, l)
+		default:
+			hinted = append(hinted, l)
+			if since < 0 || l.sum.Version < since {
+				since = l.sum.Version
+			}
+		}
+	}
+	if len(hinted) > 0 {
+		more, err := s.observeNew(hinted, since)
+		if err != nil {
+			return err
+		}
+		full = append(full, more...)
+	}
+	if len(full) == 0 {
+		return nil
+	}
+	s.stage(fmt.Sprintf("reading the members of %d static lists", len(full)))
+	return s.observeFull(full)
+}
+
+func (s *session) needsFull(l *listState) bool {
+	return l.sum.FullAt.IsZero() || l.sum.Dirty || l.sum.Rules != l.rules() || s.e.Now().Sub(l.sum.FullAt) > s.e.FullMembers
+}
+
+// observeNew reads the memberships that are newer than the last run's. It returns
+// the lists whose counter says that there is more to it.
+func (s *session) observeNew(lists []*listState, since int64) (more []*listState, err error) {
+	byID := map[lockstep.ID]*listState{}
+	ids := make([]lockstep.ID, 0, len(lists))
+	for _, l := range lists {
+		byID[l.set.CRMID] = l
+		ids = append(ids, l.set.CRMID)
+	}
+	added := map[*listState][]lockstep.ListMember{}
+	err = s.crm.StaticMembers(s.ctx, lockstep.MemberQuery{Lists: ids, AfterVersion: since}, func(page []lockstep.ListMember) error {
+		for _, m := range page {
+			if l := byID[m.List]; l != nil && m.Version > l.sum.Version {
+				added[l] = append(added[l], m)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lists {
+		if len(added[l]) == 0 && l.crm.Members == l.sum.CRMCount {
+			continue
+		}
+		if err := s.loadMembers(l); err != nil {
+			return nil, err
+		}
+		now := &crosswalk.Observed{}
+		for m := range l.members.All() {
+			if m.InList {
+				now.Add(m.Record)
+			}
+		}
+		joined := 0
+		for _, a := range added[l] {
+			l.sum.Version = max(l.sum.Version, a.Version)
+			if m, ok := l.members.Record(a.Record); !ok || !m.InList {
+				joined++
+			}
+			now.Add(a.Record)
+		}
+		if l.crm.Members != l.sum.CRMCount+joined {
+			more = append(more, l)
+			continue
+		}
+		now.Seal()
+		l.observed, l.fresh, l.touched = now, true, true
+	}
+	return more, nil
+}
+
+// observeFull reads the members of these lists in one sweep.
+func (s *session) observeFull(lists []*listState) error {
+	byID := map[lockstep.ID]*listState{}
+	ids := make([]lockstep.ID, 0, len(lists))
+	for _, l := range lists {
+		if err := s.loadMembers(l); err != nil {
+			return err
+		}
+		l.observed = &crosswalk.Observed{}
+		byID[l.set.CRMID] = l
+		ids = append(ids, l.set.CRMID)
+	}
+	err := s.crm.StaticMembers(s.ctx, lockstep.MemberQuery{Lists: ids}, func(page []lockstep.ListMember) error {
+		for _, m := range page {
+			if l := byID[m.List]; l != nil {
+				l.observed.Add(m.Record)
+				l.sum.Version = max(l.sum.Version, m.Version)
+			}
+		}
+		return s.checkpoint()
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range lists {
+		l.observed.Seal()
+		l.fresh, l.touched = true, true
+		l.sum.FullAt = s.e.Now()
+		s.doubt(l)
+	}
+	return nil
+}
+
+// doubt refuses an empty answer for a list that was not empty before.
+func (s *session) doubt(l *listState) {
+	if l.observed.Len() > 0 || l.members.InList() <= knownEnough {
+		return
+	}
+	s.finding(l.finding(lockstep.FindingIncomplete,
+		fmt.Sprintf("the CRM answered that the list is empty; it had %d members at the last sync", l.members.InList()),
+		"nothing was removed. If the list was emptied on purpose, remove its members in smaller steps or deactivate it"))
+	l.failed = true
+}
+
+// observeDynamicFirst evaluates the dynamic lists that have to be evaluated whatever
+// the records say: new ones, changed ones, and those that move with time alone.
+func (s *session) observeDynamicFirst() error {
+	return s.observeDynamic(func(l *listState, _ []string, volatile bool) bool {
+		return volatile || s.needsFull(l) || l.sum.Query != l.crm.Query
+	})
+}
+
+// observeDynamicMoved evaluates the other ones whose records turned out to have
+// changed.
+func (s *session) observeDynamicMoved() error {
+	return s.observeDynamic(func(_ *listState, tables []string, _ bool) bool {
+		return slices.ContainsFunc(tables, func(t string) bool {
+			return s.sync.moved[t] || len(s.sync.byTable[t]) == 0 // nobody follows that table's changes
+		})
+	})
+}
+
+func (s *session) observeDynamic(need func(l *listState, tables []string, volatile bool) bool) error {
+	for _, l := range s.sync.lists {
+		if !l.set.Dynamic || l.failed || l.observed != nil {
+			continue
+		}
+		tables, volatile, err := s.crm.QueryTables(l.crm)
+		if err != nil {
+			s.unreadable(l, err)
+			continue
+		}
+		if !need(l, tables, volatile) {
+			continue
+		}
+		s.stage("evaluating the list " + l.set.Name)
+		if err := s.evaluate(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) unreadable(l *listState, err error) {
+	le := lockstep.AsError(err)
+	s.finding(l.finding(lockstep.FindingListUnreadable, "the query of the dynamic list cannot be evaluated: "+le.Msg, le.Hint))
+	l.failed = true
+}
+
+func (s *session) evaluate(l *listState) error {
+	if err := s.loadMembers(l); err != nil {
+		return err
+	}
+	now := &crosswalk.Observed{}
+	err := s.crm.DynamicMembers(s.ctx, l.crm, func(ids []lockstep.ID) error {
+		for _, id := range ids {
+			now.Add(id)
+		}
+		return s.checkpoint()
+	})
+	if err != nil {
+		if c := lockstep.CodeOf(err); c == lockstep.CodeInvalid || c == lockstep.CodeNotFound || c == lockstep.CodeForbidden {
+			s.unreadable(l, err)
+			return nil
+		}
+		return err
+	}
+	now.Seal()
+	l.observed, l.fresh, l.touched = now, true, true
+	l.sum.FullAt, l.sum.Query = s.e.Now(), l.crm.Query
+	s.doubt(l)
+	return nil
+}
+
+// scope returns the lists of this run in which a record is now.
+func (s *session) scope(table string, id lockstep.ID, dst []*listState) []*listState {
+	for _, l := range s.sync.byTable[table] {
+		if !l.failed && l.members != nil && l.has(id) {
+			dst = append(dst, l)
+		}
+	}
+	return dst
+}
+
+// listOfBook returns the list of this run that an address book belongs to.
+func (s *session) listOfBook(b lockstep.BookID) *listState {
+	for _, l := range s.sync.lists {
+		if l.book.ID == b && !strings.HasPrefix(string(b), newBookPrefix) {
+			return l
+		}
+	}
+	return nil
+}

@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+)
+
+// latecomerChunk is how many records are read by their ids at a time.
+const latecomerChunk = 5000
+
+// outward reads what changed in the CRM, table by table in the order of priority,
+// and carries it to the platform.
+func (s *session) outward() error {
+	for _, table := range s.tablesInOrder() {
+		if err := s.readTable(table); err != nil {
+			return err
+		}
+		if err := s.sync.writer.drain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tablesInOrder are the tables of this run's lists, the ones that speak for a
+// shared address first.
+func (s *session) tablesInOrder() []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, list := range [][]string{s.account.Priority, MemberTables} {
+		for _, t := range list {
+			if !seen[t] && len(s.sync.byTable[t]) > 0 {
+				seen[t] = true
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+func (s *session) readTable(table string) error {
+	plan := s.sync.plans[table]
+	resume := plan.cursor + "/page"
+	from, err := s.e.Store.Cursor(s.ctx, s.account.ID, plan.cursor)
+	if err != nil {
+		return err
+	}
+	full := from == ""
+	page, err := s.e.Store.Cursor(s.ctx, s.account.ID, resume)
+	if err != nil {
+		return err
+	}
+	if full {
+		s.stage(fmt.Sprintf("reading all records of %s", table))
+	} else {
+		s.stage(fmt.Sprintf("reading changes of %s", table))
+	}
+	start := from
+	if page != "" {
+		start = page // a slice or a process ended in the middle of the feed
+	}
+	var read int64
+	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
+		read += int64(len(pg.Records))
+		if len(pg.Records) > 0 {
+			s.sync.moved[table] = true
+		}
+		if err := s.mergePage(table, pg.Records, nil); err != nil {
+			return err
+		}
+		if pg.Resume != "" && !s.dry() {
+			s.sync.writer.at(resume, pg.Resume)
+		}
+		if err := s.checkpoint(); err != nil {
+			if ferr := s.sync.writer.flush(); ferr != nil {
+				return ferr
+			}
+			return err
+		}
+		return s.cancelledNow()
+	})
+	if lockstep.CodeOf(err) == lockstep.CodeExpired {
+		// The delta token is too old: everything is compared once, and nobody is
+		// removed on the strength of it alone.
+		s.stage("the change token has expired; comparing everything")
+		if cerr := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{plan.cursor: "", resume: ""}}); cerr != nil {
+			return cerr
+		}
+		if from != "" || page != "" {
+			return s.readTable(table)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if full && page == "" {
+		if err := s.complete(table, read); err != nil {
+			return err
+		}
+	}
+	if s.dry() {
+		return nil
+	}
+	s.sync.writer.at(resume, "")
+	s.sync.writer.at(plan.cursor, next)
+	return nil
+}
+
+// complete compares a full read with the table's own count: a read that ended
+// early is never taken as "the rest was deleted".
+func (s *session) complete(table string, read int64) error {
+	count, err := s.crm.CountRecords(s.ctx, table)
+	if err != nil {
+		if lockstep.CodeOf(err) == lockstep.CodeUnsupported {
+			return nil
+		}
+		return err
+	}
+	short := count - read
+	if short > 50 || short > 0 && short*1000 > count {
+		s.sync.incomplete = fmt.Sprintf("%d of %d records of %s were read", read, count, table)
+		s.finding(lockstep.Finding{Code: lockstep.FindingIncomplete, Table: table, Message: s.sync.incomplete,
+			Hint: "nothing is removed in this run; if it happens again check the application user's rights on all records of the table"})
+	}
+	return nil
+}
+
+// cancelledNow asks for a person's wish to stop, once a page.
+func (s *session) cancelledNow() error {
+	if s.sync.pages++; s.sync.pages%4 != 0 {
+		return nil
+	}
+	return s.cancelled()
+}
+
+// latecomers looks at people whom the feed did not bring although something has to
+// be done about them: new members whose record did not change, and linked records
+// that changed while no list of a run wanted them.
+func (s *session) latecomers() error {
+	for _, table := range s.tablesInOrder() {
+		var ids []lockstep.ID
+		seen := map[lockstep.ID]bool{}
+		want := func(id lockstep.ID) {
+			if !seen[id] {
+				seen[id] = true
+				ids = append(ids, id)
+			}
+		}
+		for _, l := range s.sync.byTable[table] {
+			if l.failed || !l.fresh {
+				continue
+			}
+			for id := range l.observed.All() {
+				m, ok := l.members.Record(id)
+				if !ok || !m.InList || !m.InBook && !m.Excluded || l.sum.Rules != l.rules() {
+					want(id)
+				}
+			}
+		}
+		staleIDs, err := s.staleMembers(table)
+		if err != nil {
+			return err
+		}
+		for _, id := range staleIDs {
+			want(id)
+		}
+		for k := range s.sync.resolve {
+			if k.ref.Table == table {
+				want(k.ref.ID)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		s.stage(fmt.Sprintf("looking at %d members of %s lists", len(ids), table))
+		for len(ids) > 0 {
+			n := min(len(ids), latecomerChunk)
+			err := s.crm.Records(s.ctx, s.sync.plans[table].query, ids[:n], func(recs []lockstep.Record) error {
+				return s.mergePage(table, recs, nil)
+			})
+			if err != nil {
+				return err
+			}
+			ids = ids[n:]
+			if err := s.checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stale marks a link whose record, or with platform whose contact, changed while no
+// list of the run wanted it.
+func (s *session) stale(l crosswalk.Link, platform bool) {
+	if l.Hash64 != 0 || platform && l.Seen != 0 {
+		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, platform})
+	}
+}
+
+type staleLink struct {
+	link     crosswalk.Link
+	platform bool
+}
+
+// staleMembers are the records of this run's lists whose link is marked to be
+// looked at again.
+func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
+	var marked, out []lockstep.ID
+	s.mu.Lock()
+	for k := range s.sync.links.All() {
+		if k.Hash64 == 0 && k.Ref.Table == table {
+			marked = append(marked, k.Ref.ID)
+		}
+	}
+	s.mu.Unlock()
+	if len(marked) == 0 {
+		return nil, nil
+	}
+	for _, l := range s.sync.byTable[table] {
+		if err := s.loadMembers(l); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range marked {
+		if len(s.scope(table, id, nil)) > 0 {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// gone sees to a record that was deleted: it leaves every book; the contact stays.
+func (s *session) gone(table string, id lockstep.ID) {
+	s.leave(table, id)
+	s.mu.Lock()
+	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
+	s.mu.Unlock()
+	if ok && !s.dry() {
+		s.sync.closeLinks = append(s.sync.closeLinks, l)
+	}
+}
+
+// leave takes a record that is in none of this run's lists out of their books.
+func (s *session) leave(table string, id lockstep.ID) {
+	for _, l := range s.sync.byTable[table] {
+		if l.failed || l.members == nil {
+			continue
+		}
+		if m, ok := l.members.Record(id); ok && m.InList && l.fresh && !l.observed.Has(id) {
+			l.touched = true
+		}
+	}
+}
+
+// follow moves the link of a record that lost a merge to the surviving one, unless
+// that one has a contact of its own.
+func (s *session) follow(table string, r *lockstep.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	loser, ok := s.sync.links.ByRef(r.Ref)
+	if !ok || s.dry() {
+		return
+	}
+	survivor := lockstep.Ref{Table: table, ID: r.MergedInto}
+	_, has := s.sync.links.ByRef(survivor)
+	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: survivor, linked: has})
+}
+
+type merger struct {
+	loser    crosswalk.Link
+	survivor lockstep.Ref
+	linked   bool
+}
+
+// tidyLinks stores what the feeds said about links apart from their content:
+// changed while unwanted, deleted, merged.
+func (s *session) tidyLinks() error {
+	stale, closed, mergers := s.sync.staleLinks, s.sync.closeLinks, s.sync.mergers
+	if len(stale)+len(closed)+len(mergers) == 0 {
+		return nil
+	}
+	out := newLinkChunks(s.sync.names)
+	var load []crosswalk.Link
+	for _, l := range stale {
+		load = append(load, l.link)
+	}
+	for _, m := range mergers {
+		load = append(load, m.loser)
+	}
+	entries, err := s.entries(load)
+	if err != nil {
+		return err
+	}
+	for i := range stale {
+		e := entries[i]
+		e.Hash = [16]byte{}
+		if stale[i].platform {
+			e.Seen = 0
+		}
+		out.add(e)
+	}
+	for _, l := range closed {
+		out.add(crosswalk.Entry{Ref: l.Ref, Closed: true})
+	}
+	for i, m := range mergers {
+		e := entries[len(stale)+i]
+		out.add(crosswalk.Entry{Ref: m.loser.Ref, Closed: true})
+		if !m.linked {
+			e.Ref, e.Hash = m.survivor, [16]byte{}
+			out.add(e)
+		}
+	}
+	if err := s.commit(lockstep.Commit{Links: out.payloads()}); err != nil {
+		return err
+	}
+	s.sync.staleLinks, s.sync.closeLinks, s.sync.mergers = nil, nil, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refreshLinks()
+}
+
+// entries reads the entries of links.
+func (s *session) entries(links []crosswalk.Link) ([]crosswalk.Entry, error) {
+	ranges := make([]lockstep.BlobRange, len(links))
+	labels := make([][]string, len(links))
+	s.mu.Lock()
+	for i, l := range links {
+		ranges[i] = l.Where
+		labels[i] = s.sync.links.Labels(l.Where.Blob)
+	}
+	s.mu.Unlock()
+	bodies, err := s.e.Store.LinkRanges(s.ctx, ranges)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]crosswalk.Entry, len(links))
+	for i := range links {
+		if out[i], err = crosswalk.DecodeEntry(labels[i], bodies[i]); err != nil {
+			return nil, err
+		}
+		out[i].Base = s.rebase(labels[i], out[i].Base)
+	}
+	return out, nil
+}

@@ -1,0 +1,620 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/merge"
+	"github.com/lockstep-sync/lockstep/internal/transform"
+)
+
+// emailLabel names the address in conflicts and changes; it is no data field.
+const emailLabel = "EMAIL"
+
+// person is one CRM record of a page on its way through linking and merging.
+type person struct {
+	rec    *lockstep.Record
+	link   crosswalk.Link
+	linked bool
+	// entry is the link's base; for a record that is linked now for the first
+	// time to a contact that exists, entry.Base holds what the platform said.
+	entry   crosswalk.Entry
+	adopted bool // linked to an existing contact in this run
+	others  []crosswalk.Link
+	plat    *lockstep.Contact // as read now; nil = as the base
+	// platPartial is set when plat does not tell the memberships.
+	platPartial bool
+	vals        []lockstep.Value // in label form, in the plan's order
+	hash        transform.Hash128
+	email       string // normalised
+	noEmail     string // why it cannot be mailed; empty = it can
+	lists       []*listState
+	row         row
+	toCRM       []lockstep.ColumnValue
+	crmPos      []int // names written to the CRM, by position; -1 = the address
+	crmOld      []lockstep.Value
+}
+
+// mergePage carries one page of records through link → merge → changes. plat tells
+// what the platform says now about a linked contact; without it, or where it has
+// no answer, the platform is taken to be as the base.
+func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lockstep.ContactID) *lockstep.Contact) error {
+	plan := s.sync.plans[table]
+	if plan == nil || len(recs) == 0 {
+		return nil
+	}
+	for _, l := range s.sync.byTable[table] {
+		if err := s.loadMembers(l); err != nil {
+			return err
+		}
+	}
+	people := make([]person, 0, 256)
+	slab := make([]lockstep.Value, 0, len(recs)*len(plan.pos))
+	var deferred []lockstep.Record
+	var equal int64
+	for i := range recs {
+		r := &recs[i]
+		if r.Deleted {
+			s.gone(table, r.ID)
+			equal++
+			continue
+		}
+		if !r.MergedInto.IsZero() {
+			s.follow(table, r)
+		}
+		s.mu.Lock()
+		link, linked := s.sync.links.ByRef(r.Ref)
+		s.mu.Unlock()
+		p := person{rec: r, link: link, linked: linked, email: lockstep.NormalizeEmail(r.Email)}
+		p.lists = s.scope(table, r.ID, nil)
+		if len(p.lists) == 0 {
+			equal++
+			if linked && !s.dry() {
+				// Changed while in no list of this run: looked at when it is in one again.
+				var c *lockstep.Contact
+				if plat != nil {
+					c = plat(link.Contact)
+				}
+				s.stale(link, c != nil)
+			}
+			s.leave(table, r.ID)
+			continue
+		}
+		start := len(slab)
+		slab = plan.t.Out(r, slab, s.report(r.Ref, link.Contact))
+		p.vals = slab[start:len(slab):len(slab)]
+		p.hash = transform.ContentHash(plan.t.Version(), p.email, r.OptOut, r.Inactive, p.vals)
+		p.noEmail = lockstep.CheckEmail(p.email)
+		if linked && plat != nil {
+			p.plat = plat(link.Contact)
+		}
+		if linked && p.plat == nil && link.Hash64 == p.hash.Hash64() && !s.due(&p) {
+			equal++
+			continue
+		}
+		if s.busy(&p) {
+			deferred = append(deferred, *r)
+			continue
+		}
+		people = append(people, p)
+		if p.noEmail == "" {
+			s.sync.inflight[crosswalk.EmailKey(p.email)]++
+		}
+	}
+	s.count(lockstep.Counts{Read: int64(len(recs) - len(deferred)), Equal: equal})
+	if err := s.mergePeople(plan, people); err != nil {
+		return err
+	}
+	if len(deferred) > 0 {
+		// Records that share an address with one that is still on its way wait
+		// until that one's contact is known.
+		if err := s.sync.writer.drain(); err != nil {
+			return err
+		}
+		return s.mergePage(table, deferred, plat)
+	}
+	return nil
+}
+
+// busy reports whether another record with the same address is on its way.
+func (s *session) busy(p *person) bool {
+	if p.noEmail != "" {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sync.inflight[crosswalk.EmailKey(p.email)] > 0
+}
+
+// due reports whether a record whose content did not change has to be looked at
+// all the same, because of the lists it is in or because a person decided a conflict.
+func (s *session) due(p *person) bool {
+	for _, l := range p.lists {
+		if !l.touched {
+			continue
+		}
+		m, ok := l.members.Record(p.rec.ID)
+		if !ok || !m.InList || !m.InBook && !m.Excluded || l.sum.Rules != l.rules() {
+			return true
+		}
+	}
+	for k := range s.sync.resolve {
+		if k.ref == p.rec.Ref {
+			return true
+		}
+	}
+	return false
+}
+
+// mergePeople links and merges people of one page, writes to the CRM what the
+// platform said, and queues what the platform has to be told.
+func (s *session) mergePeople(plan *tablePlan, people []person) error {
+	if len(people) == 0 {
+		return nil
+	}
+	if err := s.fetchEntries(people); err != nil {
+		return err
+	}
+	if err := s.askPlatform(people); err != nil {
+		return err
+	}
+	var writes []*person
+	for i := range people {
+		p := &people[i]
+		s.mergePerson(plan, p)
+		if len(p.toCRM) > 0 {
+			writes = append(writes, p)
+		}
+	}
+	if err := s.writeRecords(plan, writes); err != nil {
+		return err
+	}
+	var n lockstep.Counts
+	for i := range people {
+		p := &people[i]
+		queued, err := s.queue(p)
+		if err != nil {
+			return err
+		}
+		switch {
+		case queued || len(p.toCRM) > 0:
+			n.Written++
+		case p.row.outcome == outcomeConflict:
+			n.Conflicted++
+		case p.row.outcome == outcomeRejected:
+			n.Rejected++
+		default:
+			n.Equal++
+		}
+	}
+	s.count(n)
+	return nil
+}
+
+// fetchEntries reads the bases of the people that need one: their own link's, or
+// that of the contact which already has their address.
+func (s *session) fetchEntries(people []person) error {
+	type want struct {
+		p     *person
+		link  crosswalk.Link
+		check bool // the address has to be compared, only its key is known
+	}
+	var wants []want
+	var ranges []lockstep.BlobRange
+	s.mu.Lock()
+	for i := range people {
+		p := &people[i]
+		if p.linked {
+			wants = append(wants, want{p, p.link, false})
+			p.others = s.sync.links.ByContact(p.link.Contact, nil)
+		}
+		if p.noEmail != "" {
+			continue
+		}
+		if p.linked && p.link.Email == crosswalk.EmailKey(p.email) {
+			continue
+		}
+		for _, l := range s.sync.links.ByEmail(p.email, nil) {
+			if l.Ref != p.rec.Ref {
+				wants = append(wants, want{p, l, true})
+			}
+		}
+	}
+	labels := make([][]string, len(wants))
+	for i, w := range wants {
+		ranges = append(ranges, w.link.Where)
+		labels[i] = s.sync.links.Labels(w.link.Where.Blob)
+	}
+	s.mu.Unlock()
+	if len(wants) == 0 {
+		return nil
+	}
+	bodies, err := s.e.Store.LinkRanges(s.ctx, ranges)
+	if err != nil {
+		return err
+	}
+	for i, w := range wants {
+		e, err := crosswalk.DecodeEntry(labels[i], bodies[i])
+		if err != nil {
+			return err
+		}
+		e.Base = s.rebase(labels[i], e.Base)
+		if !w.check {
+			w.p.entry = e
+			continue
+		}
+		if e.Email != w.p.email {
+			continue
+		}
+		// Another link has this address: its contact is this person's contact.
+		s.join(w.p, w.link, e)
+	}
+	return nil
+}
+
+// askPlatform reads contacts whose state on the platform is not known because they
+// changed there while no list of a run wanted them.
+func (s *session) askPlatform(people []person) error {
+	for i := range people {
+		p := &people[i]
+		if !p.linked || p.plat != nil || p.link.Seen != 0 {
+			continue
+		}
+		c, err := s.platform.Contact(s.ctx, p.entry.Email, s.sync.names)
+		switch {
+		case lockstep.CodeOf(err) == lockstep.CodeNotFound:
+			c = lockstep.Contact{ID: p.link.Contact, Email: p.entry.Email, Standing: lockstep.ContactDeleted, Values: s.sync.absent}
+		case err != nil:
+			return err
+		case c.ID != p.link.Contact:
+			continue // another contact has the address now; the feed tells about this one
+		}
+		p.plat = &c
+		p.platPartial = true
+	}
+	return nil
+}
+
+// rebase brings base values from a batch's own labels into today's order.
+func (s *session) rebase(labels []string, base []lockstep.Value) []lockstep.Value {
+	if slices.Equal(labels, s.sync.names) && len(base) == len(labels) {
+		return base
+	}
+	out := make([]lockstep.Value, len(s.sync.names))
+	for i, l := range labels {
+		if j, ok := slices.BinarySearch(s.sync.names, l); ok && i < len(base) {
+			out[j] = base[i]
+		}
+	}
+	return out
+}
+
+// join links a record to the contact that already has its address: one that is
+// known to the platform alone, or one that other records share.
+func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
+	if p.linked && p.link.Contact == l.Contact {
+		return
+	}
+	if p.adopted && (p.entry.Master || !e.Master) {
+		return // one candidate is enough; a master tells the most
+	}
+	// When the address changed to one that another contact has, this record moves
+	// over to that contact; membership takes the old one out of the books.
+	p.linked = false
+	p.adopted = true
+	p.entry = e
+	p.link = l
+	s.mu.Lock()
+	p.others = s.sync.links.ByContact(l.Contact, nil)
+	s.mu.Unlock()
+}
+
+// mergePerson decides what one person's record and contact have to be told.
+func (s *session) mergePerson(plan *tablePlan, p *person) {
+	p.row = row{ref: p.rec.Ref, email: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), master: true, why: whyNew}
+	r := &p.row
+	known := p.linked || p.adopted
+	if known {
+		r.contact = p.link.Contact
+		r.standing, r.optIn = p.entry.Standing, p.entry.OptIn
+		r.why = whyChanged
+		if p.adopted {
+			r.why = whyLinked
+		}
+	}
+	if p.plat != nil {
+		r.standing, r.optIn = p.plat.Standing, p.plat.OptIn
+	}
+	r.base = make([]lockstep.Value, len(s.sync.names))
+	if p.linked {
+		copy(r.base, p.entry.Base)
+	}
+	s.chooseMaster(plan, p)
+	s.twin(plan, p)
+	if r.standing == lockstep.ContactDeleted {
+		// Deleted on the platform: nobody is made anew from the CRM's copy.
+		s.finding(lockstep.Finding{Code: lockstep.FindingContactGone, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
+			Message: "the contact was deleted on the platform; it is not created again", Hint: "add the person on the platform if that was a mistake"})
+		r.outcome = outcomeRejected
+		s.membership(plan, p)
+		r.keepOnly = true
+		return
+	}
+	s.mergeEmail(p)
+	if r.master {
+		s.mergeFields(plan, p)
+	}
+	s.membership(plan, p)
+}
+
+// chooseMaster decides which of several records that share an address speaks for
+// the contact.
+func (s *session) chooseMaster(plan *tablePlan, p *person) {
+	r := &p.row
+	var group []lockstep.Ref
+	mine := merge.Candidate{Ref: p.rec.Ref, Rank: merge.Rank(s.account.Priority, plan.table), Member: true, Modified: p.rec.Modified.Unix()}
+	for _, o := range p.others {
+		if o.Ref == p.rec.Ref || o.Ref.Table == "" {
+			continue
+		}
+		group = append(group, o.Ref)
+		if !o.Master {
+			continue
+		}
+		other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0}
+		if p.adopted || p.entry.Ref == o.Ref {
+			other.Modified = p.entry.Modified
+		}
+		// Between records of one table that are both members, the one that speaks
+		// already goes on speaking: a later edit of the other must not make the
+		// contact flip from one to the other.
+		if !p.adopted && mine.Rank == other.Rank && other.Member {
+			other.Modified = mine.Modified + 1
+		}
+		if merge.Less(other, mine) {
+			r.master = false
+		} else {
+			r.demote = append(r.demote, o)
+		}
+	}
+	if p.linked && !p.link.Master && !r.master && len(group) > 0 {
+		r.master = false
+	}
+	if len(group) > 0 {
+		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
+		s.finding(lockstep.Finding{Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
+			Message: fmt.Sprintf("shares its email address with %s; one of them speaks for the contact", refs(group)),
+			Hint:    "merge the records or give each its own address"})
+	}
+	if r.master && p.adopted && len(r.demote) > 0 {
+		copy(r.base, p.entry.Base) // the contact's base stays what both sides agreed on
+	}
+}
+
+func refs(group []lockstep.Ref) string {
+	out := ""
+	for i, g := range group {
+		if i == 5 {
+			return out + fmt.Sprintf(" and %d more", len(group)-i)
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += g.String()
+	}
+	return out
+}
+
+// mergeEmail follows a changed address: it is a rename, not a new person.
+func (s *session) mergeEmail(p *person) {
+	if !p.linked {
+		if p.adopted {
+			p.row.email, p.row.newEmail = "", p.email // matched by this address: nothing to rename
+		}
+		return
+	}
+	base, crm := p.entry.Email, p.email
+	plat := base
+	if p.plat != nil && p.plat.Email != "" {
+		plat = lockstep.NormalizeEmail(p.plat.Email)
+	}
+	r := &p.row
+	r.email = ""
+	r.newEmail = base
+	if p.noEmail != "" {
+		crm = base // an unusable address is no rename; membership sees to it
+	}
+	out := merge.Field(merge.FieldInput{
+		Rule: merge.Rule{Out: merge.Way{Mapped: true, Required: true}, In: merge.Way{Mapped: true, Required: true, Cautious: true}, Policy: lockstep.WinnerNewest},
+		Base: lockstep.TextValue(base), CRM: lockstep.TextValue(crm), Platform: lockstep.TextValue(plat),
+		CRMAt: p.rec.Modified, PlatformAt: platAt(p),
+	})
+	if out.Conflict {
+		s.conflict(p, emailLabel, lockstep.EmailColumn, out, lockstep.WinnerNewest, lockstep.TextValue(base), lockstep.TextValue(crm), lockstep.TextValue(plat))
+	}
+	switch {
+	case out.WritePlatform && r.master && !s.shared(p):
+		r.email, r.newEmail = out.Value.Text(), out.Value.Text()
+		r.why = whyRenamed
+	case out.WritePlatform:
+		// The record shares its contact with others that keep the old address: it
+		// becomes a person of its own.
+		p.linked = false
+		r.contact, r.email, r.newEmail, r.master, r.demote = "", crm, crm, true, nil
+		r.standing, r.optIn, r.why = lockstep.StandingUnknown, lockstep.OptInUnknown, whyNew
+		clear(r.base)
+		p.plat = nil
+	case out.WriteCRM:
+		p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: lockstep.EmailColumn, Value: out.Value})
+		p.crmPos = append(p.crmPos, -1)
+		p.crmOld = append(p.crmOld, lockstep.TextValue(p.rec.Email))
+		r.newEmail = out.Value.Text()
+	default:
+		r.newEmail = out.Base.Text()
+	}
+}
+
+func (s *session) shared(p *person) bool {
+	return slices.ContainsFunc(p.others, func(o crosswalk.Link) bool { return o.Ref != p.rec.Ref && o.Ref.Table != "" })
+}
+
+// mergeFields merges each mapped label of the record that speaks for the contact.
+func (s *session) mergeFields(plan *tablePlan, p *person) {
+	r := &p.row
+	r.values = make([]lockstep.Value, len(s.sync.names))
+	r.old = make([]lockstep.Value, len(s.sync.names))
+	copy(r.old, r.base)
+	for i, pos := range plan.pos {
+		in := merge.FieldInput{Rule: plan.rules[i], Base: r.base[pos], CRM: p.vals[i], CRMAt: p.rec.Modified}
+		switch {
+		case p.plat != nil:
+			in.Platform, in.PlatformAt = plan.t.Platform(i, p.plat.Values[pos], s.report(p.rec.Ref, r.contact)), p.plat.Modified
+		case p.linked:
+			in.Platform = lockstep.Value{} // as the base
+		case p.adopted && len(r.demote) == 0:
+			in.Platform = lockstep.NullValue()
+			if v := p.entry.Base[pos]; !v.IsAbsent() { // what the platform said of the contact nobody had linked
+				in.Platform = plan.t.Platform(i, v, s.report(p.rec.Ref, r.contact))
+			}
+		case p.adopted:
+			in.Platform = lockstep.Value{}
+		default:
+			in.Platform = lockstep.NullValue()
+		}
+		label := s.sync.names[pos]
+		if c, ok := s.sync.resolve[resolveKey{p.rec.Ref, label}]; ok {
+			in.Rule.Policy, in.Base = resolvedPolicy(c), c.Base
+			in.CRM, in.Platform = c.CRM, c.Platform
+		}
+		out := merge.Field(in)
+		if out.Conflict {
+			s.conflict(p, label, plan.t.Fields()[i].Column(), out, in.Rule.Policy, in.Base, in.CRM, in.Platform)
+		}
+		switch {
+		case out.WritePlatform:
+			r.values[pos] = out.Value
+			if p.plat != nil || p.adopted {
+				r.old[pos] = in.Platform
+			}
+			r.base[pos] = out.Base
+		case out.WriteCRM:
+			v, ok := plan.t.In(i, out.Value, s.report(p.rec.Ref, r.contact))
+			if !ok {
+				r.outcome = outcomeRejected
+				continue // the base stays, so that a corrected value travels
+			}
+			p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: plan.t.Fields()[i].Column(), Value: v})
+			p.crmPos = append(p.crmPos, pos)
+			p.crmOld = append(p.crmOld, p.vals[i])
+			r.base[pos] = out.Base
+			r.undo = append(r.undo, undoBase{pos, in.Base})
+		default:
+			r.base[pos] = out.Base
+		}
+	}
+}
+
+// report turns a conversion problem of one record into a finding.
+func (s *session) report(ref lockstep.Ref, contact lockstep.ContactID) transform.Report {
+	return func(label, code, msg, hint string) {
+		s.finding(lockstep.Finding{Code: code, Table: ref.Table, Record: ref.ID, Contact: contact, Field: label, Message: msg, Hint: hint})
+	}
+}
+
+func platAt(p *person) (t timeValue) {
+	if p.plat != nil {
+		return p.plat.Modified
+	}
+	return t
+}
+
+// membership decides about the person's place in the address book of each list.
+func (s *session) membership(plan *tablePlan, p *person) {
+	r := &p.row
+	for _, l := range p.lists {
+		m, ok := l.members.Record(p.rec.ID)
+		if ok && m.Contact != "" && m.Contact != r.contact {
+			// The record belongs to another contact now; the old one stays in the
+			// book only if somebody else keeps it there.
+			s.mu.Lock()
+			if m.InBook && !s.elsewhere(l, m) {
+				l.removals = append(l.removals, removal{crosswalk.Member{Contact: m.Contact, InBook: true}, whyMoved})
+			}
+			s.mu.Unlock()
+			m.InBook, m.Contact = false, ""
+		}
+		m.Record = p.rec.ID
+		unsubscribed := m.Unsubscribed
+		inBook := m.InBook
+		if p.plat != nil && !p.platPartial {
+			inBook = false
+			for _, b := range p.plat.Books {
+				if b.Book == l.book.ID {
+					inBook, unsubscribed = !b.Unsubscribed, b.Unsubscribed
+				}
+			}
+		}
+		if !inBook && r.contact != "" && !m.InBook {
+			if st, isStranger := l.members.Stranger(r.contact); isStranger && st.InBook {
+				inBook = true
+				if !s.dry() {
+					s.mu.Lock()
+					l.put(crosswalk.Member{Contact: r.contact}) // no stranger any more
+					s.mu.Unlock()
+				}
+			}
+		}
+		reason, excluded := merge.Excluded(l.set.SubscriptionFilter, l.set.MinOptIn, p.rec.OptOut, r.standing, unsubscribed, r.optIn)
+		if !excluded && p.rec.Inactive {
+			reason, excluded = whyInactive, true
+		}
+		if !excluded && r.outcome == outcomeRejected && r.standing == lockstep.ContactDeleted {
+			reason, excluded = whyGone, true
+		}
+		out := merge.Membership(merge.MembershipInput{
+			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,
+			InList: true, WasInList: m.InList, InBook: inBook, WasInBook: m.InBook,
+			NoEmail: p.noEmail != "", Excluded: reason, Standing: r.standing, Unsubscribed: unsubscribed,
+		})
+		if out.Finding != "" {
+			f := lockstep.Finding{Code: out.Finding, Table: plan.table, Record: p.rec.ID, Contact: r.contact, List: l.set.ID, Message: out.Why}
+			if p.noEmail != "" {
+				f.Message, f.Hint = p.noEmail, "correct the address in the CRM"
+				if p.email != "" {
+					f.Code = lockstep.FindingMalformedEmail
+				}
+			}
+			s.finding(f)
+		}
+		was := m
+		m.InList, m.Unsubscribed, m.Excluded = true, unsubscribed, false
+		if r.contact != "" {
+			m.Contact = r.contact
+		}
+		switch out.Op {
+		case merge.AddToBook:
+			r.adds = append(r.adds, l)
+			continue // noted when it is acknowledged
+		case merge.RemoveFromBook:
+			m.InBook, m.Excluded = true, true
+			l.removals = append(l.removals, removal{m, out.Why})
+		default:
+			m.InBook = inBook
+			m.Excluded = !inBook
+		}
+		if m != was && !s.dry() {
+			s.mu.Lock()
+			l.put(m)
+			s.mu.Unlock()
+		}
+	}
+	if p.noEmail != "" && r.contact == "" {
+		r.keepOnly = true
+		r.outcome = outcomeRejected
+	}
+	if r.contact == "" && len(r.adds) == 0 {
+		r.keepOnly = true // nobody is created who would be in no book
+	}
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+)
+
+// giveUpImport is the age at which an import that never ends is no longer waited
+// for; what it was to write is compared and planned anew.
+const giveUpImport = 6 * time.Hour
+
+// recover finds out what became of batches that an earlier process or slice left
+// open. Nothing new is sent before, because an old import that is carried out late
+// would put old values over new ones. Every write can be repeated, so a batch whose
+// outcome cannot be known is simply dropped: what it was for is still different and
+// is planned again.
+func (s *session) recover() error {
+	open, err := s.e.Store.OpenBatches(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	for _, b := range open {
+		if b.Run != s.run.ID && s.dry() {
+			continue // a preview settles nobody's affairs
+		}
+		changes, err := journal.Changes(b.Payload)
+		if err != nil {
+			return err
+		}
+		s.stage("finding out what became of interrupted work")
+		if err := s.recoverBatch(b, changes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) error {
+	end := lockstep.BatchEnd{ID: b.ID, State: lockstep.Dropped}
+	for i := range changes {
+		changes[i].State, changes[i].Cause = lockstep.Dropped, "interrupted; compared and planned again"
+	}
+	c := lockstep.Commit{}
+	switch {
+	case b.Kind == lockstep.CreateBook || b.Kind == lockstep.RenameBook:
+		for _, ch := range changes {
+			s.sync.madeBooks[ch.List] = true
+		}
+	case b.State == lockstep.Sent && b.Kind == lockstep.RemoveFromBook:
+		ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+		defer stop()
+		if err := s.platform.AwaitRemoval(ctx, b.Job); err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound && s.e.Now().Sub(b.Planned) < giveUpImport {
+			if ctx.Err() != nil && s.ctx.Err() == nil {
+				return errYield
+			}
+			return err
+		}
+	case b.State == lockstep.Sent && b.Kind == lockstep.WriteContact:
+		links, err := s.recoverImport(b, changes)
+		if err != nil {
+			return err
+		}
+		c.Links = links
+	}
+	end.Payload = journal.Encode(changes)
+	for _, ch := range changes {
+		if ch.State == lockstep.Acknowledged {
+			end.State = lockstep.Acknowledged
+		}
+	}
+	c.Batches = []lockstep.BatchEnd{end}
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refreshLinks()
+}
+
+// recoverImport reads the result of an import that was accepted and links what it
+// wrote. The links are marked stale: their records are compared again, which costs
+// a read and no write.
+func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([][]byte, error) {
+	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	defer stop()
+	byContact, byEmail := map[lockstep.ContactID]int{}, map[string]int{}
+	for i, c := range changes {
+		if c.Contact != "" {
+			byContact[c.Contact] = i
+		} else {
+			byEmail[c.Email] = i
+		}
+	}
+	err := s.platform.AwaitImport(ctx, b.Job, func(results []lockstep.ContactResult) error {
+		for _, r := range results {
+			i, ok := byContact[r.Contact]
+			if !ok {
+				if i, ok = byEmail[r.Email]; !ok {
+					continue
+				}
+			}
+			c := &changes[i]
+			if r.Fault != nil {
+				c.State, c.Cause = lockstep.Refused, r.Fault.Msg
+			} else if c.State != lockstep.Refused {
+				c.State, c.Cause, c.Contact = lockstep.Acknowledged, "", r.Contact
+			}
+		}
+		return nil
+	})
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && s.ctx.Err() == nil && s.e.Now().Sub(b.Planned) < giveUpImport:
+		return nil, errYield
+	case lockstep.CodeOf(err) == lockstep.CodeNotFound || s.e.Now().Sub(b.Planned) >= giveUpImport || lockstep.ScopeOf(err) != lockstep.ScopeConnection:
+		return nil, nil // lost or refused as a whole
+	default:
+		return nil, err
+	}
+	out := newLinkChunks(s.sync.names)
+	s.mu.Lock()
+	var known []crosswalk.Link
+	var fresh []lockstep.Change
+	for _, c := range changes {
+		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
+			continue
+		}
+		if l, ok := s.sync.links.ByRef(c.Ref); ok {
+			known = append(known, l)
+			continue
+		}
+		fresh = append(fresh, c)
+	}
+	s.mu.Unlock()
+	for _, c := range fresh {
+		base := make([]lockstep.Value, len(s.sync.names))
+		for _, f := range c.Fields {
+			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
+				base[i] = f.New
+			}
+		}
+		out.add(crosswalk.Entry{Ref: c.Ref, Contact: c.Contact, Email: c.Email, Standing: lockstep.Subscribed, Master: true, Base: base,
+			Seen: seenHash(c.Email, lockstep.Subscribed, 0, base)})
+	}
+	entries, err := s.entries(known)
+	if err != nil {
+		return nil, err
+	}
+	written := map[lockstep.Ref]lockstep.Change{}
+	for _, c := range changes {
+		if c.State == lockstep.Acknowledged {
+			written[c.Ref] = c
+		}
+	}
+	for _, e := range entries {
+		c := written[e.Ref]
+		e.Hash, e.Email = [16]byte{}, c.Email
+		for _, f := range c.Fields {
+			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
+				e.Base[i] = f.New
+			}
+		}
+		e.Seen = seenHash(e.Email, e.Standing, e.OptIn, e.Base)
+		out.add(e)
+	}
+	return out.payloads(), nil
+}

@@ -1,0 +1,533 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+	"github.com/lockstep-sync/lockstep/internal/merge"
+)
+
+// removeFromBooks takes people out of address books: members that left the list or
+// became excluded, and strangers where the list says so.
+func (s *session) removeFromBooks() error {
+	if s.sync.incomplete != "" {
+		return nil
+	}
+	for _, l := range s.sync.lists {
+		if l.failed {
+			continue
+		}
+		if err := s.collectRemovals(l); err != nil {
+			return err
+		}
+		if len(l.removals) == 0 {
+			continue
+		}
+		s.stage("removing from " + l.set.Name)
+		if err := s.removeAll(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collectRemovals decides about everybody in the list's book who is not in the list.
+func (s *session) collectRemovals(l *listState) error {
+	strangersMatter := l.sum.Strangers > 0 || l.newStrangers
+	mayRemoveStrangers := l.set.Dynamic || l.set.MembershipAction == lockstep.ActionRemove
+	if !l.fresh && !l.touched && !(strangersMatter && mayRemoveStrangers) {
+		return nil
+	}
+	if err := s.loadMembers(l); err != nil {
+		return err
+	}
+	var quiet []crosswalk.Member
+	s.mu.Lock()
+	for m := range l.members.All() {
+		stranger := m.Record.IsZero()
+		inList := !stranger && l.has(m.Record)
+		if inList || !stranger && !l.fresh && m.InList {
+			continue
+		}
+		out := merge.Membership(merge.MembershipInput{
+			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,
+			WasInList: m.InList || m.Former, InBook: m.InBook, WasInBook: m.InBook,
+			FirstSeen: stranger && m.FirstSeen >= s.cycle(), Unsubscribed: m.Unsubscribed, Standing: lockstep.Subscribed,
+		})
+		switch {
+		case out.Op == merge.RemoveFromBook && s.elsewhere(l, m):
+			m.InList, m.InBook = false, false // another record keeps the contact in the book
+			quiet = append(quiet, m)
+		case out.Op == merge.RemoveFromBook:
+			m.InList = false
+			l.removals = append(l.removals, removal{m, out.Why})
+		case m.InList:
+			m.InList, m.Former = false, m.InBook
+			quiet = append(quiet, m)
+		}
+	}
+	if !s.dry() {
+		for _, m := range quiet {
+			l.put(m)
+		}
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// elsewhere reports whether another record of the same contact is in the list. The
+// caller holds s.mu.
+func (s *session) elsewhere(l *listState, m crosswalk.Member) bool {
+	if m.Contact == "" {
+		return false
+	}
+	return slices.ContainsFunc(s.sync.links.ByContact(m.Contact, nil), func(k crosswalk.Link) bool {
+		return k.Ref.Table == l.set.MemberTable && k.Ref.ID != m.Record && l.has(k.Ref.ID)
+	})
+}
+
+// removeAll carries out a list's removals, as many at a time as the platform takes.
+func (s *session) removeAll(l *listState) error {
+	seen := map[lockstep.ContactID]bool{}
+	todo := l.removals[:0]
+	for _, r := range l.removals {
+		if r.member.Contact != "" && !seen[r.member.Contact] {
+			seen[r.member.Contact] = true
+			todo = append(todo, r)
+		}
+	}
+	l.removals = nil
+	for len(todo) > 0 {
+		n := min(len(todo), s.platform.MaxRemove())
+		if err := s.removeSome(l, todo[:n]); err != nil {
+			return err
+		}
+		todo = todo[n:]
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) removeSome(l *listState, todo []removal) error {
+	changes := make([]lockstep.Change, 0, len(todo))
+	for _, r := range todo {
+		c := lockstep.Change{Kind: lockstep.RemoveFromBook, State: lockstep.Planned, Contact: r.member.Contact, List: l.set.CRMID, Book: l.book.ID, Why: r.why}
+		if !r.member.Record.IsZero() {
+			c.Ref = lockstep.Ref{Table: l.set.MemberTable, ID: r.member.Record}
+		}
+		changes = append(changes, c)
+	}
+	if changes = s.permitted(changes); len(changes) == 0 {
+		return nil
+	}
+	id, err := s.plan(lockstep.RemoveFromBook, journal.Encode(changes), len(changes))
+	if err != nil {
+		return err
+	}
+	if s.dry() {
+		s.count(lockstep.Counts{BookRemovals: int64(len(changes))})
+		return s.commit(lockstep.Commit{})
+	}
+	ids := make([]lockstep.ContactID, len(changes))
+	for i := range changes {
+		ids[i] = changes[i].Contact
+	}
+	s.e.step("remove.before")
+	job, err := s.platform.RemoveFromBook(s.ctx, l.book.ID, ids)
+	if err != nil {
+		return err
+	}
+	s.e.step("remove.after")
+	if err := s.e.Store.MarkSent(s.ctx, id, job); err != nil {
+		return err
+	}
+	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	defer stop()
+	if err := s.platform.AwaitRemoval(ctx, job); err != nil {
+		if ctx.Err() != nil && s.ctx.Err() == nil {
+			return errYield
+		}
+		return err
+	}
+	s.e.step("removed.after")
+	permitted := map[lockstep.ContactID]bool{}
+	for i := range changes {
+		changes[i].State = lockstep.Acknowledged
+		permitted[changes[i].Contact] = true
+	}
+	s.mu.Lock()
+	for _, r := range todo {
+		if permitted[r.member.Contact] {
+			m := r.member
+			m.InBook, m.Former = false, false
+			l.put(m)
+		}
+	}
+	members := s.takePending()
+	s.mu.Unlock()
+	s.count(lockstep.Counts{BookRemovals: int64(len(changes))})
+	return s.commit(lockstep.Commit{Members: members, Batches: []lockstep.BatchEnd{{ID: id, State: lockstep.Acknowledged, Payload: journal.Encode(changes)}}})
+}
+
+// strangers sees to people who are in a book and not in its list, where the list's
+// membership action lets them into the CRM.
+func (s *session) strangers() error {
+	for _, l := range s.sync.lists {
+		if l.failed || l.set.Dynamic {
+			continue
+		}
+		if err := s.checkDrift(l); err != nil {
+			return err
+		}
+		switch l.set.MembershipAction {
+		case lockstep.ActionAllowKnown, lockstep.ActionCreateLead, lockstep.ActionCreateContact:
+		default:
+			continue
+		}
+		if l.sum.Strangers == 0 && !l.newStrangers {
+			continue
+		}
+		if err := s.admit(l); err != nil {
+			return err
+		}
+	}
+	for _, l := range s.sync.lists {
+		if l.set.Dynamic && !l.failed {
+			if err := s.checkDrift(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkDrift reads an address book in full when its counter is not what our own
+// record of it explains.
+func (s *session) checkDrift(l *listState) error {
+	if l.renewed || isNew(l.book.ID) || l.book.Members == l.sum.Book && !l.sum.FullAt.IsZero() && l.sum.Rules == l.rules() {
+		return nil
+	}
+	if l.book.Members == 0 && l.sum.InBook == 0 && l.sum.Strangers == 0 {
+		return nil
+	}
+	if err := s.loadMembers(l); err != nil {
+		return err
+	}
+	s.stage("reading the members of address book " + l.set.Name)
+	there := map[lockstep.ContactID]bool{}
+	_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Book: l.book.ID, Memberships: true}, func(page []lockstep.Contact) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i := range page {
+			there[page[i].ID] = true
+			s.strange(&page[i], s.sync.links.ByContact(page[i].ID, nil))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(there) == 0 && l.members.InBook() > knownEnough {
+		s.finding(l.finding(lockstep.FindingIncomplete, fmt.Sprintf("the platform answered that the address book is empty; it had %d members at the last sync", l.members.InBook()),
+			"nothing was changed for this list. If the book was emptied on purpose, deactivate the list and activate it again"))
+		l.failed = true
+		return nil
+	}
+	var left []crosswalk.Member
+	s.mu.Lock()
+	for m := range l.members.All() {
+		if m.InBook && !there[m.Contact] {
+			left = append(left, m)
+		}
+	}
+	if !s.dry() {
+		for _, m := range left {
+			m.InBook = false // a member is added again, unless it left by unsubscribing
+			l.put(m)
+		}
+	}
+	s.mu.Unlock()
+	if len(left) > 0 {
+		l.touched = true
+		if l.observed == nil {
+			l.sum.Dirty = true // looked at in the next run, which reads the members
+		}
+	}
+	return nil
+}
+
+func isNew(b lockstep.BookID) bool {
+	return len(b) >= len(newBookPrefix) && string(b[:len(newBookPrefix)]) == newBookPrefix
+}
+
+// admit adds the strangers of one list to it: the record with their address, or
+// where the list says so a new one.
+func (s *session) admit(l *listState) error {
+	if err := s.loadMembers(l); err != nil {
+		return err
+	}
+	if l.crm.Locked || l.crm.Inactive {
+		s.finding(l.finding(lockstep.FindingListUnusable, "the marketing list is locked or inactive, so nobody can be added to it", "unlock or reactivate it"))
+		return nil
+	}
+	var links []crosswalk.Link
+	s.mu.Lock()
+	for m := range l.members.All() {
+		if m.Record.IsZero() && m.InBook && !m.Unsubscribed {
+			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
+				if k.Ref.Table == "" || k.Ref.Table == l.set.MemberTable {
+					links = append(links, k)
+					break
+				}
+			}
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(links, func(a, b crosswalk.Link) int { return slices.Compare(a.Ref.ID[:], b.Ref.ID[:]) })
+	for len(links) > 0 {
+		n := min(len(links), 500)
+		entries, err := s.entries(links[:n])
+		if err != nil {
+			return err
+		}
+		if err := s.admitSome(l, entries); err != nil {
+			return err
+		}
+		links = links[n:]
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// candidate is a stranger with the records that have its address.
+type candidate struct {
+	entry   crosswalk.Entry
+	matches []lockstep.Record
+}
+
+func (s *session) admitSome(l *listState, entries []crosswalk.Entry) error {
+	plan := s.sync.plans[l.set.MemberTable]
+	byEmail := map[string]*candidate{}
+	var emails []string
+	for _, e := range entries {
+		if lockstep.CheckEmail(e.Email) == "" && byEmail[e.Email] == nil {
+			byEmail[e.Email] = &candidate{entry: e}
+			emails = append(emails, e.Email)
+		}
+	}
+	if len(emails) == 0 {
+		return nil
+	}
+	s.stage("looking for strangers of " + l.set.Name)
+	err := s.crm.FindByEmail(s.ctx, plan.query, emails, func(recs []lockstep.Record) error {
+		for _, r := range recs {
+			if c := byEmail[lockstep.NormalizeEmail(r.Email)]; c != nil && !r.Inactive {
+				c.matches = append(c.matches, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var add []admission
+	for _, email := range emails {
+		c := byEmail[email]
+		in := merge.MembershipInput{Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals, InBook: true, WasInBook: true,
+			Standing: c.entry.Standing, Matches: len(c.matches), CreateLeft: s.createCap() - s.sync.creates}
+		best, cands := 0, make([]merge.Candidate, len(c.matches))
+		for i, r := range c.matches {
+			in.MatchInList = in.MatchInList || l.has(r.ID)
+			in.MatchOptOut |= r.OptOut
+			cands[i] = merge.Candidate{Ref: r.Ref, Member: l.has(r.ID), Modified: -r.Created.Unix()} // the oldest
+		}
+		if len(cands) > 0 {
+			best = merge.Best(cands)
+		}
+		out := merge.Membership(in)
+		if out.Finding != "" {
+			f := lockstep.Finding{Code: out.Finding, Contact: c.entry.Contact, List: l.set.ID, Message: out.Why}
+			if len(c.matches) > 0 {
+				f.Table, f.Record = plan.table, c.matches[best].ID
+			}
+			s.finding(f)
+		}
+		switch out.Op {
+		case merge.AddToList:
+			add = append(add, admission{c: c, rec: c.matches[best], why: out.Why})
+		case merge.CreateRecord:
+			s.sync.creates++
+			add = append(add, admission{c: c, create: true, why: out.Why})
+		}
+	}
+	return s.admitAll(l, plan, add)
+}
+
+type admission struct {
+	c      *candidate
+	rec    lockstep.Record
+	create bool
+	why    string
+}
+
+func (s *session) createCap() int {
+	if s.account.CreateCap > 0 {
+		return s.account.CreateCap
+	}
+	return lockstep.DefaultCreateCap
+}
+
+// admitAll creates the records that have to be created, adds all to the list, and
+// links each to the contact it came from.
+func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error {
+	var creates []lockstep.Change
+	var rows []lockstep.RecordWrite
+	for i := range add {
+		a := &add[i]
+		if !a.create {
+			continue
+		}
+		// The id follows from the contact: creating again creates the same record.
+		id := lockstep.NameID(l.set.CRMID, "stranger/"+s.account.ID+"/"+string(a.c.entry.Contact))
+		a.rec.Ref = lockstep.Ref{Table: plan.table, ID: id}
+		w := lockstep.RecordWrite{ID: id, Create: true, Fields: s.newRecord(plan, a.c.entry)}
+		c := lockstep.Change{Kind: lockstep.CreateRecord, State: lockstep.Planned, Ref: a.rec.Ref, Contact: a.c.entry.Contact, List: l.set.CRMID, Why: a.why}
+		for _, f := range w.Fields {
+			c.Fields = append(c.Fields, lockstep.FieldChange{Name: f.Column, New: f.Value})
+		}
+		if len(s.permitted([]lockstep.Change{c})) == 0 {
+			a.why = ""
+			continue
+		}
+		creates, rows = append(creates, c), append(rows, w)
+	}
+	refused := map[lockstep.ID]bool{}
+	if len(creates) > 0 {
+		err := s.callRecords(creates, func() ([]*lockstep.Error, error) { return s.crm.WriteRecords(s.ctx, plan.table, rows) }, func(i int, e *lockstep.Error) {
+			refused[creates[i].Ref.ID] = true
+			s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: creates[i].Ref.ID, Contact: creates[i].Contact, List: l.set.ID, Field: e.Field,
+				Message: "the CRM refused the new record: " + e.Msg, Hint: e.Hint})
+		}, func(ok int64) lockstep.Counts { return lockstep.Counts{RecordsCreated: ok} })
+		if err != nil {
+			return err
+		}
+	}
+	var joins []lockstep.Change
+	var ids []lockstep.ID
+	for _, a := range add {
+		if a.why == "" || refused[a.rec.ID] {
+			continue
+		}
+		c := lockstep.Change{Kind: lockstep.AddToList, State: lockstep.Planned, Ref: lockstep.Ref{Table: plan.table, ID: a.rec.ID}, Contact: a.c.entry.Contact, List: l.set.CRMID, Why: a.why}
+		if len(s.permitted([]lockstep.Change{c})) == 0 {
+			continue
+		}
+		joins, ids = append(joins, c), append(ids, a.rec.ID)
+	}
+	if len(joins) == 0 {
+		return nil
+	}
+	err := s.callRecords(joins, func() ([]*lockstep.Error, error) { return s.crm.AddMembers(s.ctx, l.set.CRMID, plan.table, ids) }, func(i int, e *lockstep.Error) {
+		refused[joins[i].Ref.ID] = true
+		s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: joins[i].Ref.ID, Contact: joins[i].Contact, List: l.set.ID,
+			Message: "the CRM refused the list member: " + e.Msg, Hint: e.Hint})
+	}, func(ok int64) lockstep.Counts { return lockstep.Counts{ListAdds: ok} })
+	if err != nil || s.dry() {
+		return err
+	}
+	now := &crosswalk.Observed{}
+	for m := range l.members.All() {
+		if l.observed == nil && m.InList {
+			now.Add(m.Record)
+		}
+	}
+	if l.observed != nil {
+		for id := range l.observed.All() {
+			now.Add(id)
+		}
+	}
+	s.mu.Lock()
+	for i, id := range ids {
+		if !refused[id] {
+			now.Add(id)
+			l.put(crosswalk.Member{Contact: joins[i].Contact}) // no stranger any more
+			l.put(crosswalk.Member{Record: id, Contact: joins[i].Contact, InBook: true})
+			l.admitted++
+		}
+	}
+	s.mu.Unlock()
+	now.Seal()
+	l.observed, l.fresh, l.touched = now, true, true
+	// Linking is the same as for any member that the platform knows already.
+	return s.crm.Records(s.ctx, plan.query, ids, func(recs []lockstep.Record) error { return s.mergePage(plan.table, recs, nil) })
+}
+
+// newRecord are the columns of a record made for a stranger: the mapped inward
+// fields, the address, and a last name, which people expect a record to have.
+func (s *session) newRecord(plan *tablePlan, e crosswalk.Entry) []lockstep.ColumnValue {
+	out := []lockstep.ColumnValue{{Column: lockstep.EmailColumn, Value: lockstep.TextValue(e.Email)}}
+	named := false
+	for i, pos := range plan.pos {
+		if v := e.Base[pos]; plan.rules[i].In.Mapped && !v.IsAbsent() && !v.IsNull() {
+			ref := placeholder(e.Contact)
+			if cv, ok := plan.t.In(i, v, s.report(ref, e.Contact)); ok {
+				col := plan.t.Fields()[i].Column()
+				named = named || col == lastNameColumn
+				out = append(out, lockstep.ColumnValue{Column: col, Value: cv})
+			}
+		}
+	}
+	if !named {
+		local := e.Email
+		for i := range local {
+			if local[i] == '@' {
+				local = local[:i]
+				break
+			}
+		}
+		out = append(out, lockstep.ColumnValue{Column: lastNameColumn, Value: lockstep.TextValue(local)})
+	}
+	return out
+}
+
+// lastNameColumn names a person in the CRM's tables of people.
+const lastNameColumn = "lastname"
+
+// callRecords journals changes that travel in one call, makes it and stores each
+// one's outcome.
+func (s *session) callRecords(changes []lockstep.Change, call func() ([]*lockstep.Error, error), refused func(i int, e *lockstep.Error), counts func(ok int64) lockstep.Counts) error {
+	id, err := s.plan(changes[0].Kind, journal.Encode(changes), len(changes))
+	if err != nil {
+		return err
+	}
+	if s.dry() {
+		s.count(counts(int64(len(changes))))
+		return s.commit(lockstep.Commit{})
+	}
+	s.e.step(changes[0].Kind.String() + ".before")
+	results, err := call()
+	if err != nil {
+		return err
+	}
+	s.e.step(changes[0].Kind.String() + ".after")
+	var ok int64
+	for i := range changes {
+		changes[i].State = lockstep.Acknowledged
+		if e := results[i]; e != nil {
+			changes[i].State, changes[i].Cause = lockstep.Refused, e.Msg
+			refused(i, e)
+			continue
+		}
+		ok++
+	}
+	s.count(counts(ok))
+	return s.commit(lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: lockstep.Acknowledged, Payload: journal.Encode(changes)}}})
+}

@@ -1,0 +1,262 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+)
+
+// session is one slice's work on one run.
+type session struct {
+	e        *Engine
+	ctx      context.Context
+	run      lockstep.Run
+	deadline time.Time
+	meter    *lockstep.Meter
+
+	org      lockstep.Organization
+	account  lockstep.EmailAccount
+	crm      lockstep.CRM
+	platform lockstep.Platform
+
+	labels   []lockstep.DataLabel
+	mappings []lockstep.DataMapping
+	tables   []lockstep.Table
+
+	// mu guards what writers on other goroutines change when a batch is
+	// acknowledged: the link index, the members of the lists, counts and findings
+	// waiting for the next commit.
+	mu        sync.Mutex
+	counts    lockstep.Counts // since the last commit
+	sum       lockstep.Counts // committed in this slice
+	findings  []lockstep.Finding
+	conflicts []lockstep.Conflict
+	found     map[string]bool // findings of this slice, so that one problem is told once
+	before    lockstep.Calls  // of earlier slices of this run
+
+	sync *listSync // the state of a list sync; nil for other types
+}
+
+func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time) (*session, error) {
+	s := &session{e: e, run: run, deadline: deadline, meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
+	s.ctx = lockstep.WithMeter(ctx, s.meter)
+	var err error
+	if s.account, err = e.Store.EmailAccount(ctx, run.Account); err != nil {
+		return s, err
+	}
+	if s.account.Locked != "" {
+		return s, &lockstep.Error{Code: lockstep.CodeGuarded, Op: "open account " + s.account.Name, Msg: "the account is locked: " + s.account.Locked,
+			Hint: "check what changed, then unlock the account"}
+	}
+	if s.org, err = e.Store.Organization(ctx, s.account.Organization); err != nil {
+		return s, err
+	}
+	if s.labels, err = e.Store.DataLabels(ctx, s.account.ID); err != nil {
+		return s, err
+	}
+	if s.mappings, err = e.Store.DataMappings(ctx, s.account.ID); err != nil {
+		return s, err
+	}
+	if s.tables, err = e.Store.Tables(ctx, s.org.ID); err != nil {
+		return s, err
+	}
+	if s.crm, err = e.Connector.CRM(s.ctx, s.org); err != nil {
+		return s, err
+	}
+	if s.platform, err = e.Connector.Platform(s.ctx, s.account); err != nil {
+		return s, err
+	}
+	return s, nil
+}
+
+func (s *session) work() error {
+	switch s.run.Type {
+	case lockstep.SyncCRMMetadata:
+		return s.crmMetadata()
+	case lockstep.SyncDataLabels:
+		return s.dataLabels()
+	case lockstep.SyncAddressBooksIn:
+		return s.syncLists(false)
+	case lockstep.SyncMarketingLists:
+		return s.syncLists(true)
+	}
+	return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "start run", Msg: fmt.Sprintf("this version cannot run %s", s.run.Type)}
+}
+
+// dry reports that nothing may be written: the run is a preview.
+func (s *session) dry() bool { return s.run.Mode == lockstep.ModePreview }
+
+// stage says what the run is doing, for people; it is stored with the next commit.
+func (s *session) stage(what string) { s.run.Stage = what }
+
+// checkpoint is asked between batches: it ends the slice when its time is up, the
+// process is stopping or a person cancelled the run.
+func (s *session) checkpoint() error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if s.e.Now().After(s.deadline) {
+		return errYield
+	}
+	return nil
+}
+
+// cancelled asks the store whether a person cancelled the run.
+func (s *session) cancelled() error {
+	run, err := s.e.Store.Run(s.ctx, s.run.ID)
+	if err != nil {
+		return err
+	}
+	if run.CancelRequested {
+		return &lockstep.Error{Code: lockstep.CodeCancelled, Msg: "a person cancelled the run"}
+	}
+	return nil
+}
+
+// finding notes a problem of one record; it is stored with the next commit. The
+// same problem of the same record is told once a run.
+func (s *session) finding(f lockstep.Finding) {
+	key := f.Code + "\x00" + f.Table + "\x00" + f.Record.String() + "\x00" + string(f.Contact) + "\x00" + f.List + "\x00" + f.Field
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.found[key] {
+		return
+	}
+	s.found[key] = true
+	f.ID = lockstep.NameID(findingSpace, s.run.ID+"\x00"+key).String()
+	f.Run, f.Account, f.At = s.run.ID, s.account.ID, s.e.Now()
+	s.findings = append(s.findings, f)
+	s.counts.Findings++
+}
+
+// findingSpace makes a finding's id the same when a slice is worked again.
+var findingSpace = lockstep.ID{0x6c, 0x6f, 0x63, 0x6b, 0x73, 0x74, 0x65, 0x70, 'f', 'i', 'n', 'd', 'i', 'n', 'g'}
+
+// count adds to the counts that the next commit stores.
+func (s *session) count(d lockstep.Counts) {
+	s.mu.Lock()
+	s.counts.Add(d)
+	s.mu.Unlock()
+}
+
+func (s *session) totals() lockstep.Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.run.Counts
+	t.Add(s.sum)
+	t.Add(s.counts)
+	return t
+}
+
+func (s *session) calls() lockstep.Calls {
+	c := s.meter.Calls()
+	c.CRM += s.before.CRM
+	c.Platform += s.before.Platform
+	c.Polls += s.before.Polls
+	return c
+}
+
+// commit stores c with everything that waits: counts, findings, calls, stage.
+func (s *session) commit(c lockstep.Commit) error {
+	c.Run, c.Account = s.run.ID, s.account.ID
+	c.Calls, c.Stage = s.calls(), s.run.Stage
+	s.mu.Lock()
+	c.Counts.Add(s.counts)
+	c.Findings = append(c.Findings, s.findings...)
+	c.Conflicts = append(c.Conflicts, s.conflicts...)
+	s.counts, s.findings, s.conflicts = lockstep.Counts{}, nil, nil
+	s.mu.Unlock()
+	s.e.step("commit.before")
+	if err := s.e.Store.Commit(s.ctx, c); err != nil {
+		return err
+	}
+	s.e.step("commit.after")
+	s.mu.Lock()
+	s.sum.Add(c.Counts)
+	s.mu.Unlock()
+	return nil
+}
+
+// saveCalls stores counts, calls and findings that no commit carried yet.
+func (s *session) saveCalls() error {
+	if s.account.ID == "" || s.ctx.Err() != nil {
+		return nil
+	}
+	return s.commit(lockstep.Commit{})
+}
+
+// plan journals changes before their call.
+func (s *session) plan(kind lockstep.ChangeKind, payload []byte, rows int) (int64, error) {
+	s.e.step("plan.before")
+	id, err := s.e.Store.Plan(s.ctx, lockstep.Batch{Run: s.run.ID, Account: s.account.ID, Kind: kind, State: lockstep.Planned,
+		Payload: payload, Rows: rows, Planned: s.e.Now()})
+	if err == nil {
+		s.e.step("plan.after")
+	}
+	return id, err
+}
+
+// planOnly stores what a preview found.
+func (s *session) planOnly(changes []lockstep.Change) error {
+	for len(changes) > 0 {
+		n := min(len(changes), 1000)
+		if _, err := s.plan(changes[0].Kind, journal.Encode(changes[:n]), n); err != nil {
+			return err
+		}
+		changes = changes[n:]
+	}
+	return s.commit(lockstep.Commit{})
+}
+
+// callEach journals changes that are each a call of their own, makes the calls and
+// stores the outcome. call returns why the other side refused the change, or an
+// error that ends the run. finish adds to the last commit.
+func (s *session) callEach(changes []lockstep.Change, call func(*lockstep.Change) (*lockstep.Error, error), finish func(*lockstep.Commit)) error {
+	var end lockstep.Commit
+	if len(changes) > 0 {
+		id, err := s.plan(changes[0].Kind, journal.Encode(changes), len(changes))
+		if err != nil {
+			return err
+		}
+		var failed error
+		for i := range changes {
+			s.e.step(changes[i].Kind.String() + ".before")
+			refused, err := call(&changes[i])
+			if err != nil {
+				failed = err
+				changes[i].State = lockstep.Unknown
+				if !lockstep.IsUnknown(err) {
+					changes[i].State = lockstep.Dropped
+				}
+				changes[i].Cause = lockstep.AsError(err).Msg
+				for j := i + 1; j < len(changes); j++ {
+					changes[j].State = lockstep.Dropped
+				}
+				break
+			}
+			s.e.step(changes[i].Kind.String() + ".after")
+			changes[i].State = lockstep.Acknowledged
+			if refused != nil {
+				changes[i].State, changes[i].Cause = lockstep.Refused, refused.Msg
+			}
+		}
+		end.Batches = []lockstep.BatchEnd{{ID: id, State: lockstep.Acknowledged, Payload: journal.Encode(changes)}}
+		if failed != nil {
+			if finish != nil {
+				finish(&end)
+			}
+			if err := s.commit(end); err != nil {
+				return err
+			}
+			return failed
+		}
+	}
+	if finish != nil {
+		finish(&end)
+	}
+	return s.commit(end)
+}

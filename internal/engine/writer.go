@@ -1,0 +1,597 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+	"github.com/lockstep-sync/lockstep/internal/transform"
+)
+
+// Reasons of changes, as people read them.
+const (
+	whyNew      = "new member"
+	whyLinked   = "first link to an existing contact"
+	whyChanged  = "changed in the CRM"
+	whyRenamed  = "the address changed in the CRM"
+	whyPlatform = "changed on the platform"
+	whyMoved    = "the record belongs to another contact now"
+	whyInactive = "the record is inactive"
+	whyGone     = "the contact was deleted on the platform"
+	whyDeleted  = "the record was deleted"
+)
+
+type outcome uint8
+
+const (
+	outcomeNone outcome = iota
+	outcomeConflict
+	outcomeRejected
+)
+
+type timeValue = time.Time
+
+type undoBase struct {
+	pos  int
+	base lockstep.Value
+}
+
+// row is what one record's contact has to be told, and what becomes of the link
+// once the platform has said yes.
+type row struct {
+	ref      lockstep.Ref
+	contact  lockstep.ContactID // empty = not on the platform yet
+	email    string             // to be set on the platform; empty = leave it
+	newEmail string             // the agreed address afterwards; empty = email
+	values   []lockstep.Value   // to be written, by position in names; nil = none
+	old      []lockstep.Value
+	base     []lockstep.Value // agreed afterwards
+	hash     transform.Hash128
+	seen     uint64 // what the platform will say of the contact afterwards
+	modified int64
+	standing lockstep.Standing
+	optIn    lockstep.OptInType
+	master   bool
+	why      string
+	adds     []*listState
+	demote   []crosswalk.Link
+	undo     []undoBase
+	closeRef lockstep.Ref // the placeholder of a contact that nobody had linked
+	outcome  outcome
+	keepOnly bool // nothing is sent; not even a link is made when there is none
+
+	result *lockstep.ContactResult
+	state  lockstep.ChangeState
+	cause  string
+}
+
+// sends reports whether the platform has to be told anything.
+func (r *row) sends() bool {
+	if r.keepOnly {
+		return false
+	}
+	if len(r.adds) > 0 || r.email != "" && r.contact != "" {
+		return true
+	}
+	for i := range r.values {
+		if !r.values[i].IsAbsent() {
+			return true
+		}
+	}
+	return false
+}
+
+// batch is one import with what is stored together with its acknowledgement.
+type batch struct {
+	rows    []row // sent
+	quiet   []row // only the link changes
+	cursors map[string]lockstep.Cursor
+	id      int64
+	job     lockstep.JobID
+}
+
+// writer carries batches to the platform, a few at a time, and commits their
+// outcomes in the order in which they were filled, so that a stored cursor never
+// covers work that is not done.
+type writer struct {
+	s    *session
+	cur  *batch
+	slot chan struct{}
+	wg   sync.WaitGroup
+	last chan struct{} // closed when the batch before has committed
+
+	mu  sync.Mutex
+	err error
+}
+
+func newWriter(s *session) *writer {
+	done := make(chan struct{})
+	close(done)
+	return &writer{s: s, cur: &batch{}, slot: make(chan struct{}, s.e.InFlight), last: done}
+}
+
+func (w *writer) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.mu.Unlock()
+}
+
+// queue hands a person's row to the current batch and reports whether the platform
+// will be told anything.
+func (s *session) queue(p *person) (bool, error) {
+	r := &p.row
+	s.release(p)
+	if p.adopted && p.link.Ref.Table == "" {
+		r.closeRef = p.link.Ref
+	}
+	if r.contact == "" && (r.keepOnly || len(r.adds) == 0) {
+		return false, nil
+	}
+	s.expect(p)
+	w := s.sync.writer
+	if !r.sends() || !s.permittedRow(r) {
+		if r.contact == "" {
+			return false, nil
+		}
+		if !s.dry() {
+			w.cur.quiet = append(w.cur.quiet, *r)
+		}
+		return false, w.fill()
+	}
+	if r.contact == "" || r.email != "" {
+		s.mu.Lock()
+		s.sync.inflight[crosswalk.EmailKey(r.address())]++
+		s.mu.Unlock()
+	}
+	w.cur.rows = append(w.cur.rows, *r)
+	return true, w.fill()
+}
+
+// expect works out what the platform will say of the contact once the row was
+// written, so that the echo of it is recognised.
+func (s *session) expect(p *person) {
+	r := &p.row
+	values := make([]lockstep.Value, len(s.sync.names))
+	switch {
+	case p.plat != nil:
+		copy(values, p.plat.Values)
+	case p.linked || p.adopted:
+		copy(values, p.entry.Base)
+	}
+	for i, v := range r.values {
+		if !v.IsAbsent() {
+			values[i] = v
+		}
+	}
+	standing := r.standing
+	if r.contact == "" {
+		standing = lockstep.Subscribed
+	}
+	r.seen = seenHash(r.address(), standing, r.optIn, values)
+	if p.plat != nil && !r.sends() {
+		r.seen = contactHash(p.plat)
+	}
+}
+
+func (r *row) address() string {
+	if r.newEmail != "" {
+		return r.newEmail
+	}
+	return r.email
+}
+
+// release ends the time in which a page's person keeps others with the same
+// address waiting; a row on its way to the platform goes on doing so.
+func (s *session) release(p *person) {
+	if p.noEmail != "" {
+		return
+	}
+	s.letGo(p.email)
+}
+
+func (s *session) letGo(email string) {
+	k := crosswalk.EmailKey(email)
+	s.mu.Lock()
+	if s.sync.inflight[k]--; s.sync.inflight[k] <= 0 {
+		delete(s.sync.inflight, k)
+	}
+	s.mu.Unlock()
+}
+
+// fill sends the current batch once it is full.
+func (w *writer) fill() error {
+	if len(w.cur.rows) < w.s.e.ImportRows && len(w.cur.quiet) < 4*w.s.e.ImportRows {
+		return nil
+	}
+	return w.flush()
+}
+
+// at notes that everything read up to cursor is in this batch or an earlier one.
+func (w *writer) at(name string, c lockstep.Cursor) {
+	if w.cur.cursors == nil {
+		w.cur.cursors = map[string]lockstep.Cursor{}
+	}
+	w.cur.cursors[name] = c
+}
+
+// flush starts the current batch on its way.
+func (w *writer) flush() error {
+	if err := w.failed(); err != nil {
+		return err
+	}
+	b := w.cur
+	w.cur = &batch{}
+	if len(b.rows) == 0 && len(b.quiet) == 0 && len(b.cursors) == 0 {
+		return nil
+	}
+	select {
+	case w.slot <- struct{}{}:
+	case <-w.s.ctx.Done():
+		return w.s.ctx.Err()
+	}
+	before, after := w.last, make(chan struct{})
+	w.last = after
+	w.wg.Go(func() {
+		defer func() { close(after); <-w.slot }()
+		err := w.carry(b, before)
+		for i := range b.rows {
+			if r := &b.rows[i]; r.contact == "" || r.email != "" {
+				w.s.letGo(r.address())
+			}
+		}
+		if err != nil {
+			w.fail(err)
+		}
+	})
+	return nil
+}
+
+// drain sends what is left and waits until everything is acknowledged and stored.
+func (w *writer) drain() error {
+	ferr := w.flush()
+	w.wg.Wait()
+	if err := w.failed(); err != nil {
+		return err
+	}
+	return ferr
+}
+
+// stop waits for what is on its way.
+func (w *writer) stop() { w.wg.Wait() }
+
+// carry takes one batch from journal to acknowledgement.
+func (w *writer) carry(b *batch, before <-chan struct{}) error {
+	s := w.s
+	if s.dry() {
+		if len(b.rows) > 0 {
+			if _, err := s.plan(lockstep.WriteContact, s.encode(b.rows, lockstep.Planned), len(b.rows)); err != nil {
+				return err
+			}
+			s.countRows(b.rows)
+		}
+		<-before
+		return s.commit(lockstep.Commit{})
+	}
+	var refusedAll error
+	if len(b.rows) > 0 {
+		var err error
+		if b.id, err = s.plan(lockstep.WriteContact, s.encode(b.rows, lockstep.Planned), len(b.rows)); err != nil {
+			return err
+		}
+		if err := s.send(b); err != nil {
+			if lockstep.ScopeOf(err) == lockstep.ScopeConnection || transient(err) || s.ctx.Err() != nil {
+				return err
+			}
+			refusedAll = err
+		}
+	}
+	<-before
+	if err := w.failed(); err != nil {
+		return err // an earlier batch is not stored, so nothing that follows may be
+	}
+	return s.acknowledge(b, refusedAll)
+}
+
+// send hands the rows to the platform and reads what became of each.
+func (s *session) send(b *batch) error {
+	writes := make([]lockstep.ContactWrite, len(b.rows))
+	for i := range b.rows {
+		r := &b.rows[i]
+		cw := &writes[i]
+		cw.Contact, cw.Values = r.contact, r.values
+		if cw.Values == nil {
+			cw.Values = s.sync.absent
+		}
+		if r.contact == "" || r.email != "" {
+			cw.Email = r.address()
+		}
+		for _, l := range r.adds {
+			cw.Books = append(cw.Books, l.book.ID)
+		}
+	}
+	for attempt := 0; ; attempt++ {
+		s.e.step("import.before")
+		job, err := s.platform.Import(s.ctx, s.sync.names, writes)
+		if err == nil {
+			s.e.step("import.after")
+			b.job = job
+			break
+		}
+		var le *lockstep.Error
+		if !errors.As(err, &le) || attempt >= 5 || !transient(err) {
+			return err
+		}
+		// Repeating is safe: rows are matched by address or id and set to values.
+		if err := pause(s.ctx, max(le.After, time.Duration(attempt+1)*200*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	s.e.step("sent.before")
+	if err := s.e.Store.MarkSent(s.ctx, b.id, b.job); err != nil {
+		return err
+	}
+	s.e.step("await.before")
+	ctx, stop := context.WithDeadline(s.ctx, s.deadline.Add(time.Minute))
+	defer stop()
+	match := newMatcher(b.rows)
+	err := s.platform.AwaitImport(ctx, b.job, func(results []lockstep.ContactResult) error {
+		for i := range results {
+			match.take(&results[i])
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
+		return errYield // the import goes on; the next slice asks again
+	}
+	if err == nil {
+		s.e.step("await.after")
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// matcher finds the row that a result is about. Results come mostly in the order
+// of the rows, so the next row is tried first.
+type matcher struct {
+	rows []row
+	next int
+	byID map[string]int
+}
+
+func newMatcher(rows []row) *matcher { return &matcher{rows: rows} }
+
+func (m *matcher) is(r *row, res *lockstep.ContactResult) bool {
+	if r.contact != "" {
+		return r.contact == res.Contact
+	}
+	return r.address() == res.Email
+}
+
+func (m *matcher) take(res *lockstep.ContactResult) {
+	if m.next < len(m.rows) && m.is(&m.rows[m.next], res) {
+		m.set(m.next, res)
+		m.next++
+		return
+	}
+	if m.byID == nil {
+		m.byID = make(map[string]int, len(m.rows))
+		for i := range m.rows {
+			if m.rows[i].contact != "" {
+				m.byID["#"+string(m.rows[i].contact)] = i
+			} else {
+				m.byID[m.rows[i].address()] = i
+			}
+		}
+	}
+	i, ok := m.byID["#"+string(res.Contact)]
+	if !ok || res.Contact == "" {
+		i, ok = m.byID[res.Email]
+	}
+	if !ok {
+		return // about nobody of ours
+	}
+	m.set(i, res)
+	m.next = i + 1
+}
+
+func (m *matcher) set(i int, res *lockstep.ContactResult) {
+	if old := m.rows[i].result; old != nil && old.Fault != nil {
+		if old.Contact == "" {
+			old.Contact = res.Contact
+		}
+		return // a fault is not undone by a later mention
+	}
+	kept := *res
+	m.rows[i].result = &kept
+}
+
+// acknowledge stores what became of a batch: journal, links, members, cursors.
+func (s *session) acknowledge(b *batch, refusedAll error) error {
+	var c lockstep.Commit
+	var counts lockstep.Counts
+	links := newLinkChunks(s.sync.names)
+	s.mu.Lock()
+	touched := map[*listState]bool{}
+	var findings []lockstep.Finding
+	for i := range b.rows {
+		r := &b.rows[i]
+		switch {
+		case refusedAll != nil:
+			r.state, r.cause = lockstep.Refused, lockstep.AsError(refusedAll).Msg
+		case r.result == nil:
+			r.state, r.cause = lockstep.Unknown, "the platform's result does not mention this contact"
+		case r.result.Fault != nil:
+			r.state, r.cause = lockstep.Refused, r.result.Fault.Msg
+		default:
+			r.state = lockstep.Acknowledged
+		}
+		if r.state != lockstep.Acknowledged {
+			findings = append(findings, s.refused(r))
+			counts.Rejected++
+			counts.Written--
+			if l, ok := s.sync.links.ByRef(r.ref); ok && r.state == lockstep.Unknown {
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, true})
+			}
+			continue
+		}
+		if r.result.Created {
+			counts.ContactsCreated++
+		} else {
+			counts.ContactsUpdated++
+		}
+		counts.BookAdds += int64(len(r.adds))
+		if r.contact == "" {
+			r.contact = r.result.Contact
+			r.standing = lockstep.Subscribed
+		}
+		s.linkEntries(links, r)
+		for _, l := range r.adds {
+			l.put(crosswalk.Member{Record: r.ref.ID, Contact: r.contact, InList: true, InBook: true})
+			touched[l] = true
+		}
+	}
+	for i := range b.quiet {
+		s.linkEntries(links, &b.quiet[i])
+	}
+	c.Members = s.takePending()
+	s.counts.Add(counts)
+	s.mu.Unlock()
+	for _, f := range findings {
+		s.finding(f)
+	}
+	if len(b.rows) > 0 {
+		state := lockstep.Acknowledged
+		if refusedAll != nil {
+			state = lockstep.Refused
+		}
+		c.Batches = []lockstep.BatchEnd{{ID: b.id, State: state, Payload: s.encode(b.rows, 0)}}
+	}
+	c.Links = links.payloads()
+	c.Cursors = maps.Clone(b.cursors)
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refreshLinks()
+}
+
+// refused notes why a row was not taken and keeps its member out until the record
+// changes: asking again with the same words gets the same answer.
+func (s *session) refused(r *row) lockstep.Finding {
+	for _, l := range r.adds {
+		if r.state == lockstep.Refused {
+			l.put(crosswalk.Member{Record: r.ref.ID, Contact: r.contact, InList: true, Excluded: true})
+		} else {
+			l.sum.Dirty = true
+		}
+	}
+	f := lockstep.Finding{Code: lockstep.FindingRejected, Table: r.ref.Table, Record: r.ref.ID, Contact: r.contact, Message: "the platform refused the contact: " + r.cause}
+	if r.result != nil && r.result.Fault != nil {
+		f.Hint = r.result.Fault.Hint
+	}
+	return f
+}
+
+// linkEntries appends the link of an acknowledged row. The caller holds s.mu.
+func (s *session) linkEntries(links *linkChunks, r *row) {
+	e := crosswalk.Entry{Ref: r.ref, Contact: r.contact, Email: r.address(), Standing: r.standing, OptIn: r.optIn, Master: r.master,
+		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base}
+	links.add(e)
+	if !r.closeRef.ID.IsZero() {
+		links.add(crosswalk.Entry{Ref: r.closeRef, Closed: true})
+	}
+	for _, d := range r.demote {
+		links.add(crosswalk.Entry{Ref: d.Ref, Contact: d.Contact, Email: e.Email, Standing: r.standing, OptIn: r.optIn, Seen: r.seen,
+			Modified: r.modified, Base: r.base})
+	}
+}
+
+// linkChunks collects links into payloads small enough that one of them is read
+// quickly.
+type linkChunks struct {
+	names []string
+	cur   *crosswalk.Batch
+	out   [][]byte
+}
+
+func newLinkChunks(names []string) *linkChunks { return &linkChunks{names: names} }
+
+func (c *linkChunks) add(e crosswalk.Entry) {
+	if c.cur == nil {
+		c.cur = crosswalk.NewBatch(c.names)
+	}
+	c.cur.Append(e)
+	if c.cur.Len() >= crosswalk.ChunkEntries {
+		c.out, c.cur = append(c.out, c.cur.Bytes()), nil
+	}
+}
+
+func (c *linkChunks) payloads() [][]byte {
+	if c.cur != nil && c.cur.Len() > 0 {
+		c.out, c.cur = append(c.out, c.cur.Bytes()), nil
+	}
+	return c.out
+}
+
+// encode is the journal payload of rows. state overrides each row's own when set.
+func (s *session) encode(rows []row, state lockstep.ChangeState) []byte {
+	var w journal.Writer
+	var fields []lockstep.FieldChange
+	var books []lockstep.BookID
+	for i := range rows {
+		r := &rows[i]
+		fields, books = fields[:0], books[:0]
+		for j, v := range r.values {
+			if !v.IsAbsent() {
+				fields = append(fields, lockstep.FieldChange{Name: s.sync.names[j], Old: r.old[j], New: v})
+			}
+		}
+		for _, l := range r.adds {
+			books = append(books, l.book.ID)
+		}
+		c := lockstep.Change{Kind: lockstep.WriteContact, State: state, Ref: r.ref, Contact: r.contact, Email: r.address(), Books: books, Fields: fields, Why: r.why, Cause: r.cause}
+		if state == 0 {
+			c.State = r.state
+		}
+		w.Add(&c)
+	}
+	return w.Payload()
+}
+
+// countRows counts what a preview would write.
+func (s *session) countRows(rows []row) {
+	var n lockstep.Counts
+	for i := range rows {
+		if rows[i].contact == "" {
+			n.ContactsCreated++
+		} else {
+			n.ContactsUpdated++
+		}
+		n.BookAdds += int64(len(rows[i].adds))
+	}
+	s.count(n)
+}
