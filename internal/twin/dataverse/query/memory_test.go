@@ -134,7 +134,7 @@ func (m *memory) remove(table string, id value.ID) {
 
 // id makes a readable GUID: a table's digit and a number.
 func id(table, n int) value.ID {
-	return value.MustID(fmt.Sprintf("%08d-0000-4000-8000-%012d", table, n))
+	return value.MustID(fmt.Sprintf("%08d-0000-4abc-8def-%012d", table, n))
 }
 
 func guidOf(table, n int) value.Value { return value.GUID(id(table, n)) }

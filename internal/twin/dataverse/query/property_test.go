@@ -331,7 +331,7 @@ func FuzzFetch(f *testing.F) {
 	for _, seed := range []string{
 		`<fetch distinct="true"><entity name="contact"><all-attributes/><order attribute="fullname"/><filter type="or"><condition attribute="createdon" operator="last-x-days" value="7"/></filter></entity></fetch>`,
 		`<fetch aggregate="true"><entity name="contact"><attribute name="createdon" alias="a" groupby="true" dategrouping="week"/><attribute name="score" alias="b" aggregate="avg"/></entity></fetch>`,
-		`<fetch page="2" count="1" paging-cookie="&lt;cookie page=&quot;1&quot;&gt;&lt;contactid last=&quot;{00000001-0000-4000-8000-000000000001}&quot;/&gt;&lt;/cookie&gt;"><entity name="contact"/></fetch>`,
+		`<fetch page="2" count="1" paging-cookie="&lt;cookie page=&quot;1&quot;&gt;&lt;contactid last=&quot;{00000001-0000-4abc-8def-000000000001}&quot;/&gt;&lt;/cookie&gt;"><entity name="contact"/></fetch>`,
 		`<fetch><entity name="contact"><filter><link-entity name="listmember" from="entityid" to="contactid" link-type="all"/></filter><link-entity name="account" from="accountid" to="parentcustomerid" link-type="outer"><link-entity name="contact" from="contactid" to="primarycontactid"/></link-entity></entity></fetch>`,
 		`<fetch><entity name="contact"><filter><condition/></filter></entity></fetch>`, `<fetch/>`, `<fetch><entity/></fetch>`,
 	} {
