@@ -55,11 +55,17 @@ func (d *postgresDB) Close() error {
 }
 
 func (d *postgresDB) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	if err := storable(args); err != nil {
+		return nil, err
+	}
 	rows, err := d.pool.Query(ctx, q, args...)
 	return postgresRows{ctx, rows}, postgresError(ctx, err)
 }
 
 func (d *postgresDB) QueryRow(ctx context.Context, q string, args ...any) Row {
+	if err := storable(args); err != nil {
+		return refusedRow{err}
+	}
 	return postgresRow{ctx, d.pool.QueryRow(ctx, q, args...)}
 }
 
@@ -80,16 +86,25 @@ type postgresTx struct{ tx pgx.Tx }
 func (t postgresTx) Native() any { return t.tx }
 
 func (t postgresTx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
+	if err := storable(args); err != nil {
+		return 0, err
+	}
 	tag, err := t.tx.Exec(ctx, q, args...)
 	return tag.RowsAffected(), postgresError(ctx, err)
 }
 
 func (t postgresTx) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	if err := storable(args); err != nil {
+		return nil, err
+	}
 	rows, err := t.tx.Query(ctx, q, args...)
 	return postgresRows{ctx, rows}, postgresError(ctx, err)
 }
 
 func (t postgresTx) QueryRow(ctx context.Context, q string, args ...any) Row {
+	if err := storable(args); err != nil {
+		return refusedRow{err}
+	}
 	return postgresRow{ctx, t.tx.QueryRow(ctx, q, args...)}
 }
 

@@ -5,8 +5,11 @@ import (
 	"database/sql"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lockstep-sync/lockstep"
 )
 
 // Rows is a result being read; Close it.
@@ -44,6 +47,21 @@ type database interface {
 	sqlite() *sql.DB
 	postgres() *pgxpool.Pool
 }
+
+// storable refuses text that PostgreSQL cannot hold, on both engines alike. Free text
+// goes through clean; an id or a cursor must be refused, not changed.
+func storable(args []any) error {
+	for _, a := range args {
+		if s, ok := a.(string); ok && (!utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0) {
+			return &lockstep.Error{Code: lockstep.CodeInvalid, Msg: "A text holds a zero byte or is not UTF-8."}
+		}
+	}
+	return nil
+}
+
+type refusedRow struct{ err error }
+
+func (r refusedRow) Scan(...any) error { return r.err }
 
 // collect reads every row of a query.
 func collect[T any](ctx context.Context, r Reader, scan func(Rows) (T, error), q string, args ...any) ([]T, error) {

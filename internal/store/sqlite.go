@@ -116,11 +116,17 @@ func (d *sqliteDB) Close() error {
 }
 
 func (d *sqliteDB) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	if err := storable(args); err != nil {
+		return nil, err
+	}
 	rows, err := d.read.QueryContext(ctx, q, args...)
 	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
 }
 
 func (d *sqliteDB) QueryRow(ctx context.Context, q string, args ...any) Row {
+	if err := storable(args); err != nil {
+		return refusedRow{err}
+	}
 	return sqliteRow{ctx, d.read.QueryRowContext(ctx, q, args...)}
 }
 
@@ -152,6 +158,9 @@ type sqliteTx struct{ tx *sql.Tx }
 func (t sqliteTx) Native() any { return t.tx }
 
 func (t sqliteTx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
+	if err := storable(args); err != nil {
+		return 0, err
+	}
 	res, err := t.tx.ExecContext(ctx, q, args...)
 	if err != nil {
 		return 0, sqliteError(ctx, err)
@@ -161,11 +170,17 @@ func (t sqliteTx) Exec(ctx context.Context, q string, args ...any) (int64, error
 }
 
 func (t sqliteTx) Query(ctx context.Context, q string, args ...any) (Rows, error) {
+	if err := storable(args); err != nil {
+		return nil, err
+	}
 	rows, err := t.tx.QueryContext(ctx, q, args...)
 	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
 }
 
 func (t sqliteTx) QueryRow(ctx context.Context, q string, args ...any) Row {
+	if err := storable(args); err != nil {
+		return refusedRow{err}
+	}
 	return sqliteRow{ctx, t.tx.QueryRowContext(ctx, q, args...)}
 }
 
