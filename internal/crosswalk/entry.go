@@ -266,10 +266,11 @@ func scan(payload []byte, start func(labels []string), each func(offset int, h *
 		start(labels)
 	}
 	n := 0
+	var h head // one for all entries: each may not keep it
 	for r.more() {
 		body := r.text()
 		er := reader{b: body, failed: r.failed}
-		h := readHead(&er)
+		h = readHead(&er)
 		skimBase(&er, len(labels))
 		if er.failed || er.pos != len(body) {
 			return damaged("entry %d of the batch is malformed", n)
