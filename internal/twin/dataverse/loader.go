@@ -58,6 +58,9 @@ func (s *Server) Loader(table string, columns []string) (*Loader, error) {
 	c.defaults(t, l.defs)
 	c.own(t, l.defs)
 	c.stamp(t, l.defs, true)
+	if t.Name == "systemuser" { // required, and nobody outside knows its id
+		put(t, l.defs, "businessunitid", value.GUID(s.org.rootUnit))
+	}
 	if err := states(t, l.defs, nil, map[uint16]bool{}); err != nil {
 		return nil, err
 	}
