@@ -51,6 +51,13 @@ func (e *emailAccount) Contact(c population.PlatformContact) error {
 	return err
 }
 
+func (e *emailAccount) Campaign(c population.PlatformCampaign) error {
+	e.server.AddCampaign(dotdigital.NewCampaign{
+		Name: c.Name, Subject: c.Subject, FromName: c.FromName, FromEmail: "news@sales.example", HTML: c.HTML, Text: c.Text,
+	})
+	return nil
+}
+
 // literal writes a value the way an import file does.
 func literal(v any) string {
 	switch v := v.(type) {

@@ -100,6 +100,14 @@ func Kinds() []string {
 	})
 }
 
+// TwinsOf returns the twins that a kind exists on.
+func TwinsOf(kind string) []string {
+	if _, ok := transport[kind]; ok {
+		return slices.Clone(twins)
+	}
+	return slices.Clone(inside[kind])
+}
+
 // validate reports the first thing that is wrong with f, naming the field, and
 // returns the decoded args of a transport kind.
 func validate(f Fault) (any, error) {

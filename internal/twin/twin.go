@@ -1,0 +1,334 @@
+// Package twin starts the twins: local emulators of the systems that the product
+// connects, filled with a sample company, each behind its own HTTP address, and
+// the control API that steers them.
+//
+// It imports nothing of the product: what the adapters print is parsed here by
+// other code, so that one cannot hide the other's mistake.
+package twin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/lockstep-sync/lockstep/internal/twin/clock"
+	"github.com/lockstep-sync/lockstep/internal/twin/control"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
+	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
+	"github.com/lockstep-sync/lockstep/internal/twin/entra"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+	"github.com/lockstep-sync/lockstep/internal/twin/population"
+	"github.com/lockstep-sync/lockstep/internal/twin/stats"
+)
+
+// DefaultContacts is the size of the sample company.
+const DefaultContacts = 5000
+
+// Options configure the twins. The zero value starts a sample company of
+// DefaultContacts on loopback, without limits.
+type Options struct {
+	// Contacts is the number of CRM contacts; 0 means DefaultContacts.
+	Contacts int
+	// Seed decides the company and which calls a fault with a rate hits.
+	Seed uint64
+	// Plain makes the population of benchmarks (see population.Options).
+	Plain bool
+	// PlatformShare as in population.Options: 0 means 2 %, negative none.
+	PlatformShare float64
+	// Host is the address to listen on; 127.0.0.1 when empty. Whoever can reach
+	// it and knows the credentials can change the twins' data.
+	Host string
+	// DataDir is an existing folder that keeps addresses (as far as their ports
+	// are free), credentials and the clock's offset over a restart. The records
+	// are not kept: they are made anew from the seed. Empty keeps nothing.
+	DataDir string
+	// Limits are the service protection limits of Dataverse; off when zero.
+	Limits dataverse.Limits
+	// RateLimit is that of Dotdigital; off when zero.
+	RateLimit dotdigital.RateLimit
+	// ImportTime is how long a Dotdigital import stays unfinished on the twins'
+	// clock; 0 finishes at once.
+	ImportTime time.Duration
+	// ClientSecret, APIPassword and ControlToken replace random credentials.
+	ClientSecret, APIPassword, ControlToken string
+	// Clock is the twins' time; a running one when nil.
+	Clock *clock.Clock
+	// Log is told what happens; discarded when nil.
+	Log *slog.Logger
+}
+
+// Twins are running twins. The fields are for tests in the same process.
+type Twins struct {
+	Dataverse  *dataverse.Server
+	Dotdigital *dotdigital.Server
+	Directory  *entra.Service
+	Faults     *fault.Set
+	Clock      *clock.Clock
+	// Counters by twin: dataverse, dotdigital, entra.
+	Counters map[string]*stats.Counter
+	// Plan names the marketing lists of the population.
+	Plan population.Plan
+
+	ready     Ready
+	log       *slog.Logger
+	dataDir   string
+	identity  identity
+	ownClock  bool   // not shared with the caller, so that its offset can be kept
+	temporary string // folder of the certificate when there is no DataDir
+	endpoints []*endpoint
+	serving   sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Start starts the twins and returns when they answer. ctx bounds the start
+// only; end the twins with Close.
+func Start(ctx context.Context, opt Options) (_ *Twins, err error) {
+	t := &Twins{Clock: opt.Clock, dataDir: opt.DataDir, log: opt.Log}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.Clock == nil {
+		t.Clock, t.ownClock = clock.New(), true
+	}
+	opt.Host = cmp.Or(opt.Host, "127.0.0.1")
+	opt.Contacts = cmp.Or(opt.Contacts, DefaultContacts)
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("start the twins: %w", err), t.Close())
+		}
+	}()
+	if t.identity, err = loadIdentity(opt.DataDir); err != nil {
+		return nil, err
+	}
+	t.identity.ClientSecret = cmp.Or(opt.ClientSecret, t.identity.ClientSecret)
+	t.identity.APIPassword = cmp.Or(opt.APIPassword, t.identity.APIPassword)
+	t.identity.ControlToken = cmp.Or(opt.ControlToken, t.identity.ControlToken)
+	if t.ownClock {
+		t.Clock.Advance(t.identity.ClockOffset)
+	}
+
+	t.Faults = fault.New(opt.Seed, t.Clock)
+	t.Counters = map[string]*stats.Counter{fault.Dataverse: stats.New(), fault.Dotdigital: stats.New(), fault.Entra: stats.New()}
+	if err = t.build(opt); err != nil {
+		return nil, err
+	}
+	if err = t.populate(ctx, opt); err != nil {
+		return nil, err
+	}
+	for _, e := range t.endpoints {
+		t.serving.Go(func() { e.serve(t.log) })
+	}
+	if opt.DataDir != "" {
+		if err = t.identity.save(opt.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// build opens the ports and makes the servers, which do not serve yet.
+func (t *Twins) build(opt Options) error {
+	id := &t.identity
+	caPEM, tlsConfig, err := entra.NewCA(t.Clock.Now())
+	if err != nil {
+		return err
+	}
+	// A reset needs the connection itself, which HTTP/2 does not give away.
+	tlsConfig.NextProtos = []string{"http/1.1"}
+	caFile, err := t.storeCA(caPEM)
+	if err != nil {
+		return err
+	}
+	open := func(name string, port int) (*endpoint, error) {
+		l, err := listen(opt.Host, port)
+		if err != nil {
+			return nil, err
+		}
+		e := &endpoint{name: name, listener: l}
+		t.endpoints = append(t.endpoints, e)
+		return e, nil
+	}
+	var org, directory, directoryTLS, email, steering *endpoint
+	for _, want := range []struct {
+		to   **endpoint
+		name string
+		port *int
+	}{
+		{&org, fault.Dataverse, &id.Ports.Dataverse}, {&directory, fault.Entra, &id.Ports.Entra}, {&directoryTLS, fault.Entra, &id.Ports.EntraTLS},
+		{&email, fault.Dotdigital, &id.Ports.Dotdigital}, {&steering, "control", &id.Ports.Control},
+	} {
+		if *want.to, err = open(want.name, *want.port); err != nil {
+			return err
+		}
+		*want.port = port((*want.to).listener)
+	}
+	orgURL, directoryURL := address("http", opt.Host, org.listener), address("http", opt.Host, directory.listener)
+	tlsURL := address("https", "localhost", directoryTLS.listener)
+
+	if t.Directory, err = entra.New(entra.Options{
+		Tenant: id.Tenant, Resources: []string{orgURL}, Clock: t.Clock, Stats: t.Counters[fault.Entra], Faults: t.Faults,
+	}); err != nil {
+		return err
+	}
+	if err := t.Directory.AddApplication(entra.Application{ClientID: id.ClientID, Secrets: []entra.Secret{{Value: id.ClientSecret}}}); err != nil {
+		return err
+	}
+	for _, a := range []string{directoryURL, tlsURL} {
+		if err := t.Directory.AddAuthority(a); err != nil {
+			return err
+		}
+	}
+	t.Dataverse = dataverse.New(dataverse.Options{
+		Clock: t.Clock, Faults: t.Faults, Stats: t.Counters[fault.Dataverse], BaseURL: orgURL,
+		Authority: directoryURL + "/" + id.Tenant, TenantID: id.Tenant, Limits: opt.Limits,
+		Tokens: dataverse.VerifierFunc(t.verify),
+	})
+	t.Dotdigital = dotdigital.New(dotdigital.Options{
+		Clock: t.Clock, Faults: t.Faults, Stats: t.Counters[fault.Dotdigital], Seed: opt.Seed,
+		Users:     []dotdigital.APIUser{{Name: id.APIUser, Password: id.APIPassword}},
+		RateLimit: opt.RateLimit, ImportTime: opt.ImportTime,
+	})
+	emailURL := address("http", opt.Host, email.listener)
+	t.Dotdigital.SetEndpoint(emailURL)
+
+	org.handle(t.Dataverse.Handler(), t, true)
+	directory.handle(t.Directory, t, true)
+	directoryTLS.handle(t.Directory, t, true)
+	directoryTLS.secure(tlsConfig)
+	email.handle(t.Dotdigital.Handler(), t, true)
+	steering.handle(control.New(control.Options{
+		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Mailer: mailer{t.Dotdigital},
+	}), t, false)
+
+	t.ready = Ready{
+		Dataverse: DataverseReady{
+			URL: orgURL, API: orgURL + "/api/data/v9.2/", Tenant: id.Tenant, ClientID: id.ClientID, ClientSecret: id.ClientSecret,
+			Authority: directoryURL + "/" + id.Tenant, AuthorityTLS: tlsURL + "/" + id.Tenant, CAFile: caFile,
+			TokenURL: directoryURL + "/" + id.Tenant + "/oauth2/v2.0/token", Scope: orgURL + "/.default",
+		},
+		Dotdigital: DotdigitalReady{URL: emailURL, User: id.APIUser, Password: id.APIPassword},
+		Control:    ControlReady{URL: address("http", opt.Host, steering.listener), Token: id.ControlToken},
+	}
+	return nil
+}
+
+// storeCA writes the certificate that clients must trust.
+func (t *Twins) storeCA(caPEM []byte) (string, error) {
+	dir := t.dataDir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "lockstep-twins-"); err != nil {
+			return "", err
+		}
+		t.temporary = dir
+	}
+	file, err := filepath.Abs(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return "", err
+	}
+	return file, writeFile(file, caPEM)
+}
+
+// verify lets the organization trust the directory's tokens. The organization
+// compares audience and expiry itself.
+func (t *Twins) verify(token string) (dataverse.Token, error) {
+	c, err := t.Directory.Verify(token, "")
+	if errors.Is(err, entra.ErrExpired) {
+		err = nil
+	}
+	return dataverse.Token{AppID: c.AppID, Audience: c.Audience, Tenant: c.Tenant, Expires: c.Expires}, err
+}
+
+// populate fills the organization and the email account.
+func (t *Twins) populate(ctx context.Context, opt Options) error {
+	began := time.Now()
+	crm := newOrganization(ctx, t.Dataverse)
+	if err := crm.admit(t.identity.ClientID); err != nil {
+		return err
+	}
+	var err error
+	t.Plan, err = population.Generate(population.Options{
+		Contacts: opt.Contacts, Seed: opt.Seed, Plain: opt.Plain, PlatformShare: opt.PlatformShare, Now: t.Clock.Now(),
+	}, crm, newEmailAccount(t.Dotdigital))
+	if err == nil {
+		err = crm.finish()
+	}
+	if err != nil {
+		return err
+	}
+	t.log.Info("the twins are filled", "contacts", opt.Contacts, "seed", opt.Seed, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// Ready returns addresses and credentials.
+func (t *Twins) Ready() Ready { return t.ready }
+
+// WriteReady writes the ready file (see the function WriteReady).
+func (t *Twins) WriteReady(path string) error { return WriteReady(path, t.ready) }
+
+// Close ends all servers and what they still do in the background. It may be
+// called twice.
+func (t *Twins) Close() error {
+	t.closeOnce.Do(func() {
+		if t.Faults != nil {
+			t.Faults.Close()
+		}
+		var stopping sync.WaitGroup
+		for _, e := range t.endpoints {
+			stopping.Go(e.stop)
+		}
+		stopping.Wait()
+		t.serving.Wait()
+		if t.dataDir != "" && t.identity.Format != 0 {
+			if t.ownClock {
+				t.identity.ClockOffset = time.Until(t.Clock.Now()).Round(time.Second)
+			}
+			t.closeErr = t.identity.save(t.dataDir)
+		}
+		if t.temporary != "" {
+			t.closeErr = errors.Join(t.closeErr, os.RemoveAll(t.temporary))
+		}
+	})
+	return t.closeErr
+}
+
+// mailer shows the email account to the control API.
+type mailer struct{ server *dotdigital.Server }
+
+func (m mailer) React(b control.Behaviour) (control.Reaction, error) {
+	done, err := m.server.Recipients(int32(b.Campaign), dotdigital.Shares{
+		Opens: b.Opens, Clicks: b.Clicks, Bounces: b.Bounces, Unsubscribes: b.Unsubscribes, PageViews: b.PageViews,
+	})
+	return control.Reaction{
+		Recipients: done.Audience, Opens: done.Opened, Clicks: done.Clicked, Bounces: done.Bounced,
+		Unsubscribes: done.Unsubscribed, PageViews: done.Viewed,
+	}, err
+}
+
+func (m mailer) Sends() iter.Seq[control.Send] {
+	return func(yield func(control.Send) bool) {
+		for _, s := range m.server.Sends() {
+			recipients := func(yield func(string) bool) {
+				for _, r := range s.Recipients {
+					if !yield(r.Email) {
+						return
+					}
+				}
+			}
+			if !yield(control.Send{
+				ID: s.ID, Campaign: int64(s.Campaign), CampaignName: s.CampaignName, Status: s.Status,
+				Accepted: s.Accepted, Due: s.Due, Recipients: recipients,
+			}) {
+				return
+			}
+		}
+	}
+}
