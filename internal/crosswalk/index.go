@@ -38,7 +38,7 @@ func emailKey(email []byte) uint64 {
 }
 
 // Index finds the open links of one account by record, contact and address. It
-// takes about 78 bytes a link, at most 134 million links and a log of one
+// takes about 80 bytes a link, at most 134 million links and a log of one
 // terabyte. Reading is safe from several goroutines as long as nobody adds.
 type Index struct {
 	chunks []*chunk
@@ -55,7 +55,7 @@ type Index struct {
 }
 
 // Rows are kept in chunks of parallel arrays: no slack from growing, no padding.
-const chunkRows = 1 << 12
+const chunkRows = 1 << 13 // a whole number of memory pages
 
 type chunk struct {
 	id      [chunkRows]lockstep.ID

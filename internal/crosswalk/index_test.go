@@ -27,6 +27,7 @@ func drawEntry(t *rapid.T, labels int) Entry {
 		Master:   rapid.Bool().Draw(t, "master"),
 		Closed:   rapid.IntRange(0, 3).Draw(t, "closed") == 0,
 		Hash:     transform.Hash128{rapid.Byte().Draw(t, "hash")},
+		Seen:     rapid.Uint64().Draw(t, "seen"),
 		Modified: rapid.Int64().Draw(t, "modified"),
 	}
 	for range labels {
@@ -250,7 +251,7 @@ func (w *world) check(t *rapid.T, x *Index) {
 		if diff := gocmp.Diff(want, got, values); diff != "" {
 			t.Fatal(diff)
 		}
-		if l.Ref != ref || l.Contact != want.Contact || l.Email != EmailKey(want.Email) || l.Hash64 != want.Hash.Hash64() || l.Master != want.Master {
+		if l.Ref != ref || l.Contact != want.Contact || l.Email != EmailKey(want.Email) || l.Hash64 != want.Hash.Hash64() || l.Seen != want.Seen || l.Master != want.Master {
 			t.Fatalf("link %+v of entry %+v", l, want)
 		}
 		byContact[want.Contact] = append(byContact[want.Contact], ref.String())
@@ -379,7 +380,7 @@ func TestDropRefusesWhatIsStillNeeded(t *testing.T) {
 }
 
 func TestMemoryOfALink(t *testing.T) {
-	const links, limit = 1_000_000, 75
+	const links, limit = 1_000_000, 82
 	labels := labelsOf(2)
 	heap := func() uint64 {
 		runtime.GC()
@@ -410,7 +411,7 @@ func TestMemoryOfALink(t *testing.T) {
 		t.Errorf("%.1f bytes a link, want at most %d", used, limit)
 	}
 	// The most that the tables can take at any size: they are at least 17/24 full.
-	row := float64(16+8+8+8+8+4+4) + 1
+	row := float64(16+8+8+8+8+8+4+4) + 1
 	if worst := row + 3*4*24.0/17; worst > limit {
 		t.Errorf("%.1f bytes a link in the worst case", worst)
 	}
