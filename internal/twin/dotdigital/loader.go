@@ -3,6 +3,7 @@ package dotdigital
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 )
@@ -229,7 +230,7 @@ func (s *Server) view(i uint32) Contact {
 		Subscribed: at(c.subscribedAt), Removed: at(c.removedAt),
 	}
 	if c.rare != nil {
-		out.Custom = c.rare.custom
+		out.Custom = maps.Clone(c.rare.custom)
 	}
 	for _, f := range s.fields.order {
 		if lit := packedValue(c.values, f.id); lit != "" {

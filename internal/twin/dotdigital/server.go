@@ -90,6 +90,7 @@ type Server struct {
 	limits limiter
 
 	mu       sync.RWMutex
+	pcg      *rand.PCG
 	rng      *rand.Rand
 	endpoint string
 
@@ -138,7 +139,7 @@ func New(opt Options) *Server {
 	s := &Server{
 		opt: opt, clock: opt.Clock, faults: opt.Faults, stats: opt.Stats,
 		users:     make(map[string][sha256.Size]byte, len(opt.Users)),
-		rng:       rand.New(rand.NewPCG(opt.Seed, 0x446f7464)),
+		pcg:       rand.NewPCG(opt.Seed, 0x446f7464),
 		lists:     map[int32]*list{},
 		listNames: map[string]int32{},
 		prefs:     map[int32]*preference{},
@@ -150,6 +151,7 @@ func New(opt Options) *Server {
 		dueSend:   never,
 		nextCamp:  1,
 	}
+	s.rng = rand.New(s.pcg)
 	s.contacts.init()
 	for _, u := range opt.Users {
 		s.users[u.Name] = sha256.Sum256([]byte(u.Password))
