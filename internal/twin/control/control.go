@@ -73,7 +73,7 @@ type Mailer interface {
 	Sends() iter.Seq[Send]
 }
 
-// Options are the things that the API steers. All but Snapshot are required.
+// Options are the things that the API steers; all are required.
 type Options struct {
 	// Token authorises every call.
 	Token string
@@ -82,8 +82,6 @@ type Options struct {
 	Faults   *fault.Set
 	Clock    *clock.Clock
 	Mailer   Mailer
-	// Snapshot stores the twins' state; nil answers 409 to POST /snapshot.
-	Snapshot func() error
 }
 
 type handler struct {
@@ -104,7 +102,6 @@ func New(opt Options) http.Handler {
 		"GET /clock":        h.now,
 		"POST /clock":       h.advance,
 		"POST /recipients":  h.recipients,
-		"POST /snapshot":    h.snapshot,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := serve(r)
@@ -117,7 +114,7 @@ func New(opt Options) http.Handler {
 	}
 	mux.HandleFunc("GET /sends", h.sends)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, GET /sends and POST /snapshot exist"})
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients and GET /sends exist"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -315,14 +312,4 @@ func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(out, `],"recipient_count":%d}`, n)
 	}
 	out.WriteString("]}\n")
-}
-
-func (h *handler) snapshot(*http.Request) (any, error) {
-	if h.opt.Snapshot == nil {
-		return nil, &refusal{http.StatusConflict, "the twins keep no data: they were started without a data folder"}
-	}
-	if err := h.opt.Snapshot(); err != nil {
-		return nil, fmt.Errorf("the snapshot failed: %w", err)
-	}
-	return map[string]bool{"saved": true}, nil
 }

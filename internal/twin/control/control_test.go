@@ -44,19 +44,14 @@ type rig struct {
 	faults  *fault.Set
 	clock   *clock.Clock
 	mailer  *mailer
-	saves   int
-	saveErr error
 }
 
-func newRig(t *testing.T, snapshot bool) *rig {
+func newRig(t *testing.T) *rig {
 	t.Helper()
 	g := &rig{counter: stats.New(), clock: clock.NewFixed(noon), mailer: &mailer{}}
 	g.faults = fault.New(1, g.clock)
 	opt := Options{Token: "secret", Counters: map[string]*stats.Counter{"dataverse": g.counter, "dotdigital": stats.New()},
 		Faults: g.faults, Clock: g.clock, Mailer: g.mailer}
-	if snapshot {
-		opt.Snapshot = func() error { g.saves++; return g.saveErr }
-	}
 	g.Server = httptest.NewServer(New(opt))
 	t.Cleanup(g.Close)
 	return g
@@ -85,7 +80,7 @@ func (g *rig) call(t *testing.T, method, path, body string) (int, string) {
 }
 
 func TestOnlyTheTokenOpens(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	for _, header := range []string{"", "Bearer", "Bearer wrong", "Basic secret", "secret"} {
 		req, _ := http.NewRequest(http.MethodGet, g.URL+"/stats", nil)
 		if header != "" {
@@ -103,7 +98,7 @@ func TestOnlyTheTokenOpens(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	g.counter.Call("contact.read", "200", 10, 20)
 	g.counter.Call("contact.read", "429", 1, 2)
 	want := `{"dataverse":{"calls":2,"operations":{"contact.read":2},"errors":{"429":1},"bytes_in":11,"bytes_out":22},` +
@@ -120,7 +115,7 @@ func TestStats(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	code, got := g.call(t, "POST", "/faults", `{"twin":"dotdigital","kind":"status","rate":0.5,"every":2,"after":1,"count":3,"operation":"contact.*","args":{"code":503}}`)
 	if code != 200 {
 		t.Fatalf("%d %s", code, got)
@@ -138,7 +133,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	if code, got := g.call(t, "POST", "/clock", `{"advance":"24h"}`); code != 200 || got != `{"now":"2026-01-03T12:00:00Z"}` {
 		t.Errorf("%d %s", code, got)
 	}
@@ -151,7 +146,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestRecipients(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	for _, campaign := range []string{`7`, `"7"`} {
 		code, got := g.call(t, "POST", "/recipients", `{"campaign":`+campaign+`,"opens":0.5,"clicks":0.25,"bounces":0.1,"unsubscribes":0.05,"pageviews":1}`)
 		if code != 200 || got != `{"recipients":10,"opens":5,"clicks":0,"bounces":0,"unsubscribes":0,"pageviews":0}` {
@@ -168,7 +163,7 @@ func TestRecipients(t *testing.T) {
 }
 
 func TestSends(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	want := `{"sends":[{"id":"s1","campaign":7,"campaign_name":"News","status":"Sent","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
 		`{"id":"s2","campaign":8,"campaign_name":"","status":"Scheduled","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
 	if code, got := g.call(t, "GET", "/sends", ""); code != 200 || got != want {
@@ -176,22 +171,8 @@ func TestSends(t *testing.T) {
 	}
 }
 
-func TestSnapshot(t *testing.T) {
-	if code, got := newRig(t, false).call(t, "POST", "/snapshot", ""); code != 409 || !strings.Contains(got, "data folder") {
-		t.Errorf("%d %s", code, got)
-	}
-	g := newRig(t, true)
-	if code, _ := g.call(t, "POST", "/snapshot", ""); code != 200 || g.saves != 1 {
-		t.Errorf("%d, %d saves", code, g.saves)
-	}
-	g.saveErr = errors.New("disk full")
-	if code, got := g.call(t, "POST", "/snapshot", ""); code != 500 || !strings.Contains(got, "disk full") {
-		t.Errorf("%d %s", code, got)
-	}
-}
-
 func TestRefusals(t *testing.T) {
-	g := newRig(t, false)
+	g := newRig(t)
 	for _, tc := range []struct {
 		method, path, body string
 		code               int
