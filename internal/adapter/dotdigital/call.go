@@ -51,8 +51,7 @@ type call struct {
 	poll   bool   // a question about a job
 	// repeat says that sending the call twice has the effect of once.
 	repeat bool
-	// single sends the call once whatever happens: its caller knows better what
-	// to do meanwhile.
+	// single sends the call once whatever happens: somebody waits for the answer.
 	single bool
 	// home sends the call to the address that knows every account's region.
 	home bool

@@ -116,6 +116,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if c.transport == nil {
 		c.transport = remote.NewTransport(limits, c.allowed)
 	}
+	c.transport = quota{c.transport}
 	if _, err := c.linkTo(entered); err != nil {
 		return nil, err
 	}

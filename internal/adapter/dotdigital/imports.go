@@ -23,7 +23,7 @@ const (
 // what it is given and nothing else, so that repeating it is harmless: the error's
 // Unknown says when rows may have been taken although it failed.
 func (c *Client) Import(ctx context.Context, fields []string, rows []lockstep.ContactWrite) (lockstep.JobID, error) {
-	q := call{op: "import contacts", method: http.MethodPut, path: "/contacts/v3/import", single: true}
+	q := call{op: "import contacts", method: http.MethodPut, path: "/contacts/v3/import"}
 	if len(rows) == 0 || len(rows) > maxImport {
 		return "", invalid(q.name(), "rows", "an import takes 1 to "+strconv.Itoa(maxImport)+" rows", "hand them over in portions")
 	}

@@ -69,8 +69,8 @@ func currentName(host string) string {
 // link is the way to one API address.
 type link struct {
 	base *url.URL
-	// calls repeats what a repeat can mend; singles sends every call once. They
-	// share connections and pace.
+	// calls repeats what a repeat can mend; singles gives up at the first failure.
+	// They share connections and pace.
 	calls, singles *remote.Client
 }
 
