@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -182,3 +183,6 @@ func TestSmoke(t *testing.T) {
 	}
 	t.Logf("%s", w.get("contacts?$select=fullname", "Prefer", `odata.include-annotations="*"`).body)
 }
+
+// words prints values with single spaces between them.
+func words(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }

@@ -37,7 +37,7 @@ type outColumn struct {
 
 func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection {
 	p := &projection{
-		c: c, t: t, slot: make([]int16, t.Width()), found: make([]store.Field, 0, len(columns)), etag: true,
+		c: c, t: t, slot: make([]int16, t.Width()), etag: true,
 		formatted: c.prefer.wants(annFormatted), nav: c.prefer.wants(annNav), lookup: c.prefer.wants(annLookup),
 	}
 	for i := range p.slot {
@@ -58,10 +58,7 @@ func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection
 	if money {
 		add(t.Column("transactioncurrencyid"))
 	}
-	p.found = p.found[:len(p.cols):len(p.cols)]
-	if len(p.found) < len(p.cols) {
-		p.found = make([]store.Field, len(p.cols))
-	}
+	p.found = make([]store.Field, len(p.cols))
 	return p
 }
 

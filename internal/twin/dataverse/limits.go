@@ -127,6 +127,9 @@ func (l *limiter) enter(s *Server, u *principal, r *http.Request, op string) (re
 		use.running--
 		use.at(n).busy += time.Since(started)
 		l.mu.Unlock()
+		if a == nil { // the call panicked
+			return
+		}
 		a.set("X-Ms-Ratelimit-Burst-Remaining-Xrm-Requests", strconv.Itoa(remaining))
 		a.set("X-Ms-Ratelimit-Time-Remaining-Xrm-Requests", strconv.FormatFloat(timeLeft.Seconds(), 'f', 2, 64))
 		a.set("X-Ms-Dop-Hint", strconv.Itoa(limits.Parallel))

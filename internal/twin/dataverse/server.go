@@ -332,8 +332,9 @@ func (s *Server) handle(r *http.Request, version, rest string) *answer {
 		s: s, sch: s.sch.Load(), method: r.Method, header: r.Header, query: r.URL.RawQuery, user: user,
 		version: version, now: s.clock.Now(), op: operation(r), view: s.store.View(),
 	}
-	a := c.run(r, rest)
-	release(a)
+	var a *answer
+	defer func() { release(a) }()
+	a = c.run(r, rest)
 	return a
 }
 
