@@ -26,13 +26,12 @@ type campaign struct {
 	// targets are the lists and segments it was ever sent to, ascending.
 	targets []int32
 
-	mailed     idSet
-	rowOf      map[uint32]int32
-	rows       []activity
-	opens      []openEvent
-	clicks     []clickEvent
-	views      []viewEvent
-	sendsBegun int
+	mailed idSet
+	rowOf  map[uint32]int32
+	rows   []activity
+	opens  []openEvent
+	clicks []clickEvent
+	views  []viewEvent
 }
 
 // activity is what became of one recipient.
@@ -489,13 +488,6 @@ func (s *Server) AddCampaign(n NewCampaign) int32 {
 }
 
 func campaignRoutes() []route {
-	get := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodGet, pattern: path, operation: op, tier: t, serve: h}
-	}
-	post := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodPost, pattern: path, operation: op, tier: t, serve: h}
-	}
-	s := (*Server)(nil)
 	send := post("/v2/campaigns/send", "campaigns.send", free, (*Server).serveSend)
 	send.uncounted = true
 	return []route{
@@ -511,22 +503,22 @@ func campaignRoutes() []route {
 		get("/v2/address-books/{id}/campaigns", "address-books.campaigns", high, (*Server).serveListCampaigns),
 		get("/v2/custom-from-addresses", "custom-from-addresses", high, (*Server).serveFromAddresses),
 		post("/v2/campaigns", "campaigns.create", medium, (*Server).serveCampaignCreate),
-		{method: http.MethodPut, pattern: "/v2/campaigns/{id}", operation: "campaigns.update", tier: medium, serve: (*Server).serveCampaignUpdate},
+		put("/v2/campaigns/{id}", "campaigns.update", medium, (*Server).serveCampaignUpdate),
 		post("/v2/campaigns/{id}/copy", "campaigns.copy", medium, (*Server).serveCampaignCopy),
 		send,
 		get("/v2/campaigns/send/{id}", "campaigns.send-status", free, (*Server).serveSendStatus),
 
-		get("/v2/campaigns/{id}/activities", "campaigns.activities", low, s.serveActivities(false)),
-		get("/v2/campaigns/{id}/activities/since-date/{date}", "campaigns.activities", low, s.serveActivities(true)),
+		get("/v2/campaigns/{id}/activities", "campaigns.activities", low, serveActivities(false)),
+		get("/v2/campaigns/{id}/activities/since-date/{date}", "campaigns.activities", low, serveActivities(true)),
 		get("/v2/campaigns/{id}/activities/{contactId}", "campaigns.activity", high, (*Server).serveActivity),
-		get("/v2/campaigns/{id}/opens", "campaigns.opens", low, s.serveOpens(wholeCampaign)),
-		get("/v2/campaigns/{id}/opens/since-date/{date}", "campaigns.opens", low, s.serveOpens(sinceDate)),
-		get("/v2/campaigns/{id}/activities/{contactId}/opens", "campaigns.opens", high, s.serveOpens(oneContact)),
-		get("/v2/campaigns/{id}/clicks", "campaigns.clicks", low, s.serveClicks(wholeCampaign)),
-		get("/v2/campaigns/{id}/clicks/since-date/{date}", "campaigns.clicks", low, s.serveClicks(sinceDate)),
-		get("/v2/campaigns/{id}/activities/{contactId}/clicks", "campaigns.clicks", high, s.serveClicks(oneContact)),
-		get("/v2/campaigns/{id}/page-views/since-date/{date}", "campaigns.page-views", low, s.serveViews(sinceDate)),
-		get("/v2/campaigns/{id}/activities/{contactId}/page-views", "campaigns.page-views", high, s.serveViews(oneContact)),
+		get("/v2/campaigns/{id}/opens", "campaigns.opens", low, serveOpens(wholeCampaign)),
+		get("/v2/campaigns/{id}/opens/since-date/{date}", "campaigns.opens", low, serveOpens(sinceDate)),
+		get("/v2/campaigns/{id}/activities/{contactId}/opens", "campaigns.opens", high, serveOpens(oneContact)),
+		get("/v2/campaigns/{id}/clicks", "campaigns.clicks", low, serveClicks(wholeCampaign)),
+		get("/v2/campaigns/{id}/clicks/since-date/{date}", "campaigns.clicks", low, serveClicks(sinceDate)),
+		get("/v2/campaigns/{id}/activities/{contactId}/clicks", "campaigns.clicks", high, serveClicks(oneContact)),
+		get("/v2/campaigns/{id}/page-views/since-date/{date}", "campaigns.page-views", low, serveViews(sinceDate)),
+		get("/v2/campaigns/{id}/activities/{contactId}/page-views", "campaigns.page-views", high, serveViews(oneContact)),
 		get("/v2/campaigns/{id}/hard-bouncing-contacts", "campaigns.hard-bounces", low, (*Server).serveHardBounces),
 	}
 }

@@ -143,7 +143,7 @@ func (s *Server) activityBody(r *activity) activityBody {
 	}
 }
 
-func (s *Server) serveActivities(since bool) func(*Server, *call) error {
+func serveActivities(since bool) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		from, byDefault := -never, maxSelect
 		if since {
@@ -286,7 +286,7 @@ type openBody struct {
 	DateOpened        string `json:"dateOpened"`
 }
 
-func (s *Server) serveOpens(sc scope) func(*Server, *call) error {
+func serveOpens(sc scope) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		return serveEvents(s, c, sc, func(k *campaign) []openEvent { return k.opens },
 			func(e openEvent) (uint32, int64) { return e.contact, e.at },
@@ -307,7 +307,7 @@ type clickBody struct {
 	Keyword     string `json:"keyword"`
 }
 
-func (s *Server) serveClicks(sc scope) func(*Server, *call) error {
+func serveClicks(sc scope) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		return serveEvents(s, c, sc, func(k *campaign) []clickEvent { return k.clicks },
 			func(e clickEvent) (uint32, int64) { return e.contact, e.at },
@@ -325,7 +325,7 @@ type viewBody struct {
 	DateViewed string `json:"dateViewed"`
 }
 
-func (s *Server) serveViews(sc scope) func(*Server, *call) error {
+func serveViews(sc scope) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		return serveEvents(s, c, sc, func(k *campaign) []viewEvent { return k.views },
 			func(e viewEvent) (uint32, int64) { return e.contact, e.at },

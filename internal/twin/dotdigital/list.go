@@ -121,7 +121,7 @@ func (s *Server) checkListName(name string, self int32) error {
 	return nil
 }
 
-func (s *Server) serveLists(keep func(*list) bool) func(*Server, *call) error {
+func serveLists(keep func(*list) bool) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		limit, skip, err := c.page(maxSelect)
 		if err != nil {

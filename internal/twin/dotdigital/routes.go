@@ -76,24 +76,24 @@ func (rt *router) match(r *http.Request) (*route, []string, bool) {
 	return best, params, true
 }
 
+// verb returns a short way to write the routes of one HTTP method.
+func verb(method string) func(string, string, tier, func(*Server, *call) error) route {
+	return func(pattern, operation string, t tier, serve func(*Server, *call) error) route {
+		return route{method: method, pattern: pattern, operation: operation, tier: t, serve: serve}
+	}
+}
+
+var (
+	get   = verb(http.MethodGet)
+	post  = verb(http.MethodPost)
+	put   = verb(http.MethodPut)
+	patch = verb(http.MethodPatch)
+	del   = verb(http.MethodDelete)
+)
+
+// routeTable lists every emulated operation.
 func routeTable() []route {
-	get := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodGet, pattern: path, operation: op, tier: t, serve: h}
-	}
-	post := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodPost, pattern: path, operation: op, tier: t, serve: h}
-	}
-	put := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodPut, pattern: path, operation: op, tier: t, serve: h}
-	}
-	patch := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodPatch, pattern: path, operation: op, tier: t, serve: h}
-	}
-	del := func(path, op string, t tier, h func(*Server, *call) error) route {
-		return route{method: http.MethodDelete, pattern: path, operation: op, tier: t, serve: h}
-	}
 	everyList := func(*list) bool { return true }
-	s := (*Server)(nil)
 	table := []route{
 		get("/v2/account-info", "account-info", high, (*Server).serveAccount),
 		get("/v2/server-time", "server-time", high, (*Server).serveTime),
@@ -103,9 +103,9 @@ func routeTable() []route {
 		post("/v2/data-fields", "data-fields.create", medium, (*Server).serveFieldCreate),
 		del("/v2/data-fields/{name}", "data-fields.delete", medium, (*Server).serveFieldDelete),
 
-		get("/v2/address-books", "address-books.list", low, s.serveLists(everyList)),
-		get("/v2/address-books/private", "address-books.list", low, s.serveLists(func(l *list) bool { return !l.public })),
-		get("/v2/address-books/public", "address-books.list", low, s.serveLists(func(l *list) bool { return l.public })),
+		get("/v2/address-books", "address-books.list", low, serveLists(everyList)),
+		get("/v2/address-books/private", "address-books.list", low, serveLists(func(l *list) bool { return !l.public })),
+		get("/v2/address-books/public", "address-books.list", low, serveLists(func(l *list) bool { return l.public })),
 		post("/v2/address-books", "address-books.create", medium, (*Server).serveListCreate),
 		get("/v2/address-books/{id}", "address-books.get", high, (*Server).serveList),
 		put("/v2/address-books/{id}", "address-books.update", medium, (*Server).serveListUpdate),
@@ -119,10 +119,10 @@ func routeTable() []route {
 		post("/v2/address-books/{id}/contacts/delete", "address-books.remove-members", low, (*Server).serveMembersRemove),
 		post("/v2/address-books/{id}/contacts/delete-all", "address-books.remove-all", low, (*Server).serveMembersRemoveAll),
 		post("/v2/address-books/{id}/contacts/unsubscribe", "address-books.unsubscribe", medium, (*Server).serveListUnsubscribe),
-		post("/v2/address-books/{id}/contacts/resubscribe", "address-books.resubscribe", medium, s.resubscribe(true, true)),
-		post("/v2/address-books/{id}/contacts/resubscribe-with-no-challenge", "address-books.resubscribe", medium, s.resubscribe(true, false)),
-		post("/v2/address-books/{id}/contacts/import", "contacts.import-file", low, s.importFile(true, false)),
-		post("/v2/address-books/{id}/contacts/import/with-merge-option/{option}", "contacts.import-file", low, s.importFile(true, true)),
+		post("/v2/address-books/{id}/contacts/resubscribe", "address-books.resubscribe", medium, resubscribe(true, true)),
+		post("/v2/address-books/{id}/contacts/resubscribe-with-no-challenge", "address-books.resubscribe", medium, resubscribe(true, false)),
+		post("/v2/address-books/{id}/contacts/import", "contacts.import-file", low, importFile(true, false)),
+		post("/v2/address-books/{id}/contacts/import/with-merge-option/{option}", "contacts.import-file", low, importFile(true, true)),
 		get("/v2/contacts/deletion/{id}", "address-books.removal-status", free, (*Server).serveRemovalStatus),
 		get("/v2/contacts/{contactId}/address-books", "contacts.address-books", high, (*Server).serveContactLists),
 
@@ -138,10 +138,10 @@ func routeTable() []route {
 		del("/v2/contacts/{id}", "contacts.delete-v2", medium, (*Server).serveV2ContactDelete),
 		post("/v2/contacts/unsubscribe", "contacts.unsubscribe", medium, (*Server).serveUnsubscribe),
 		put("/v2/contacts/suppress-contacts", "contacts.suppress", low, (*Server).serveSuppress),
-		post("/v2/contacts/resubscribe", "contacts.resubscribe", medium, s.resubscribe(false, true)),
-		post("/v2/contacts/resubscribe-with-no-challenge", "contacts.resubscribe", medium, s.resubscribe(false, false)),
-		post("/v2/contacts/import", "contacts.import-file", low, s.importFile(false, false)),
-		post("/v2/contacts/import/with-merge-option/{option}", "contacts.import-file", low, s.importFile(false, true)),
+		post("/v2/contacts/resubscribe", "contacts.resubscribe", medium, resubscribe(false, true)),
+		post("/v2/contacts/resubscribe-with-no-challenge", "contacts.resubscribe", medium, resubscribe(false, false)),
+		post("/v2/contacts/import", "contacts.import-file", low, importFile(false, false)),
+		post("/v2/contacts/import/with-merge-option/{option}", "contacts.import-file", low, importFile(false, true)),
 		post("/v2/contacts/import-collection", "contacts.import-collection", low, (*Server).serveImportCollection),
 		get("/v2/contacts/import/{id}", "contacts.import-status-v2", free, (*Server).serveImportStatusV2),
 		get("/v2/contacts/import/{id}/report", "contacts.import-report", free, (*Server).serveImportReport),

@@ -164,7 +164,6 @@ func (s *Server) deliver(sn *send) {
 	}
 	k.sentAt = max(k.sentAt, sn.due)
 	k.lastActivity = max(k.lastActivity, sn.due)
-	k.sendsBegun++
 }
 
 // Recipient is one person that a send mailed, with the address of that time.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,4 +96,45 @@ func TestSnapshotErrors(t *testing.T) {
 	if err := New(Options{}).LoadSnapshot(dir); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("half a snapshot: %v", err)
 	}
+}
+
+// TestContactsStayCompact guards the size of a stored contact: a million with a
+// dozen values and three memberships have to fit into 900 MB with everything
+// else that the process holds.
+func TestContactsStayCompact(t *testing.T) {
+	const people, budget = 50_000, 600
+	s := New(Options{})
+	var values []Value
+	for k := range 12 {
+		name := fmt.Sprintf("FIELD%d", k)
+		if err := s.AddField(name, String); err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, Value{name, "some text"})
+	}
+	var lists []int32
+	for k := range 3 {
+		id, err := s.AddList(fmt.Sprintf("List %d", k), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists = append(lists, id)
+	}
+	used := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	l := s.Loader()
+	for k := range people {
+		if _, err := l.Contact(NewContact{Email: fmt.Sprintf("person.number%d@example.com", k), Values: values, Lists: lists}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if each := (used() - before) / people; each > budget {
+		t.Errorf("a contact takes %d bytes, more than %d", each, budget)
+	}
+	runtime.KeepAlive(s)
 }

@@ -132,7 +132,7 @@ func (r *v2Row) check(s *Server, c *v2Contact) {
 }
 
 // importFile serves the four file imports.
-func (s *Server) importFile(intoList, withOption bool) func(*Server, *call) error {
+func importFile(intoList, withOption bool) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		var lists []int32
 		opt := overwrite

@@ -214,7 +214,7 @@ var challengeLocales = map[string]bool{
 }
 
 // resubscribe serves the four resubscribe calls.
-func (s *Server) resubscribe(onList, challenge bool) func(*Server, *call) error {
+func resubscribe(onList, challenge bool) func(*Server, *call) error {
 	return func(s *Server, c *call) error {
 		var body resubscription
 		if err := c.decode(&body, maxSmallBody); err != nil {

@@ -218,13 +218,13 @@ func invalidFilter(text string) *apiError {
 
 // listing is a read of many v3 contacts.
 type listing struct {
-	what            what
-	created, since  int64
-	list            int32
-	segment         bool
-	limit           int
-	after           uint32
-	started, marker bool
+	what           what
+	created, since int64
+	list           int32
+	segment        bool
+	limit          int
+	after          uint32
+	marker         bool
 }
 
 func (s *Server) parseListing(c *call) (l listing, err error) {
