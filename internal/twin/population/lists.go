@@ -69,7 +69,7 @@ var sampleLists = []listSpec{
 	{name: "Webinar waiting list", purpose: "Empty until the next webinar", table: "contact", action: actionAllowKnown, activate: true},
 	{name: "Press and investors", purpose: "Maintained by corporate communication", table: "contact", action: actionRemove, locked: true,
 		member: func(g *generator, i int) bool { return g.draw(3, i) < 0.002 }},
-	{name: "Summer campaign 2023", purpose: "Finished", table: "contact", action: actionIgnore, inactive: true,
+	{name: "Summer campaign (finished)", purpose: "Kept for the record", table: "contact", action: actionIgnore, inactive: true,
 		member: func(g *generator, i int) bool { return g.draw(4, i) < 0.05 }},
 	{name: "Key accounts", purpose: "Accounts with a named manager", table: "account", action: actionRemove, activate: true,
 		member: func(g *generator, i int) bool { return i < g.bigAccounts }},

@@ -75,7 +75,8 @@ type person struct {
 	country     *country
 	company     company
 	employed    bool
-	number      int // makes a private address unique
+	number      int  // makes a private address unique
+	stranger    bool // known to the email account alone
 }
 
 // contactPerson says who contact i is. Half of the contacts spread evenly over
@@ -123,6 +124,9 @@ func (p *person) appendMail(dst []byte) []byte {
 	if !p.employed {
 		dst = append(append(append(dst, first...), '.'), last...)
 		dst = strconv.AppendInt(dst, int64(p.number), 10)
+		if p.stranger {
+			return append(dst, "@inbox.example"...)
+		}
 		return append(dst, [...]string{"@example.com", "@example.org", "@example.net", "@post.example"}[p.number%4]...)
 	}
 	switch p.company.style {

@@ -41,7 +41,7 @@ func (g *generator) genPlatform(p Platform) error {
 		default:
 			c := &g.words.countries[pick(&d, g.words.pick)]
 			cu := g.words.cultures[c.culture]
-			who = person{first: pick(&d, cu.firsts), last: pick(&d, cu.lasts), country: c, number: MaxContacts + i}
+			who = person{first: pick(&d, cu.firsts), last: pick(&d, cu.lasts), country: c, number: i, stranger: true}
 		}
 		c := PlatformContact{Status: "subscribed", OptIn: [...]string{"Single", "Single", "Double", "Unknown"}[d.n(4)]}
 		c.Email = strings.ToLower(string(who.appendMail(nil)))

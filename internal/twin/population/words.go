@@ -108,7 +108,7 @@ var plainLetters = map[rune]string{
 // countryList: name|variant|weight|culture|postal|phone|n = number before the
 // street|legal form (^ before the name)|cities|states|streets.
 const countryList = `
-United States|USA|20|en|#####|+1 555 01## ###|n|Inc.|Springfield,Riverton,Fairview,Oakdale,Lakewood,Milford,Brookhaven|CA,NY,TX,IL,WA,MA,CO|Maple Street,Oak Avenue,Harbor Road,Mill Lane,Prospect Drive
+United States|USA|20|en|#####|+1 212 555 01##|n|Inc.|Springfield,Riverton,Fairview,Oakdale,Lakewood,Milford,Brookhaven|CA,NY,TX,IL,WA,MA,CO|Maple Street,Oak Avenue,Harbor Road,Mill Lane,Prospect Drive
 United Kingdom|UK|14|en|@@# #@@|+44 1632 96####|n|Ltd|London,Manchester,Bristol,Leeds,Edinburgh,Cardiff,Belfast|Greater London,Lancashire,Avon,Yorkshire,Lothian,South Glamorgan,Antrim|High Street,Station Road,Church Lane,King's Parade,Canal Walk
 Germany|Deutschland|16|de|#####|+49 30 23125###|s|GmbH|Berlin,München,Hamburg,Köln,Stuttgart,Düsseldorf,Lübeck|Berlin,Bayern,Hamburg,Nordrhein-Westfalen,Baden-Württemberg,Nordrhein-Westfalen,Schleswig-Holstein|Hauptstraße,Mühlenweg,Bahnhofstraße,Gärtnerstraße,Am Alten Markt
 France|Frankreich|8|fr|#####|+33 1 99 00 ## ##|n|SAS|Paris,Lyon,Orléans,Besançon,Nîmes,Angoulême|Île-de-France,Auvergne-Rhône-Alpes,Centre-Val de Loire,Bourgogne-Franche-Comté,Occitanie,Nouvelle-Aquitaine|rue de l'Église,avenue du Général,boulevard de la Forêt,place du Marché
