@@ -277,27 +277,51 @@ func (c *Client) header(r request) http.Header {
 	return h
 }
 
+// garbledAttempts is how often a repeatable request is sent when what comes back
+// is not an answer of the service: a page of a proxy, half an answer.
+const garbledAttempts = 3
+
 // fetch sends a request and returns the whole answer, or why it was refused.
 func (c *Client) fetch(ctx context.Context, r request) (string, http.Header, error) {
-	text, resp, err := c.http.Fetch(ctx, remote.Call{Op: r.op, Method: r.method, URL: c.url(r.target), Route: r.route, Header: c.header(r), Body: r.body, Repeatable: r.repeatable, MaxBody: r.maxBody}, r.sizeHint)
-	if err != nil {
-		return "", nil, err
-	}
-	if resp.Status >= 400 {
-		e := refusal(resp.Status, resp.Header, text)
-		e.Op = "dynamics: " + r.op
-		e.After = max(e.After, resp.After)
-		if resp.Status >= 500 && r.method != http.MethodGet && resp.Status != http.StatusNotImplemented && resp.After == 0 {
-			e.Unknown = true
+	for attempt := 1; ; attempt++ {
+		text, resp, err := c.http.Fetch(ctx, remote.Call{Op: r.op, Method: r.method, URL: c.url(r.target), Route: r.route, Header: c.header(r), Body: r.body, Repeatable: r.repeatable, MaxBody: r.maxBody}, r.sizeHint)
+		if err != nil {
+			return "", nil, err
 		}
-		return "", nil, e
+		if resp.Status >= 400 {
+			e := refusal(resp.Status, resp.Header, text)
+			e.Op = "dynamics: " + r.op
+			e.After = max(e.After, resp.After)
+			if resp.Status >= 500 && r.method != http.MethodGet && resp.Status != http.StatusNotImplemented && resp.After == 0 {
+				e.Unknown = true
+			}
+			return "", nil, e
+		}
+		if resp.Status == http.StatusNoContent || whole(resp.Header, text) {
+			return text, resp.Header, nil
+		}
+		if !r.repeatable || attempt >= garbledAttempts {
+			e := garbled(r.op)
+			e.Unknown = r.method != http.MethodGet
+			return "", nil, e
+		}
+		if err := wait(ctx, r.op, time.Duration(attempt)*100*time.Millisecond); err != nil {
+			return "", nil, err
+		}
 	}
-	if text != "" && !isMedia(resp.Header, "application/json", "multipart/mixed", "text/plain") {
-		e := garbled(r.op)
-		e.Unknown = r.method != http.MethodGet
-		return "", nil, e
+}
+
+// whole reports whether an answer is of the kind that the service sends, and is
+// there to its end as far as its ends tell.
+func whole(h http.Header, text string) bool {
+	switch {
+	case isMedia(h, "application/json"):
+		text = strings.TrimSpace(text)
+		return strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}")
+	case isMedia(h, "multipart/mixed"):
+		return strings.HasSuffix(strings.TrimSpace(text), "--")
 	}
-	return text, resp.Header, nil
+	return false
 }
 
 func isMedia(h http.Header, types ...string) bool {

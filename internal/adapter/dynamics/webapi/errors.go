@@ -36,6 +36,7 @@ const (
 	errNoQueryColumn    = 0x80041103
 	errUndeclared       = 0x80048d19
 	errPrivilege        = 0x80040220
+	errUnexpected       = 0x80040216
 	errOrganizationDown = 0x8004A104
 	errNoMember         = 0x80072560
 	errNoRole           = 0x80042F09
@@ -84,22 +85,22 @@ var meanings = map[uint32]meaning{
 	0x8004430D:       {lockstep.CodeInvalid, call, "the query has too many related tables", "simplify the query in Dynamics"},
 	0x8004430E:       {lockstep.CodeInvalid, call, "a condition of the query has too many values", "simplify the query in Dynamics"},
 
-	0x80040203: {lockstep.CodeInvalid, record, "Dynamics refused a value", ""},
-	0x80040200: {lockstep.CodeInvalid, record, "a required column is empty", "map the column or give it a default"},
-	0x80040216: {lockstep.CodeInvalid, record, "Dynamics failed on the record without a reason", "look into the plug-in trace log of Dynamics"},
-	errTooLong: {lockstep.CodeInvalid, record, "a text is too long for its column", "shorten the value or lengthen the column"},
-	0x8004432F: {lockstep.CodeInvalid, record, "a whole number is out of the column's range", ""},
-	0x80044330: {lockstep.CodeInvalid, record, "a decimal number is out of the column's range", ""},
-	0x80040317: {lockstep.CodeInvalid, record, "an amount is out of the column's range", ""},
-	0x8004431A: {lockstep.CodeInvalid, record, "a choice is not among the column's options", "add the option in Dynamics or map the value"},
-	0x80061004: {lockstep.CodeInvalid, record, "a value is out of the column's range", ""},
-	0x80061005: {lockstep.CodeInvalid, record, "a choice is not among the column's options", "add the option in Dynamics or map the value"},
-	0x8004431C: {lockstep.CodeInvalid, record, "a yes-or-no value is neither", ""},
-	0x80050222: {lockstep.CodeInvalid, record, "too many choices at once", ""},
-	0x80048408: {lockstep.CodeInvalid, record, "the status reason does not belong to the state", ""},
-	0x80041136: {lockstep.CodeInvalid, record, "a number is too large", ""},
-	0x80040230: {lockstep.CodeInvalid, record, "the record is inactive and cannot be changed", "activate the record"},
-	0x80040227: {lockstep.CodeInvalid, record, "other records refer to the record", ""},
+	0x80040203:    {lockstep.CodeInvalid, record, "Dynamics refused a value", ""},
+	0x80040200:    {lockstep.CodeInvalid, record, "a required column is empty", "map the column or give it a default"},
+	errUnexpected: {lockstep.CodeInvalid, record, "Dynamics failed on the record without a reason", "look into the plug-in trace log of Dynamics"},
+	errTooLong:    {lockstep.CodeInvalid, record, "a text is too long for its column", "shorten the value or lengthen the column"},
+	0x8004432F:    {lockstep.CodeInvalid, record, "a whole number is out of the column's range", ""},
+	0x80044330:    {lockstep.CodeInvalid, record, "a decimal number is out of the column's range", ""},
+	0x80040317:    {lockstep.CodeInvalid, record, "an amount is out of the column's range", ""},
+	0x8004431A:    {lockstep.CodeInvalid, record, "a choice is not among the column's options", "add the option in Dynamics or map the value"},
+	0x80061004:    {lockstep.CodeInvalid, record, "a value is out of the column's range", ""},
+	0x80061005:    {lockstep.CodeInvalid, record, "a choice is not among the column's options", "add the option in Dynamics or map the value"},
+	0x8004431C:    {lockstep.CodeInvalid, record, "a yes-or-no value is neither", ""},
+	0x80050222:    {lockstep.CodeInvalid, record, "too many choices at once", ""},
+	0x80048408:    {lockstep.CodeInvalid, record, "the status reason does not belong to the state", ""},
+	0x80041136:    {lockstep.CodeInvalid, record, "a number is too large", ""},
+	0x80040230:    {lockstep.CodeInvalid, record, "the record is inactive and cannot be changed", "activate the record"},
+	0x80040227:    {lockstep.CodeInvalid, record, "other records refer to the record", ""},
 
 	errAborted:       {lockstep.CodeInvalid, record, "a business rule of this organization refused the record", "ask who maintains the plug-ins of the organization"},
 	0x80040224:       {lockstep.CodeInvalid, record, "a plug-in of this organization failed on the record", "ask who maintains the plug-ins of the organization"},
@@ -159,6 +160,9 @@ func refusal(status int, h http.Header, body string) *lockstep.Error {
 	isJSON := json.Unmarshal([]byte(strings.TrimPrefix(body, "\ufeff")), &answer) == nil && answer.Error.Code != nil
 	number, known := parseCode(string(answer.Error.Code))
 	m, classified := meanings[number]
+	if number == errUnexpected && status != http.StatusBadRequest {
+		classified = false // the code for anything says less than the status
+	}
 	if !known || !classified {
 		m = byStatus(status, isJSON)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,14 +35,14 @@ type world struct {
 	dir      *entra.Service
 	faults   *fault.Set
 	clock    *clock.Clock
-	calls    *stats.Counter // of the organization
+	received atomic.Int64 // requests to the organization
 	signIns  *stats.Counter
 	settings adapter.Settings
 	env      adapter.Env
 }
 
 // quick are limits that a test can wait for.
-var quick = remote.Limits{Connect: time.Second, Header: time.Second, Progress: 300 * time.Millisecond, Total: 5 * time.Second, Backoff: time.Millisecond}
+var quick = remote.Limits{Connect: time.Second, Header: 400 * time.Millisecond, Progress: 200 * time.Millisecond, Total: 5 * time.Second, Backoff: time.Millisecond}
 
 type options struct {
 	profile dataverse.Profile
@@ -54,7 +55,7 @@ type options struct {
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	c := clock.New()
-	w := &world{t: t, clock: c, faults: fault.New(1, c), calls: stats.New(), signIns: stats.New()}
+	w := &world{t: t, clock: c, faults: fault.New(1, c), signIns: stats.New()}
 	var err error
 	w.dir, err = entra.New(entra.Options{Tenant: tenantID, Clock: c, Stats: w.signIns, Faults: w.faults})
 	if err != nil {
@@ -62,7 +63,7 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	dir := httptest.NewServer(w.dir)
 	t.Cleanup(dir.Close)
-	w.org = dataverse.New(dataverse.Options{Clock: c, Faults: w.faults, Stats: w.calls, TenantID: tenantID, Authority: dir.URL + "/" + tenantID, Profile: o.profile,
+	w.org = dataverse.New(dataverse.Options{Clock: c, Faults: w.faults, TenantID: tenantID, Authority: dir.URL + "/" + tenantID, Profile: o.profile,
 		OrganizationName: "Contoso", UniqueName: "unqcontoso", URLName: "contoso", Limits: o.limits,
 		Tokens: dataverse.VerifierFunc(func(token string) (dataverse.Token, error) {
 			claims, err := w.dir.Verify(token, w.org.BaseURL())
@@ -72,7 +73,10 @@ func newWorld(t *testing.T, o options) *world {
 	if o.wrap != nil {
 		h = o.wrap(h)
 	}
-	org := httptest.NewServer(h)
+	org := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.received.Add(1) // before the answer, unlike the twin's own statistics
+		h.ServeHTTP(rw, r)
+	}))
 	t.Cleanup(org.Close)
 	t.Cleanup(w.faults.Close)
 	w.org.SetBaseURL(org.URL)
@@ -121,9 +125,9 @@ func (w *world) fault(kind, operation string, count int, args string) {
 
 // count runs f and returns how many calls the organization received meanwhile.
 func (w *world) count(f func()) int64 {
-	before := w.calls.Snapshot().Calls
+	before := w.received.Load()
 	f()
-	return w.calls.Snapshot().Calls - before
+	return w.received.Load() - before
 }
 
 func id(n int) lockstep.ID {
@@ -215,4 +219,3 @@ func read(ctx context.Context, c *Client, q lockstep.RecordQuery, from lockstep.
 	})
 	return records, end, err
 }
-
