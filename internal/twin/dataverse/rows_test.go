@@ -293,7 +293,9 @@ func TestMergeAndQualify(t *testing.T) {
 	winner := w.create("contacts", `{"lastname":"Winner"}`)
 	loser := w.create("contacts", `{"lastname":"Loser","emailaddress1":"l@x.org"}`)
 	sub := w.create("lsx_subscriptions", `{"lsx_name":"S","lsx_ContactId@odata.bind":"/contacts(`+loser+`)"}`)
-	ref := func(id string) string { return `{"@odata.type":"Microsoft.Dynamics.CRM.contact","contactid":"` + id + `"}` }
+	ref := func(id string) string {
+		return `{"@odata.type":"Microsoft.Dynamics.CRM.contact","contactid":"` + id + `"}`
+	}
 	w.do("POST", "Merge", `{"Target":`+ref(winner)+`,"Subordinate":`+ref(loser)+`,"UpdateContent":{"@odata.type":"Microsoft.Dynamics.CRM.contact","emailaddress1":"l@x.org"},"PerformParentingChecks":false}`).must(204)
 	got := w.get("contacts(" + loser + ")?$select=merged,_masterid_value,statecode").json()
 	if got["merged"] != true || got["_masterid_value"] != winner || words(got["statecode"]) != "1" {
@@ -321,7 +323,7 @@ func TestMergeAndQualify(t *testing.T) {
 
 func TestErrorShapes(t *testing.T) {
 	w := newWorld(t)
-	r := w.get(w.url + "/api/data/v8.2/contacts(22222222-0000-0000-0000-000000000002)").refused(404, "0x80040217")
+	r := w.get(w.url+"/api/data/v8.2/contacts(22222222-0000-0000-0000-000000000002)").refused(404, "0x80040217")
 	if !strings.Contains(string(r.body), `"innererror"`) {
 		t.Errorf("v8.2 carries innererror: %s", r.body)
 	}
@@ -338,5 +340,5 @@ func TestErrorShapes(t *testing.T) {
 	w.get("contacts?savedQuery=22222222-0000-0000-0000-000000000002").refused(http.StatusNotImplemented, "0x80040219")
 	w.do("POST", "ImportSolution", `{}`).refused(http.StatusNotImplemented, "0x80040219")
 	w.get("$metadata").refused(http.StatusNotImplemented, "0x80040219")
-	w.get("contacts?$filter=" + strings.Repeat("x", 33_000)).refused(400, "0x80060888")
+	w.get("contacts?$filter="+strings.Repeat("x", 33_000)).refused(400, "0x80060888")
 }
