@@ -27,9 +27,9 @@ type Set struct {
 	added   uint64
 	cleared chan struct{} // closed by Clear: hanging and slow answers end
 
-	closing   chan struct{}
-	closeOnce sync.Once
-	late      sync.WaitGroup
+	closed  bool
+	closing chan struct{} // closed by Close
+	late    sync.WaitGroup
 
 	// fresh holds connections whose acceptance was already judged by a
 	// Listener, so that a refuse rule does not count their first call again.
@@ -81,8 +81,22 @@ func (s *Set) Clear() {
 // when none is running.
 func (s *Set) Close() {
 	s.Clear()
-	s.closeOnce.Do(func() { close(s.closing) })
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
 	s.late.Wait()
+}
+
+// later runs f in the background, unless the set is closed already.
+func (s *Set) later(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.late.Go(f)
+	}
 }
 
 // Active returns the rules that can still fire, in the order they were added.

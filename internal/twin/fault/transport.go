@@ -113,12 +113,10 @@ func (s *Set) lateApply(w http.ResponseWriter, r *http.Request, a lateArgs, twin
 		http.Error(w, "late-apply keeps at most "+strconv.Itoa(lateBody)+" bytes of a request", http.StatusRequestEntityTooLarge)
 		return
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	again := r.Clone(ctx)
+	again := r.Clone(context.WithoutCancel(r.Context()))
 	again.Body = io.NopCloser(bytes.NewReader(body))
 	due := s.clock.Now().Add(time.Duration(a.Delay))
-	s.late.Go(func() {
-		defer cancel()
+	s.later(func() {
 		if s.wait(time.Duration(a.Delay), due, a.Clock == "twin") {
 			next.ServeHTTP(&sink{header: http.Header{}}, again)
 		}
