@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -114,4 +115,12 @@ WHERE NOT conflicts.resolved AND conflicts.account = excluded.account`, 22, len(
 			micros(x.CRMAt), micros(x.PlatformAt), string(x.Policy), x.Winner, x.Resolved, clean(x.ResolvedBy), micros(x.DetectedAt), micros(x.ResolvedAt))
 	})
 	return err
+}
+
+// ResolvedConflicts returns an account's conflicts that a person decided after a
+// time, in the order of the decisions.
+func (s *Store) ResolvedConflicts(ctx context.Context, account string, after time.Time) ([]lockstep.Conflict, error) {
+	conflicts, err := collect(ctx, s.db, func(r Rows) (lockstep.Conflict, error) { return scanConflict(r) },
+		`SELECT `+conflictColumns+` FROM conflicts WHERE account = $1 AND resolved = $2 AND resolved_at > $3 ORDER BY resolved_at, id`, account, true, micros(after))
+	return conflicts, in("store: list decided conflicts", err)
 }

@@ -70,8 +70,8 @@ func (s *Store) CreateRunIn(ctx context.Context, tx Tx, run lockstep.Run) (locks
 	run.Started, run.Ended = time.Time{}, time.Time{}
 	counts, _ := json.Marshal(run.Counts)
 	calls, _ := json.Marshal(run.Calls)
-	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, progress, progress_crc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, 0, NULL, 0)`,
+	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, job, progress, progress_crc)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, 0, 0, NULL, 0)`,
 		run.ID, run.Account, string(run.Type), run.List, string(run.Mode), run.Preview, string(run.Status), clean(run.Stage),
 		string(counts), string(calls), micros(run.Created), run.CancelRequested)
 	if lockstep.CodeOf(err) == lockstep.CodeConflict {
@@ -148,6 +148,19 @@ func (s *Store) LiveRuns(ctx context.Context) ([]lockstep.Run, error) {
 	runs, err := collect(ctx, s.db, func(r Rows) (lockstep.Run, error) { return scanRun(r) },
 		`SELECT `+runColumns+` FROM runs WHERE status IN ('queued', 'in_process') ORDER BY created, id`)
 	return runs, in("store: list runs", err)
+}
+
+// SetRunJobIn notes, within tx, which job of the job runner carries a run.
+func (s *Store) SetRunJobIn(ctx context.Context, tx Tx, id string, job int64) error {
+	_, err := tx.Exec(ctx, `UPDATE runs SET job = $2 WHERE id = $1`, id, job)
+	return in("store: set job", err)
+}
+
+// RunJobIn returns, within tx, which job carries a run; 0 = none.
+func (s *Store) RunJobIn(ctx context.Context, tx Tx, id string) (int64, error) {
+	var job int64
+	err := tx.QueryRow(ctx, `SELECT job FROM runs WHERE id = $1`, id).Scan(&job)
+	return job, missing("store: read job", err, "run", id)
 }
 
 // fenceKey carries which turn of work on which run a context belongs to.

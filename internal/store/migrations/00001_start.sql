@@ -97,6 +97,7 @@ CREATE TABLE runs (
     hint             TEXT NOT NULL,
     cancel_requested BOOLEAN NOT NULL,
     fence            BIGINT NOT NULL,
+    job              BIGINT NOT NULL,
     progress         BYTEA,
     progress_crc     BIGINT NOT NULL
 );

@@ -1,0 +1,257 @@
+// Package jobs carries out runs: it queues them, works on them in short slices,
+// tries again what may succeed later, cancels, and continues after a crash. It is
+// the only importer of River, whose tables live in the store's own database, so
+// that a run and the job that carries it are committed together.
+//
+// River has no heartbeat and rescues a lost job only after minutes. Work is
+// therefore cut into slices of some seconds: a job runs one slice and goes back to
+// the queue until its run has ended. What is lost with a process is one slice, and
+// the store's fence keeps a worker that wakes up late from storing anything.
+//
+// At most one run of an email account, sync type and list is queued or in process.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/store"
+)
+
+// Runner does the work of a run.
+type Runner interface {
+	// Slice works on a run for about budget and returns between two batches, with
+	// everything done so far committed. done reports that the run has no work left.
+	// It is called again until then. ctx carries the right to write to the run: use
+	// it, or one made from it, for every call to the store. It is cancelled when the
+	// process must stop at once.
+	//
+	// An error with CodeThrottled or CodeUnavailable is tried again later, after
+	// Error.After if that is set; any other ends the run as failed.
+	Slice(ctx context.Context, run string, budget time.Duration) (done bool, err error)
+}
+
+// timing is how long things take; tests shorten it.
+type timing struct {
+	slice       time.Duration // budget of a slice
+	softStop    time.Duration // how long Stop waits for slices to end by themselves
+	jobTimeout  time.Duration // when a slice that does not return is cancelled
+	rescueAfter time.Duration // when the job of a lost process is taken over
+	cancelGrace time.Duration // how long a run may go on after a person's cancel
+	watch       time.Duration // between two looks at a row that others change
+	firstPause  time.Duration // after a transient error; doubled each time
+	longPause   time.Duration // the longest such pause
+	giveUp      time.Duration // how long a run may fail without one good slice
+}
+
+// A slice and the ending of its last batch fit into the time that Stop allows, and
+// that into the 30 s which service managers usually grant.
+var usual = timing{
+	slice: 20 * time.Second, softStop: 25 * time.Second,
+	jobTimeout: 3 * time.Minute, rescueAfter: 4 * time.Minute,
+	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond,
+	firstPause: 2 * time.Second, longPause: 5 * time.Minute, giveUp: time.Hour,
+}
+
+// Jobs queues runs and works on them.
+type Jobs struct {
+	store  *store.Store
+	runner Runner
+	log    *slog.Logger
+	timing timing
+	queue  queue
+
+	mu      sync.Mutex
+	ended   chan struct{}      // closed and replaced whenever a run ends here
+	trouble map[string]trouble // by run, since its last good slice
+}
+
+type trouble struct {
+	since time.Time
+	count int
+}
+
+// New makes the job runner's tables and returns a runner that does not work yet;
+// see Start. Without Start it can still queue runs for other processes.
+func New(ctx context.Context, s *store.Store, r Runner, log *slog.Logger) (*Jobs, error) {
+	return newJobs(ctx, s, r, log, usual)
+}
+
+func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t timing) (*Jobs, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), trouble: make(map[string]trouble)}
+	var err error
+	if j.queue, err = newQueue(ctx, j); err != nil {
+		return nil, fmt.Errorf("jobs: start River: %w", err)
+	}
+	return j, nil
+}
+
+// Start begins to work on queued runs, and continues those that a process left
+// behind. On SQLite, which one process has to itself, that happens at once; on
+// PostgreSQL the job of a process that was killed is taken over after minutes,
+// because it cannot be told from one that is busy. ctx is only for starting.
+func (j *Jobs) Start(ctx context.Context) error {
+	if j.store.Exclusive() {
+		if err := j.queue.rescue(ctx); err != nil {
+			return fmt.Errorf("jobs: take over: %w", err)
+		}
+	}
+	live, err := j.store.LiveRuns(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range live {
+		// A run whose job is still there keeps it.
+		if err := j.store.InTx(ctx, func(tx store.Tx) error { return j.carry(ctx, tx, run.ID) }); err != nil {
+			return fmt.Errorf("jobs: continue: %w", err)
+		}
+		if run.Status == lockstep.RunInProcess {
+			j.log.Info("continuing a run", "run", run.ID, "type", run.Type, "account", run.Account)
+		}
+	}
+	if err := j.queue.start(ctx); err != nil {
+		return fmt.Errorf("jobs: start: %w", err)
+	}
+	return nil
+}
+
+// Stop takes no more work, lets slices end by themselves, and cancels those that
+// have not ended after some 25 seconds or when ctx ends. Their runs stay in process
+// and are continued by the next Start.
+func (j *Jobs) Stop(ctx context.Context) error {
+	err := j.queue.stop(ctx)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return j.queue.stopNow(last)
+}
+
+// carry puts the job of a run into the queue; a job that is there already stays.
+func (j *Jobs) carry(ctx context.Context, tx store.Tx, run string) error {
+	job, err := j.queue.insert(ctx, tx, run)
+	if err != nil {
+		return err
+	}
+	return j.store.SetRunJobIn(ctx, tx, run, job)
+}
+
+// Enqueue stores a new run and queues its job, both or neither. When the same work
+// is queued already, that run is returned instead. CodeConflict, with the run that
+// is in the way: a run of the same account, type and list is in process, or queued
+// in another mode.
+func (j *Jobs) Enqueue(ctx context.Context, run lockstep.Run) (lockstep.Run, error) {
+	for attempt := 1; ; attempt++ {
+		var stored lockstep.Run
+		err := j.store.InTx(ctx, func(tx store.Tx) (err error) {
+			stored, err = j.EnqueueIn(ctx, tx, run)
+			return err
+		})
+		// Somebody was faster between the look and the insert (PostgreSQL).
+		if lockstep.CodeOf(err) == lockstep.CodeConflict && stored.Status == "" && attempt < 3 {
+			continue
+		}
+		return stored, err
+	}
+}
+
+// EnqueueIn is Enqueue within tx.
+func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lockstep.Run, error) {
+	if run.Mode == "" {
+		run.Mode = lockstep.ModeApply
+	}
+	live, err := j.store.LiveRunIn(ctx, tx, run.Account, run.Type, run.List)
+	switch {
+	case err == nil && live.Status == lockstep.RunQueued && live.Mode == run.Mode && live.Preview == run.Preview && !live.CancelRequested:
+		return live, nil
+	case err == nil:
+		return live, &lockstep.Error{
+			Code: lockstep.CodeConflict, Op: "jobs: enqueue",
+			Msg:  fmt.Sprintf("Run %s of the same sync is %s.", live.ID, live.Status),
+			Hint: "Wait until it has ended, or cancel it.",
+		}
+	case lockstep.CodeOf(err) != lockstep.CodeNotFound:
+		return lockstep.Run{}, err
+	}
+	created, err := j.store.CreateRunIn(ctx, tx, run)
+	if err != nil {
+		return lockstep.Run{}, err
+	}
+	return created, j.carry(ctx, tx, created.ID)
+}
+
+// Cancel ends a run: at once when nobody works on it, otherwise after its current
+// batch; the returned run tells which. CodeConflict when it has ended.
+func (j *Jobs) Cancel(ctx context.Context, id string) (lockstep.Run, error) {
+	var run lockstep.Run
+	err := j.store.InTx(ctx, func(tx store.Tx) (err error) {
+		if run, err = j.store.RequestCancelIn(ctx, tx, id); err != nil {
+			return err
+		}
+		job, err := j.store.RunJobIn(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if running, err := j.queue.running(ctx, tx, job); err != nil || running {
+			return err // the worker sees the request
+		}
+		if err := j.queue.cancel(ctx, tx, job); err != nil {
+			return err
+		}
+		run, err = j.store.EndRunIn(ctx, tx, id, lockstep.RunCancelled, "", "")
+		return err
+	})
+	if err == nil && run.Status.Ended() {
+		j.announce(id)
+	}
+	return run, err
+}
+
+// Wait returns a run once it has ended, whichever process works on it. Its error is
+// about the waiting; how the run ended is in its status.
+func (j *Jobs) Wait(ctx context.Context, id string) (lockstep.Run, error) {
+	look := time.NewTicker(j.timing.watch)
+	defer look.Stop()
+	for {
+		j.mu.Lock()
+		ended := j.ended
+		j.mu.Unlock()
+		run, err := j.store.Run(ctx, id)
+		if err != nil || run.Status.Ended() {
+			return run, err
+		}
+		select {
+		case <-ended:
+		case <-look.C:
+		case <-ctx.Done():
+			return run, &lockstep.Error{Code: lockstep.CodeCancelled, Op: "jobs: wait", Msg: "The waiting was stopped; the run goes on.", Scope: lockstep.ScopeConnection, Err: context.Cause(ctx)}
+		}
+	}
+}
+
+// announce wakes those who wait for a run's end.
+func (j *Jobs) announce(run string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	close(j.ended)
+	j.ended = make(chan struct{})
+	delete(j.trouble, run)
+}
+
+// isCancel reports whether River was asked, for example by an administrator of its
+// queue, to cancel the job.
+func isCancel(err error) bool {
+	var c *rivertype.JobCancelError
+	return errors.As(err, &c)
+}

@@ -1,0 +1,183 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/lockstep-sync/lockstep/internal/store"
+)
+
+const (
+	queueName = "runs"
+	// workers is how many runs one process works on at a time.
+	workers = 4
+	// migrateLock is the number of the PostgreSQL lock under which River's tables
+	// are made: processes that start together must take turns.
+	migrateLock = 0x4c6f636b73746570 // "Lockstep"
+)
+
+// queue is what Jobs needs of River, without the type of its transactions.
+type queue interface {
+	start(ctx context.Context) error
+	stop(ctx context.Context) error
+	stopNow(ctx context.Context) error
+	// insert returns the id of the run's job, which may be one that was there.
+	insert(ctx context.Context, tx store.Tx, run string) (int64, error)
+	running(ctx context.Context, tx store.Tx, job int64) (bool, error)
+	cancel(ctx context.Context, tx store.Tx, job int64) error
+	// rescue makes jobs that look running available again. Nobody may be working.
+	rescue(ctx context.Context) error
+}
+
+func newQueue(ctx context.Context, j *Jobs) (queue, error) {
+	if db := j.store.SQLite(); db != nil {
+		return newRiver(ctx, j, riversqlite.New(db), func(up func() error) error { return up() })
+	}
+	return newRiver(ctx, j, riverpgxv5.New(j.store.Postgres()), func(up func() error) error {
+		return j.store.InTx(ctx, func(tx store.Tx) error {
+			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrateLock)); err != nil {
+				return err
+			}
+			return up()
+		})
+	})
+}
+
+type riverQueue[T any] struct {
+	driver riverdriver.Driver[T]
+	client *river.Client[T]
+}
+
+func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T], alone func(func() error) error) (queue, error) {
+	log := slog.New(calm{j.log.Handler()})
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	err = alone(func() error {
+		_, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := river.NewWorkers()
+	if err := river.AddWorkerSafely(list, &worker{jobs: j}); err != nil {
+		return nil, err
+	}
+	client, err := river.NewClient(driver, &river.Config{
+		Logger:  log,
+		Workers: list,
+		Queues:  map[string]river.QueueConfig{queueName: {MaxWorkers: workers}},
+		// A job is usually fetched on a notification; the cooldown bounds how
+		// soon after another, the interval how late when a notification is lost.
+		FetchCooldown:        20 * time.Millisecond,
+		FetchPollInterval:    250 * time.Millisecond,
+		JobTimeout:           j.timing.jobTimeout,
+		RescueStuckJobsAfter: j.timing.rescueAfter,
+		SoftStopTimeout:      j.timing.softStop,
+		// Our own errors are counted and bounded by Jobs, not by River.
+		MaxAttempts: math.MaxInt16,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &riverQueue[T]{driver, client}, nil
+}
+
+func (q *riverQueue[T]) start(ctx context.Context) error {
+	// River would take the end of this context as a wish to stop.
+	return q.client.Start(context.WithoutCancel(ctx))
+}
+
+func (q *riverQueue[T]) stop(ctx context.Context) error    { return q.client.Stop(ctx) }
+func (q *riverQueue[T]) stopNow(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
+
+func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run string) (int64, error) {
+	res, err := q.client.InsertTx(ctx, tx.Native().(T), runArgs{Run: run}, &river.InsertOpts{
+		Queue: queueName,
+		UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	return res.Job.ID, nil
+}
+
+func (q *riverQueue[T]) running(ctx context.Context, tx store.Tx, job int64) (bool, error) {
+	row, err := q.client.JobGetTx(ctx, tx.Native().(T), job)
+	if errors.Is(err, rivertype.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return row.State == rivertype.JobStateRunning, nil
+}
+
+func (q *riverQueue[T]) cancel(ctx context.Context, tx store.Tx, job int64) error {
+	_, err := q.client.JobCancelTx(ctx, tx.Native().(T), job)
+	if errors.Is(err, rivertype.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (q *riverQueue[T]) rescue(ctx context.Context) error {
+	const portion = 1000
+	now := time.Now().UTC()
+	// The clock may have been ahead when they began; nobody works on any of them.
+	horizon := now.AddDate(1, 0, 0)
+	lost, err := json.Marshal(rivertype.AttemptError{At: now, Error: "The process that worked on it is gone."})
+	if err != nil {
+		return err
+	}
+	exec := q.driver.GetExecutor()
+	for {
+		stuck, err := exec.JobGetStuck(ctx, &riverdriver.JobGetStuckParams{Max: portion, StuckHorizon: horizon})
+		if err != nil || len(stuck) == 0 {
+			return err
+		}
+		p := &riverdriver.JobRescueManyParams{StuckHorizon: horizon}
+		for _, job := range stuck {
+			p.ID = append(p.ID, job.ID)
+			p.Error = append(p.Error, lost)
+			p.FinalizedAt = append(p.FinalizedAt, nil)
+			p.ScheduledAt = append(p.ScheduledAt, now)
+			p.State = append(p.State, string(rivertype.JobStateAvailable))
+		}
+		if _, err := exec.JobRescueMany(ctx, p); err != nil {
+			return err
+		}
+	}
+}
+
+// calm lowers what River logs by one level: it warns of ordinary cancels and calls
+// a slow database an error.
+type calm struct{ slog.Handler }
+
+func lower(l slog.Level) slog.Level { return l - 4 }
+
+func (h calm) Enabled(ctx context.Context, l slog.Level) bool {
+	return h.Handler.Enabled(ctx, lower(l))
+}
+
+func (h calm) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = lower(r.Level)
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h calm) WithAttrs(a []slog.Attr) slog.Handler { return calm{h.Handler.WithAttrs(a)} }
+func (h calm) WithGroup(n string) slog.Handler      { return calm{h.Handler.WithGroup(n)} }

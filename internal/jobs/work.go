@@ -1,0 +1,207 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// runArgs is what River keeps of a job: an id, nothing personal.
+type runArgs struct {
+	Run string `json:"run" river:"unique"`
+}
+
+// Kind names the job for River.
+func (runArgs) Kind() string { return "run" }
+
+type worker struct {
+	river.WorkerDefaults[runArgs]
+	jobs *Jobs
+}
+
+// Timeout cancels a slice that does not return.
+func (w *worker) Timeout(*river.Job[runArgs]) time.Duration { return w.jobs.timing.jobTimeout }
+
+// NextRetry is asked only after the store itself failed.
+func (w *worker) NextRetry(*river.Job[runArgs]) time.Time {
+	return time.Now().Add(w.jobs.timing.firstPause)
+}
+
+var errCancelGrace = errors.New("the run was cancelled and did not end in time")
+
+// Work does one slice. It returns nil, which removes the job, only when the run has
+// ended.
+func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
+	j, id := w.jobs, job.Args.Run
+	ctx, run, err := j.store.StartRun(ctx, id)
+	switch lockstep.CodeOf(err) {
+	case "":
+	case lockstep.CodeNotFound:
+		return nil
+	case lockstep.CodeConflict: // it has ended
+		j.announce(id)
+		return nil
+	default:
+		return j.again(ctx, err)
+	}
+	if run.CancelRequested {
+		return j.end(ctx, id, lockstep.RunCancelled, nil)
+	}
+
+	slice, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		j.watchCancel(slice, id, cancel)
+	}()
+	done, err := j.slice(slice, id)
+	over, cause := slice.Err(), context.Cause(slice)
+	cancel(nil)
+	<-watched
+
+	// Whatever the slice answered, what follows must be stored: the context may be
+	// over, the right to write that it carries is not.
+	ctx = context.WithoutCancel(ctx)
+	if err == nil {
+		j.mu.Lock()
+		delete(j.trouble, id)
+		j.mu.Unlock()
+	}
+	run, rerr := j.store.Run(ctx, id)
+	switch {
+	case rerr != nil:
+		return rerr
+	case run.Status.Ended():
+		j.announce(id)
+		return nil
+	case err == nil && done:
+		return j.end(ctx, id, outcome(run), nil)
+	case run.CancelRequested || isCancel(cause):
+		return j.end(ctx, id, lockstep.RunCancelled, nil)
+	case err == nil:
+		return river.JobSnooze(0)
+	case errors.Is(over, context.Canceled): // the process stops; the next one goes on
+		return river.JobSnooze(0)
+	case over != nil: // the slice took too long
+		return j.pause(ctx, id, &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: "The work did not get on in time."})
+	}
+	switch lockstep.CodeOf(err) {
+	case lockstep.CodeThrottled, lockstep.CodeUnavailable:
+		return j.pause(ctx, id, lockstep.AsError(err))
+	case lockstep.CodeCancelled:
+		return j.end(ctx, id, lockstep.RunCancelled, err)
+	}
+	return j.end(ctx, id, lockstep.RunFailed, err)
+}
+
+// slice calls the runner; a panic is an internal error of this run alone.
+func (j *Jobs) slice(ctx context.Context, id string) (done bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			j.log.Error("a run panicked", "run", id, "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+			done, err = false, &lockstep.Error{Code: lockstep.CodeInternal, Scope: lockstep.ScopeConnection, Msg: "Internal error.", Hint: "See the log; this is a fault of Lockstep."}
+		}
+	}()
+	return j.runner.Slice(ctx, id, j.timing.slice)
+}
+
+// watchCancel cancels a slice that goes on for too long after a person cancelled
+// its run. A slice ends by itself between two batches, so this is for one that
+// hangs.
+func (j *Jobs) watchCancel(ctx context.Context, id string, cancel context.CancelCauseFunc) {
+	look := time.NewTicker(j.timing.watch)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if asked, err := j.store.CancelRequested(ctx, id); err != nil || !asked {
+			continue
+		}
+		grace := time.NewTimer(j.timing.cancelGrace)
+		defer grace.Stop()
+		select {
+		case <-ctx.Done():
+		case <-grace.C:
+			cancel(errCancelGrace)
+		}
+		return
+	}
+}
+
+// outcome is how a run ends that has no work left.
+func outcome(run lockstep.Run) lockstep.RunStatus {
+	switch {
+	case run.Mode == lockstep.ModePreview:
+		return lockstep.RunPreviewed
+	case run.Counts.Findings > 0 || run.Counts.Rejected > 0:
+		return lockstep.RunCompletedWithErrors
+	}
+	return lockstep.RunCompleted
+}
+
+// end ends a run. When that cannot be stored, the job stays and tries again.
+func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, cause error) error {
+	var message, hint string
+	if cause != nil {
+		e := lockstep.AsError(cause)
+		if message = e.Msg; message == "" {
+			message = "The run ended with: " + string(e.Code) + "."
+		}
+		hint = e.Hint
+		j.log.Warn("a run ended early", "run", id, "status", status, "code", e.Code, "op", e.Op, "err", cause)
+	}
+	_, err := j.store.EndRun(ctx, id, status, message, hint)
+	switch lockstep.CodeOf(err) {
+	case "", lockstep.CodeNotFound:
+	case lockstep.CodeConflict:
+		// Either it has ended, or another worker has it: look again shortly.
+		return river.JobSnooze(j.timing.watch)
+	default:
+		return j.again(ctx, err)
+	}
+	j.announce(id)
+	return nil
+}
+
+// pause puts a run aside after an error that may pass, and fails it when that has
+// gone on for too long.
+func (j *Jobs) pause(ctx context.Context, id string, cause *lockstep.Error) error {
+	now := time.Now()
+	j.mu.Lock()
+	t := j.trouble[id]
+	if t.count == 0 {
+		t.since = now
+	}
+	t.count++
+	j.trouble[id] = t
+	j.mu.Unlock()
+	if now.Sub(t.since) > j.timing.giveUp {
+		return j.end(ctx, id, lockstep.RunFailed, cause)
+	}
+	wait := min(j.timing.firstPause<<min(t.count-1, 20), j.timing.longPause)
+	wait = max(wait, cause.After)
+	j.log.Info("a run is paused", "run", id, "for", wait, "code", cause.Code, "err", cause)
+	if err := j.store.SetStage(ctx, id, fmt.Sprintf("waiting %s: %s", wait.Round(time.Second), cause.Msg)); err != nil {
+		j.log.Warn("the pause could not be noted", "run", id, "err", err)
+	}
+	return river.JobSnooze(wait)
+}
+
+// again is for errors of the store, which say nothing about the run.
+func (j *Jobs) again(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return river.JobSnooze(0)
+	}
+	j.log.Warn("the database failed a job; it is tried again", "err", err)
+	return err
+}
