@@ -125,10 +125,3 @@ type resolveKey struct {
 	ref   lockstep.Ref
 	label string
 }
-
-func resolvedPolicy(c lockstep.Conflict) lockstep.Winner {
-	if c.Winner == "platform" {
-		return lockstep.WinnerPlatform
-	}
-	return lockstep.WinnerCRM
-}

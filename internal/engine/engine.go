@@ -11,7 +11,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -21,13 +20,13 @@ import (
 // Store is what the engine keeps and reads.
 type Store interface {
 	Run(ctx context.Context, id string) (lockstep.Run, error)
-	// SetRunStatus moves a run on; errMsg and hint explain RunFailed.
-	SetRunStatus(ctx context.Context, id string, status lockstep.RunStatus, errMsg, hint string, at time.Time) error
+	CancelRequested(ctx context.Context, id string) (bool, error)
+
 	Organization(ctx context.Context, id string) (lockstep.Organization, error)
-	EmailAccount(ctx context.Context, id string) (lockstep.EmailAccount, error)
-	ListSettings(ctx context.Context, account string) ([]lockstep.ListSettings, error)
-	DataLabels(ctx context.Context, account string) ([]lockstep.DataLabel, error)
-	DataMappings(ctx context.Context, account string) ([]lockstep.DataMapping, error)
+	Account(ctx context.Context, id string) (lockstep.EmailAccount, error)
+	Lists(ctx context.Context, account string) ([]lockstep.ListSettings, error)
+	Labels(ctx context.Context, account string) ([]lockstep.DataLabel, error)
+	Mappings(ctx context.Context, account string) ([]lockstep.DataMapping, error)
 	Tables(ctx context.Context, organization string) ([]lockstep.Table, error)
 	SaveTables(ctx context.Context, organization string, tables []lockstep.Table) error
 	Cursor(ctx context.Context, account, name string) (lockstep.Cursor, error)
@@ -46,9 +45,8 @@ type Store interface {
 	LinkRanges(ctx context.Context, ranges []lockstep.BlobRange) ([][]byte, error)
 	Members(ctx context.Context, list string, each func(lockstep.StoredBlob) error) error
 
-	// Resolutions returns conflicts that a person decided and that no run has
-	// carried out yet.
-	Resolutions(ctx context.Context, account string) ([]lockstep.Conflict, error)
+	// ResolvedConflicts returns conflicts that a person decided after a time.
+	ResolvedConflicts(ctx context.Context, account string, after time.Time) ([]lockstep.Conflict, error)
 }
 
 // Connector opens the two sides of an email account.
@@ -112,88 +110,34 @@ func (e *Engine) step(name string) {
 // errYield ends a slice early: the budget is used up, the rest is for the next one.
 var errYield = errors.New("slice used up")
 
-// Slice works on a run for about budget and reports whether it has ended. A
-// returned error means "try again" (its Code and After say when): the run is
-// still in process. Failures that trying again cannot mend end the run instead.
+// Slice works on a run for about budget and reports whether nothing is left to do.
+// ctx carries the store's right to write to the run. An error with CodeThrottled or
+// CodeUnavailable may pass: the next slice goes on from what is stored. Any other
+// ends the run; what was acknowledged before stays.
 func (e *Engine) Slice(ctx context.Context, runID string, budget time.Duration) (done bool, err error) {
 	run, err := e.Store.Run(ctx, runID)
 	if err != nil {
 		return false, err
 	}
-	if run.Status.Ended() {
-		return true, nil
-	}
-	if run.CancelRequested {
-		return true, e.end(ctx, run, lockstep.RunCancelled, nil)
-	}
-	if run.Status == lockstep.RunQueued {
-		e.step("run.start")
-		if err := e.Store.SetRunStatus(ctx, run.ID, lockstep.RunInProcess, "", "", e.Now()); err != nil {
-			return false, err
-		}
-		run.Status = lockstep.RunInProcess
-	}
+	e.step("run.start")
 	s, err := e.open(ctx, run, e.Now().Add(budget))
 	if err == nil {
 		err = s.work()
 	}
-	var final lockstep.RunStatus
-	switch {
-	case err == nil:
-		final = lockstep.RunCompleted
-		if run.Mode == lockstep.ModePreview {
-			final = lockstep.RunPreviewed
-		} else if s.totals().Findings > 0 || s.totals().Rejected > 0 {
-			final = lockstep.RunCompletedWithErrors
-		}
-	case errors.Is(err, errYield):
-		return false, nil
-	case ctx.Err() != nil: // shutdown: the next process goes on from here
-		return false, ctx.Err()
-	case lockstep.CodeOf(err) == lockstep.CodeCancelled:
-		final, err = lockstep.RunCancelled, nil
-	case transient(err):
-		e.Log.WarnContext(ctx, "run interrupted, will go on", "run_id", run.ID, "type", run.Type, "error", publicError(err))
-		return false, err
-	default:
-		final = lockstep.RunFailed
+	if errors.Is(err, errYield) {
+		err = nil
+	} else if err == nil {
+		done = true
 	}
-	if serr := s.saveCalls(); serr != nil && err == nil {
-		return false, serr
+	if serr := s.saveCalls(); err == nil {
+		err = serr
 	}
-	return true, e.end(ctx, run, final, err)
-}
-
-func transient(err error) bool {
-	switch lockstep.CodeOf(err) {
-	case lockstep.CodeThrottled, lockstep.CodeUnavailable:
-		return true
-	case lockstep.CodeExpired: // the cursor was forgotten; the next slice reads in full
-		return true
-	}
-	return false
-}
-
-func (e *Engine) end(ctx context.Context, run lockstep.Run, status lockstep.RunStatus, cause error) error {
 	e.step("run.end")
-	msg, hint := "", ""
-	if cause != nil {
-		le := lockstep.AsError(cause)
-		msg, hint = le.Msg, le.Hint
-		if le.Op != "" {
-			msg = le.Op + ": " + msg
-		}
-		e.Log.ErrorContext(ctx, "run failed", "run_id", run.ID, "type", run.Type, "code", le.Code, "error", publicError(cause))
-	}
-	return e.Store.SetRunStatus(ctx, run.ID, status, msg, hint, e.Now())
+	return done && err == nil, err
 }
 
-// publicError is what may be logged of an error: an *lockstep.Error holds no
-// personal data; anything else is named by its type only.
-func publicError(err error) string {
-	var le *lockstep.Error
-	if errors.As(err, &le) {
-		return le.Error()
-	}
-	return fmt.Sprintf("%T", err)
+// transient reports an error that may pass by itself.
+func transient(err error) bool {
+	c := lockstep.CodeOf(err)
+	return c == lockstep.CodeThrottled || c == lockstep.CodeUnavailable
 }

@@ -41,7 +41,7 @@ func (s *session) chooseLists() error {
 	if err != nil {
 		return err
 	}
-	settings, err := s.e.Store.ListSettings(s.ctx, s.account.ID)
+	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (s *session) linkBooks() error {
 		byID[b.ID] = b
 		byName[strings.ToLower(b.Name)] = b
 	}
-	settings, err := s.e.Store.ListSettings(s.ctx, s.account.ID)
+	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
 	if err != nil {
 		return err
 	}

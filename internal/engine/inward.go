@@ -38,6 +38,9 @@ func (s *session) readPlatform(stage string) error {
 		if cerr := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{name: ""}}); cerr != nil {
 			return cerr
 		}
+		if since != "" {
+			return s.readPlatform(stage)
+		}
 	}
 	if err != nil {
 		return err

@@ -35,11 +35,12 @@ type listSync struct {
 	inflight map[uint64]int // addresses on their way to becoming contacts
 	writer   *writer
 	// incomplete says why nothing may be removed in this run; empty = it may.
-	incomplete string
-	creates    int             // records created in this run
-	moved      map[string]bool // tables whose feed delivered something
-	resolve    map[resolveKey]lockstep.Conflict
-	held       bool // a change was not written because it was not previewed so
+	incomplete   string
+	creates      int             // records created in this run
+	moved        map[string]bool // tables whose feed delivered something
+	resolve      map[resolveKey]lockstep.Conflict
+	resolvedUpTo time.Time
+	held         bool // a change was not written because it was not previewed so
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
 	pages    int

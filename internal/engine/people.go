@@ -485,8 +485,8 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		}
 		label := s.sync.names[pos]
 		if c, ok := s.sync.resolve[resolveKey{p.rec.Ref, label}]; ok {
-			in.Rule.Policy, in.Base = resolvedPolicy(c), c.Base
-			in.CRM, in.Platform = c.CRM, c.Platform
+			s.decide(plan, p, i, pos, c, in.CRM, in.Platform)
+			continue
 		}
 		out := merge.Field(in)
 		if out.Conflict {

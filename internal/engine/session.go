@@ -45,7 +45,7 @@ func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time)
 	s := &session{e: e, run: run, deadline: deadline, meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
 	s.ctx = lockstep.WithMeter(ctx, s.meter)
 	var err error
-	if s.account, err = e.Store.EmailAccount(ctx, run.Account); err != nil {
+	if s.account, err = e.Store.Account(ctx, run.Account); err != nil {
 		return s, err
 	}
 	if s.account.Locked != "" {
@@ -55,10 +55,10 @@ func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time)
 	if s.org, err = e.Store.Organization(ctx, s.account.Organization); err != nil {
 		return s, err
 	}
-	if s.labels, err = e.Store.DataLabels(ctx, s.account.ID); err != nil {
+	if s.labels, err = e.Store.Labels(ctx, s.account.ID); err != nil {
 		return s, err
 	}
-	if s.mappings, err = e.Store.DataMappings(ctx, s.account.ID); err != nil {
+	if s.mappings, err = e.Store.Mappings(ctx, s.account.ID); err != nil {
 		return s, err
 	}
 	if s.tables, err = e.Store.Tables(ctx, s.org.ID); err != nil {
@@ -107,11 +107,11 @@ func (s *session) checkpoint() error {
 
 // cancelled asks the store whether a person cancelled the run.
 func (s *session) cancelled() error {
-	run, err := s.e.Store.Run(s.ctx, s.run.ID)
+	asked, err := s.e.Store.CancelRequested(s.ctx, s.run.ID)
 	if err != nil {
 		return err
 	}
-	if run.CancelRequested {
+	if asked {
 		return &lockstep.Error{Code: lockstep.CodeCancelled, Msg: "a person cancelled the run"}
 	}
 	return nil

@@ -19,6 +19,7 @@ const (
 	whyLinked   = "first link to an existing contact"
 	whyChanged  = "changed in the CRM"
 	whyRenamed  = "the address changed in the CRM"
+	whyDecided  = "a person decided a conflict"
 	whyPlatform = "changed on the platform"
 	whyMoved    = "the record belongs to another contact now"
 	whyInactive = "the record is inactive"

@@ -1,0 +1,103 @@
+// Package app is the running product: configuration becomes a store, adapters, an
+// engine and jobs, and the use cases that web, API and command line share live
+// here. Nobody imports it but those and end-to-end tests.
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/adapter"
+	"github.com/lockstep-sync/lockstep/internal/adapter/dotdigital"
+	"github.com/lockstep-sync/lockstep/internal/adapter/dynamics"
+	"github.com/lockstep-sync/lockstep/internal/engine"
+	"github.com/lockstep-sync/lockstep/internal/jobs"
+	"github.com/lockstep-sync/lockstep/internal/secret"
+	"github.com/lockstep-sync/lockstep/internal/store"
+)
+
+// Config says where the data is and what the product may reach.
+type Config struct {
+	// DataDir keeps the embedded database and the master key. With DatabaseURL it
+	// keeps the key alone, unless LOCKSTEP_MASTER_KEY is set.
+	DataDir     string
+	DatabaseURL string
+	Log         *slog.Logger
+	Now         func() time.Time
+	// AllowHosts are hosts, "name" or "name:port", that an administrator allows
+	// although they are internal or not encrypted. The twins of a demo are.
+	AllowHosts []string
+	// ImportRows, InFlight: see engine.Config.
+	ImportRows, InFlight int
+	// OnStep: see engine.Config. For tests.
+	OnStep func(string)
+}
+
+// App is the running product.
+type App struct {
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	store    *store.Store
+	adapters *adapter.Set
+	engine   *engine.Engine
+	jobs     *jobs.Jobs
+
+	mu        sync.Mutex
+	crms      map[string]openCRM
+	platforms map[string]openPlatform
+}
+
+// Open opens the store and prepares everything; Start begins to work on runs.
+func Open(ctx context.Context, cfg Config) (*App, error) {
+	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	keys, err := secret.Load(os.Getenv(secret.EnvKey), cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	o := store.Options{Log: a.log, Sealer: keys, Now: a.now}
+	if cfg.DatabaseURL != "" {
+		o.URL = cfg.DatabaseURL
+	} else {
+		o.Path = cfg.DataDir
+	}
+	if a.store, err = store.Open(ctx, o); err != nil {
+		return nil, err
+	}
+	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
+	a.engine = engine.New(engine.Config{Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,
+		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep})
+	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
+	return a, nil
+}
+
+// Start begins to work on runs.
+func (a *App) Start(ctx context.Context) error { return a.jobs.Start(ctx) }
+
+// Close lets running batches end, stops working and closes the store.
+func (a *App) Close(ctx context.Context) error {
+	return errors.Join(a.jobs.Stop(ctx), a.store.Close())
+}
+
+// Ready reports whether the store answers.
+func (a *App) Ready(ctx context.Context) error { return a.store.Ping(ctx) }
+
+// Adapters returns the systems that can be connected.
+func (a *App) Adapters() *adapter.Set { return a.adapters }
+
+func invalid(field, msg, hint string) error {
+	return &lockstep.Error{Code: lockstep.CodeInvalid, Field: field, Msg: msg, Hint: hint}
+}

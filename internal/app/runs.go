@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+	"github.com/lockstep-sync/lockstep/internal/store"
+)
+
+// RunRequest asks for one run.
+type RunRequest struct {
+	Account string // id
+	Type    lockstep.SyncType
+	List    string // list settings id; empty = all lists that are due
+	Mode    lockstep.Mode
+	preview string
+}
+
+// StartRun queues a run. CodeConflict when the same one is queued or running.
+func (a *App) StartRun(ctx context.Context, r RunRequest) (lockstep.Run, error) {
+	if r.Mode == "" {
+		r.Mode = lockstep.ModeApply
+	}
+	switch {
+	case !slices.Contains(lockstep.SyncTypes, r.Type):
+		return lockstep.Run{}, invalid("type", fmt.Sprintf("%q is not a sync type of this version", r.Type), fmt.Sprintf("use one of %v", lockstep.SyncTypes))
+	case r.Mode != lockstep.ModeApply && r.Mode != lockstep.ModePreview:
+		return lockstep.Run{}, invalid("mode", fmt.Sprintf("%q is not a mode", r.Mode), "use apply or preview")
+	case r.List != "" && r.Type != lockstep.SyncMarketingLists && r.Type != lockstep.SyncAddressBooksIn:
+		return lockstep.Run{}, invalid("list", fmt.Sprintf("%s is not about single lists", r.Type), "leave the list out")
+	}
+	if _, err := a.store.Account(ctx, r.Account); err != nil {
+		return lockstep.Run{}, err
+	}
+	if r.List != "" {
+		l, err := a.store.List(ctx, r.List)
+		if err != nil {
+			return lockstep.Run{}, err
+		}
+		if l.Account != r.Account {
+			return lockstep.Run{}, &lockstep.Error{Code: lockstep.CodeNotFound, Field: "list", Msg: "the list belongs to another account"}
+		}
+		if !l.Activated {
+			return lockstep.Run{}, invalid("list", fmt.Sprintf("the list %q is not activated for email", l.Name), "activate it first")
+		}
+	}
+	return a.jobs.Enqueue(ctx, lockstep.Run{Account: r.Account, Type: r.Type, List: r.List, Mode: r.Mode, Preview: r.preview})
+}
+
+// ApplyPreview queues a run that writes exactly what a preview showed.
+func (a *App) ApplyPreview(ctx context.Context, id string) (lockstep.Run, error) {
+	p, err := a.store.Run(ctx, id)
+	if err != nil {
+		return p, err
+	}
+	if p.Status != lockstep.RunPreviewed {
+		return p, &lockstep.Error{Code: lockstep.CodeConflict, Msg: fmt.Sprintf("the run is %s, not a finished preview", p.Status), Hint: "start a preview and apply it once it has ended"}
+	}
+	return a.StartRun(ctx, RunRequest{Account: p.Account, Type: p.Type, List: p.List, Mode: lockstep.ModeApply, preview: p.ID})
+}
+
+// RunToEnd starts a run and waits for its end. A failed run is an error.
+func (a *App) RunToEnd(ctx context.Context, r RunRequest) (lockstep.Run, error) {
+	run, err := a.StartRun(ctx, r)
+	if err != nil {
+		return run, err
+	}
+	return a.Wait(ctx, run.ID)
+}
+
+// Wait waits for a run's end. A failed run is an error.
+func (a *App) Wait(ctx context.Context, id string) (lockstep.Run, error) {
+	run, err := a.jobs.Wait(ctx, id)
+	if err == nil && run.Status == lockstep.RunFailed {
+		err = &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: run.Error, Hint: run.Hint}
+	}
+	return run, err
+}
+
+// RunFilter chooses runs; zero fields choose all.
+type RunFilter = store.RunFilter
+
+// Runs returns runs, newest first.
+func (a *App) Runs(ctx context.Context, f RunFilter) ([]lockstep.Run, error) {
+	return a.store.Runs(ctx, f)
+}
+
+// Run returns one run.
+func (a *App) Run(ctx context.Context, id string) (lockstep.Run, error) { return a.store.Run(ctx, id) }
+
+// CancelRun asks a run to end after its current batch.
+func (a *App) CancelRun(ctx context.Context, id string) (lockstep.Run, error) {
+	return a.jobs.Cancel(ctx, id)
+}
+
+// ShownChange is one change of a run with its time.
+type ShownChange struct {
+	ID string `json:"id"`
+	lockstep.Change
+	At time.Time `json:"at"`
+}
+
+// Changes returns a run's changes from the journal, a batch or more at a time;
+// next continues, 0 = the end.
+func (a *App) Changes(ctx context.Context, run string, after int64, atLeast int) (changes []ShownChange, next int64, err error) {
+	if _, err := a.store.Run(ctx, run); err != nil {
+		return nil, 0, err
+	}
+	changes = []ShownChange{}
+	for len(changes) < atLeast {
+		batches, err := a.store.Batches(ctx, run, after, 4)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(batches) == 0 {
+			return changes, 0, nil
+		}
+		for _, b := range batches {
+			at := b.Ended
+			if at.IsZero() {
+				at = b.Planned
+			}
+			n := 0
+			err := journal.Decode(b.Payload, func(c lockstep.Change) error {
+				n++
+				changes = append(changes, ShownChange{ID: fmt.Sprintf("%d.%d", b.ID, n), Change: c, At: at})
+				return nil
+			})
+			if err != nil {
+				return nil, 0, err
+			}
+			after = b.ID
+			if len(changes) >= atLeast {
+				break
+			}
+		}
+	}
+	return changes, after, nil
+}
+
+// Findings returns a run's findings; after is the id of the last one seen.
+func (a *App) Findings(ctx context.Context, run, after string, limit int) ([]lockstep.Finding, error) {
+	if _, err := a.store.Run(ctx, run); err != nil {
+		return nil, err
+	}
+	return a.store.Findings(ctx, run, after, limit)
+}
+
+// ConflictFilter chooses conflicts; zero fields choose all.
+type ConflictFilter = store.ConflictFilter
+
+// Conflicts returns edits that were made on both sides, newest first.
+func (a *App) Conflicts(ctx context.Context, f ConflictFilter) ([]lockstep.Conflict, error) {
+	return a.store.Conflicts(ctx, f)
+}
+
+// ResolveConflict notes which side's value a person wants; the next run of
+// marketing-lists writes it to both sides.
+func (a *App) ResolveConflict(ctx context.Context, id, winner, by string) (lockstep.Conflict, error) {
+	if winner != "crm" && winner != "platform" {
+		return lockstep.Conflict{}, invalid("winner", fmt.Sprintf("%q is not a side", winner), "use crm or platform")
+	}
+	return a.store.ResolveConflict(ctx, id, winner, by)
+}
