@@ -21,6 +21,13 @@ type call struct {
 	route  *route
 	params []string
 	family family
+
+	// The answer is kept until the operation has released its locks: a client
+	// that reads slowly must not keep others waiting.
+	status int
+	body   []byte
+	// pooled is the buffer that body lies in, if it is to be reused.
+	pooled *[]byte
 }
 
 // apiError is an answer that is not a success. v2 prints text and code in one
@@ -89,8 +96,7 @@ func (c *call) fail(err error) {
 	}
 	if e.status == http.StatusUnauthorized {
 		// The v3 services answer 401 without a body.
-		c.w.Header().Del("Content-Type")
-		c.w.WriteHeader(e.status)
+		_ = c.empty(e.status)
 		return
 	}
 	c.reply(e.status, struct {
@@ -113,16 +119,27 @@ func (c *call) reply(status int, v any) {
 	c.write(status, bytes.TrimSuffix(buf.Bytes(), []byte("\n")))
 }
 
-func (c *call) write(status int, body []byte) {
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	c.w.WriteHeader(status)
-	_, _ = c.w.Write(body)
+// write sets the answer.
+func (c *call) write(status int, body []byte) { c.status, c.body = status, body }
+
+// empty answers without a body.
+func (c *call) empty(status int) error {
+	c.status, c.body = status, nil
+	return nil
 }
 
-func (c *call) empty(status int) error {
-	c.w.Header().Del("Content-Type")
-	c.w.WriteHeader(status)
-	return nil
+// flush sends the answer to the client.
+func (c *call) flush() {
+	if c.body == nil {
+		c.w.Header().Del("Content-Type")
+	} else {
+		c.w.Header().Set("Content-Length", strconv.Itoa(len(c.body)))
+	}
+	c.w.WriteHeader(c.status)
+	_, _ = c.w.Write(c.body)
+	if c.pooled != nil {
+		putBuffer(c.pooled)
+	}
 }
 
 // query returns a query parameter; v2 matches its name ignoring case.

@@ -519,6 +519,11 @@ func campaignRoutes() []route {
 		get("/v2/campaigns/{id}/activities/{contactId}/clicks", "campaigns.clicks", high, serveClicks(oneContact)),
 		get("/v2/campaigns/{id}/page-views/since-date/{date}", "campaigns.page-views", low, serveViews(sinceDate)),
 		get("/v2/campaigns/{id}/activities/{contactId}/page-views", "campaigns.page-views", high, serveViews(oneContact)),
+		get("/v2/campaigns/{id}/activities/{contactId}/replies", "campaigns.replies", high, serveNoEvents(oneContact)),
+		get("/v2/campaigns/{id}/roi-details/since-date/{date}", "campaigns.roi-details", low, serveNoEvents(sinceDate)),
+		get("/v2/campaigns/{id}/activities/{contactId}/roi-details", "campaigns.roi-details", high, serveNoEvents(oneContact)),
+		get("/v2/campaigns/{id}/social-bookmark-views", "campaigns.social-bookmark-views", low, serveNoEvents(wholeCampaign)),
+		get("/v2/campaigns/{id}/activities/{contactId}/social-bookmark-views", "campaigns.social-bookmark-views", high, serveNoEvents(oneContact)),
 		get("/v2/campaigns/{id}/hard-bouncing-contacts", "campaigns.hard-bounces", low, (*Server).serveHardBounces),
 	}
 }

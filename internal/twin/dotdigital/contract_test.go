@@ -280,7 +280,8 @@ func TestContract(t *testing.T) {
 	for _, p := range []string{
 		"/activities", "/activities/since-date/2024-01-01", "/activities/1001", "/opens", "/opens/since-date/2024-01-01", "/activities/1001/opens",
 		"/clicks", "/clicks/since-date/2024-01-01", "/activities/1001/clicks", "/page-views/since-date/2024-01-01", "/activities/1001/page-views",
-		"/hard-bouncing-contacts", "/summary",
+		"/hard-bouncing-contacts", "/summary", "/activities/1001/replies", "/roi-details/since-date/2024-01-01", "/activities/1001/roi-details",
+		"/social-bookmark-views", "/activities/1001/social-bookmark-views",
 	} {
 		a.get(camp + p).want(200)
 	}

@@ -2,6 +2,7 @@ package dotdigital
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -229,4 +230,32 @@ func TestRegionSlashesAndCounters(t *testing.T) {
 	if got.BytesIn != int64(len(`{"name":"News"}`)) || got.BytesOut == 0 {
 		t.Errorf("bytes in %d out %d", got.BytesIn, got.BytesOut)
 	}
+}
+
+// TestSlowReaderHoldsNobodyUp asks for much and reads nothing of it.
+func TestSlowReaderHoldsNobodyUp(t *testing.T) {
+	a := open(t, Options{})
+	a.fill(5000)
+	conn, err := net.Dial("tcp", a.url[len("http://"):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	req, _ := http.NewRequest("GET", a.url+"/v2/contacts?withFullData=true", nil)
+	req.SetBasicAuth(testUser, testPassword)
+	// Many answers of a third of a megabyte fill every buffer on the way.
+	for range 40 {
+		if err := req.Write(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Once no further answer is finished, one is stuck on its way out.
+	for same, last := 0, int64(0); last == 0 || same < 200; same++ {
+		a.get("/v2/server-time").want(200)
+		if n := a.stats.Snapshot().Operations["contacts.list-v2"]; n != last {
+			same, last = 0, n
+		}
+	}
+	a.client.Timeout = 10 * time.Second
+	a.call("POST", "/v2/address-books", `{"name":"News"}`).want(201)
 }

@@ -226,13 +226,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	rt, params, known := s.routes.match(r)
 	c := &call{s: s, w: w, r: r, route: rt, params: params, family: familyOf(r.URL.Path)}
 	w.Header().Set("Content-Type", c.family.mediaType)
-	if err := s.admit(c, known); err != nil {
-		c.fail(err)
-		return
+	err := s.admit(c, known)
+	if err == nil {
+		err = rt.serve(s, c)
 	}
-	if err := rt.serve(s, c); err != nil {
+	if err != nil {
 		c.fail(err)
 	}
+	c.flush()
 }
 
 // admit runs the checks that come before the operation: region, credentials,

@@ -73,9 +73,8 @@ func (s *Server) listV2(c *call, set *idSet, byDefault int, keep func(uint32) bo
 		return err
 	}
 	skip, limit = s.pageFault(c, skip, limit)
-	pb := getBuffer()
-	defer putBuffer(pb)
-	b := append(*pb, '[')
+	c.pooled = getBuffer()
+	b := append(*c.pooled, '[')
 	n := 0
 	for i := range set.all(0) {
 		if !s.v2Visible(i) || keep != nil && !keep(i) {
@@ -95,7 +94,7 @@ func (s *Server) listV2(c *call, set *idSet, byDefault int, keep func(uint32) bo
 		n++
 	}
 	b = append(b, ']')
-	*pb = b
+	*c.pooled = b
 	c.write(http.StatusOK, b)
 	return nil
 }

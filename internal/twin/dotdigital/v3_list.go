@@ -320,10 +320,9 @@ func parseGTE(v string) (int64, error) {
 }
 
 func (s *Server) serveContacts(c *call) error {
-	pb := getBuffer()
-	defer putBuffer(pb)
-	b, err := s.listContacts(c, *pb)
-	*pb = b
+	c.pooled = getBuffer()
+	b, err := s.listContacts(c, *c.pooled)
+	*c.pooled = b
 	if err != nil {
 		return err
 	}
