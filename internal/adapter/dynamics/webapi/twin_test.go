@@ -185,7 +185,7 @@ func (w *world) post(method, path, body string) string {
 	if body != "" {
 		b = []byte(body)
 	}
-	h := http.Header{"Content-Type": {"application/json"}, "OData-Version": {"4.0"}, "OData-MaxVersion": {"4.0"}, "Accept": {"application/json"}}
+	h := http.Header{"Content-Type": {"application/json"}, "OData-Version": {"4.0"}, "OData-MaxVersion": {"4.0"}, "Accept": {"application/json"}, "User-Agent": {"fixture"}}
 	text, resp, err := c.http.Fetch(w.t.Context(), remote.Call{Op: "test", Method: method, URL: c.url("/api/data/v9.2/" + path), Header: h, Body: b}, 0)
 	if err != nil || resp.Status >= 300 {
 		w.t.Fatalf("%s %s: %v %v %s", method, path, resp, err, text)
