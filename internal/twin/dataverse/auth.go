@@ -236,3 +236,21 @@ func (c *call) needPrivilege(name string, t *schema.Table) *apiError {
 	return fail(http.StatusForbidden, codePrivilege,
 		"Principal user (Id=%s, type=8, roleCount=1) is missing %s privilege on the organization%s.", c.user.id, name, on)
 }
+
+// bypass checks the right to the headers that switch customers' logic off. There
+// is no such logic in the twin to skip.
+func (c *call) bypass() *apiError {
+	for header, privilege := range map[string]string{
+		"MSCRM.BypassBusinessLogicExecution":            "prvBypassCustomBusinessLogic",
+		"MSCRM.BypassBusinessLogicExecutionStepIds":     "prvBypassCustomBusinessLogic",
+		"MSCRM.SuppressCallbackRegistrationExpanderJob": "prvBypassCustomBusinessLogic",
+		"MSCRM.BypassCustomPluginExecution":             "prvBypassCustomPlugins",
+	} {
+		if c.header.Get(header) != "" {
+			if err := c.needPrivilege(privilege, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -16,6 +16,9 @@ func (c *call) bulk(t *schema.Table, message string) (*answer, error) {
 	if c.method != http.MethodPost {
 		return nil, wrongMethod(c.method)
 	}
+	if strings.HasPrefix(c.version, "8") {
+		return nil, noSegment(crm + message)
+	}
 	switch message {
 	case "CreateMultiple", "UpdateMultiple", "UpsertMultiple":
 	case "DeleteMultiple":

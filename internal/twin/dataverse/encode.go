@@ -19,7 +19,8 @@ type projection struct {
 	t     *schema.Table
 	cols  []outColumn
 	slot  []int16 // by column position: index into cols, -1 when not wanted
-	found []store.Field
+	found []store.Span
+	last  int // highest wanted position
 
 	etag      bool
 	omitNull  bool
@@ -48,6 +49,7 @@ func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection
 			return
 		}
 		p.slot[col.Ord] = int16(len(p.cols))
+		p.last = max(p.last, int(col.Ord))
 		p.cols = append(p.cols, outColumn{col: col, key: []byte(`"` + col.Wire() + `":`), ord: int(col.Ord)})
 	}
 	money := false
@@ -58,7 +60,7 @@ func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection
 	if money {
 		add(t.Column("transactioncurrencyid"))
 	}
-	p.found = make([]store.Field, len(p.cols))
+	p.found = make([]store.Span, len(p.cols))
 	return p
 }
 
@@ -82,17 +84,7 @@ func (p *projection) appendRow(dst []byte, row *store.Row) []byte {
 		dst = append(dst, `\""`...)
 	}
 	clear(p.found)
-	for d := row.Fields(); ; {
-		ord, f, ok := d.Next()
-		if !ok {
-			break
-		}
-		if ord < len(p.slot) {
-			if i := p.slot[ord]; i >= 0 {
-				p.found[i] = f
-			}
-		}
-	}
+	row.Locate(p.slot, p.last, p.found)
 	for i := range p.cols {
 		col := &p.cols[i]
 		switch col.ord {
@@ -107,8 +99,7 @@ func (p *projection) appendRow(dst []byte, row *store.Row) []byte {
 			dst = strconv.AppendInt(dst, row.Version, 10)
 			continue
 		}
-		f := &p.found[i]
-		if f.Kind == value.KindNull {
+		if p.found[i].Kind == value.KindNull {
 			if !p.omitNull {
 				dst = p.comma(dst)
 				dst = append(dst, col.key...)
@@ -116,12 +107,13 @@ func (p *projection) appendRow(dst []byte, row *store.Row) []byte {
 			}
 			continue
 		}
+		f := row.Field(p.found[i])
 		if p.formatted || p.nav || p.lookup {
-			dst = p.annotate(dst, col.col, col.col.Wire(), *f, row)
+			dst = p.annotate(dst, col.col, col.col.Wire(), f, row)
 		}
 		dst = p.comma(dst)
 		dst = append(dst, col.key...)
-		dst = appendField(dst, f)
+		dst = appendField(dst, &f)
 	}
 	return dst
 }

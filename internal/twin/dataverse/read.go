@@ -89,6 +89,7 @@ func (c *call) list(t *schema.Table, scope *query.Scope) (*answer, error) {
 	}
 	c.drift(t)
 	src := c.source(t)
+	src.members = c.narrowToList(t, q, &opt)
 	res, err := q.Run(src, opt)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func (c *call) list(t *schema.Table, scope *query.Scope) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := jsonAnswer(http.StatusOK, body)
+	a := pageAnswer(body)
 	if applied := c.prefer.applied(false, true, false); applied != "" {
 		a.set("Preference-Applied", applied)
 	}
@@ -113,7 +114,7 @@ func pageSize(n int) int {
 
 // page writes the envelope of one page.
 func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt query.Options, src query.Source, page int) ([]byte, error) {
-	dst := make([]byte, 0, 64<<10)
+	dst := pageBuffer()
 	dst = append(dst, `{"@odata.context":`...)
 	dst = value.AppendString(dst, c.context()+contextOf(t, q))
 	if q.Count {
@@ -418,8 +419,13 @@ func (c *call) count(t *schema.Table, scope *query.Scope) (*answer, error) {
 		if n, err = c.countChanges(t, q); err != nil {
 			return nil, err
 		}
-	} else if n, _, err = q.CountRows(c.source(t), query.Options{Env: c.env(), Schema: c.sch, Scope: scope}); err != nil {
-		return nil, err
+	} else {
+		opt := query.Options{Env: c.env(), Schema: c.sch, Scope: scope}
+		src := c.source(t)
+		src.members = c.narrowToList(t, q, &opt)
+		if n, _, err = q.CountRows(src, opt); err != nil {
+			return nil, err
+		}
 	}
 	a := &answer{status: http.StatusOK, body: []byte("\ufeff" + strconv.Itoa(min(n, maxCount)))}
 	return a.set("Content-Type", "text/plain"), nil

@@ -82,6 +82,9 @@ type Server struct {
 
 	floor atomic.Int64 // oldest delta token that is still honoured
 
+	memberMu   sync.Mutex
+	memberSets []*memberSet // newest last
+
 	privMu    sync.Mutex
 	privCache map[value.ID]privileges
 	privAt    int64
@@ -204,6 +207,22 @@ type answer struct {
 	header http.Header
 	body   []byte
 	entity string // address of the created or changed row, for Content-ID references
+	pooled bool   // body returns to pageBuffers once sent
+}
+
+// pageBuffers keeps the bodies of pages for the next ones.
+var pageBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 256<<10); return &b }}
+
+// maxPooled is the largest body kept.
+const maxPooled = 64 << 20
+
+func pageBuffer() []byte { return (*pageBuffers.Get().(*[]byte))[:0] }
+
+// pageAnswer is a JSON answer whose body came from pageBuffer.
+func pageAnswer(body []byte) *answer {
+	a := jsonAnswer(http.StatusOK, body)
+	a.pooled = true
+	return a
 }
 
 func (a *answer) set(k, v string) *answer {
@@ -347,6 +366,9 @@ func (c *call) run(r *http.Request, rest string) *answer {
 	if aerr := c.impersonate(); aerr != nil {
 		return c.s.refusal(aerr, legacy, &c.prefer)
 	}
+	if aerr := c.bypass(); aerr != nil {
+		return c.s.refusal(aerr, legacy, &c.prefer)
+	}
 	c.s.disturb(c)
 	c.sch = c.s.sch.Load()
 	body, rerr := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
@@ -381,6 +403,12 @@ func (s *Server) refusal(e *apiError, legacy bool, p *prefer) *answer {
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request, a *answer) {
+	defer func() {
+		if a.pooled && cap(a.body) <= maxPooled {
+			b := a.body
+			pageBuffers.Put(&b)
+		}
+	}()
 	h := w.Header()
 	for k, v := range a.header {
 		h[k] = v

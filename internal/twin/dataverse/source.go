@@ -127,6 +127,8 @@ type source struct {
 	view   store.View
 	narrow *narrowing
 	since  *since
+	// members narrows the table of a list's members to that list.
+	members *memberSet
 }
 
 // since replaces the full scan of one table by its recently written rows, in
@@ -169,6 +171,11 @@ func (s source) Scan(t query.Table, after value.ID) iter.Seq[query.Row] {
 	if s.since != nil && s.since.table == name {
 		fetch = s.since.fetch
 	}
+	if s.members != nil && s.members.table == name {
+		fetch = func(dst []*store.Row, after value.ID, n int) []*store.Row {
+			return s.members.fetch(s.view, dst, after, n)
+		}
+	}
 	return inSlices(fetch, after)
 }
 
@@ -205,6 +212,9 @@ func (s source) Lookup(t query.Table, c query.Column, v value.Value) (iter.Seq[q
 	name, index := t.LogicalName(), columnIndex(c.LogicalName)
 	if s.narrow != nil && s.narrow.table == name && s.narrow.index == index {
 		return nil, false // Scan is already that index, in key order
+	}
+	if s.members != nil && name == "listmember" && c.LogicalName == "listid" {
+		return nil, false // the scan of the members' table is already narrowed to the list
 	}
 	if c.Ordinal == schema.IDOrd {
 		return func(yield func(query.Row) bool) {

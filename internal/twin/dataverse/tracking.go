@@ -154,7 +154,7 @@ func (c *call) tracked(t *schema.Table, q *query.Query) (*answer, error) {
 	size := pageSize(c.prefer.pageSize)
 	c.drift(t)
 	body := c.trackedPage(t, q, &state, size)
-	a := jsonAnswer(http.StatusOK, body)
+	a := pageAnswer(body)
 	if applied := c.prefer.applied(false, true, true); applied != "" {
 		a.set("Preference-Applied", applied)
 	}
@@ -163,7 +163,7 @@ func (c *call) tracked(t *schema.Table, q *query.Query) (*answer, error) {
 
 func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size int) []byte {
 	p := c.projection(t, columnsOf(t, q.Outputs))
-	dst := make([]byte, 0, 64<<10)
+	dst := pageBuffer()
 	dst = append(dst, `{"@odata.context":`...)
 	context := c.context() + contextOf(t, q)
 	if s.delta {

@@ -83,6 +83,11 @@ func (c *call) create(t *schema.Table, props []prop) (value.ID, error) {
 	if err := c.need("Create", t); err != nil {
 		return value.ID{}, err
 	}
+	if _, given := find(props, "overriddencreatedon"); given {
+		if err := c.needPrivilege("prvOverrideCreatedOnCreatedBy", t); err != nil {
+			return value.ID{}, err
+		}
+	}
 	cells := make([]store.Cell, t.Width())
 	changed := map[uint16]bool{}
 	deep, err := c.apply(t, cells, props, true, changed)

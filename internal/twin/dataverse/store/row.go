@@ -99,6 +99,72 @@ func (d *Reader) skipTo(want int) (Field, bool) {
 	}
 }
 
+// Span is the place of one field in a row's encoding; it holds no pointer, so
+// that writing many of them costs the garbage collector nothing.
+type Span struct {
+	Kind       value.Kind
+	start, end uint32
+}
+
+// Locate finds the wanted fields in one walk: out[slot[ord]] receives the field
+// at position ord where slot[ord] is not negative. Fields after the position
+// last are not looked at. out must be zeroed.
+func (r *Row) Locate(slot []int16, last int, out []Span) {
+	d, i, ord := r.data, 0, -1
+	for i < len(d) {
+		tag, n := uint64(d[i]), 1
+		if tag >= 0x80 {
+			tag, n = uvarint(d[i:])
+		}
+		i += n
+		if ord += int(tag >> 4); ord > last {
+			return
+		}
+		kind, start := value.Kind(tag&15), i
+		switch kind {
+		case value.KindText, value.KindDecimal, value.KindMultiSelect:
+			size, n := uint64(d[i]), 1
+			if size >= 0x80 {
+				size, n = uvarint(d[i:])
+			}
+			start += n
+			i = start + int(size)
+		case value.KindGUID:
+			i += 17
+		case value.KindDouble:
+			i += 8
+		default:
+			for d[i] >= 0x80 {
+				i++
+			}
+			i++
+		}
+		if ord < len(slot) && slot[ord] >= 0 {
+			out[slot[ord]] = Span{kind, uint32(start), uint32(i)}
+		}
+	}
+}
+
+// Field decodes a located field of the row.
+func (r *Row) Field(s Span) Field {
+	f := Field{Kind: s.Kind}
+	d := r.data[s.start:s.end]
+	switch s.Kind {
+	case value.KindText, value.KindDecimal, value.KindMultiSelect:
+		f.Text = d
+	case value.KindGUID:
+		f.Target, f.Text = d[0], d[1:]
+	case value.KindDouble:
+		for i := range 8 {
+			f.Int = f.Int<<8 | int64(d[i])
+		}
+	default:
+		u, _ := uvarint(d)
+		f.Int = int64(u>>1) ^ -int64(u&1)
+	}
+	return f
+}
+
 func uvarint(s string) (uint64, int) {
 	if len(s) > 0 && s[0] < 0x80 {
 		return uint64(s[0]), 1
