@@ -173,6 +173,7 @@ func judge(op string, r refusal, after time.Duration, wrote bool) *lockstep.Erro
 	case r.status >= 500 || r.status == http.StatusRequestTimeout:
 		e.Code, e.Scope, e.After, e.Unknown = lockstep.CodeUnavailable, lockstep.ScopeConnection, after, wrote
 		e.Msg, e.Err = "Dotdigital answered with error "+strconv.Itoa(r.status), errUnfit
+		e.Hint = "it is tried again; if it stays, look at Dotdigital's status page"
 	case !r.known:
 		// A proxy's "not found" page must not pass for "there is no such contact".
 		e.Code, e.Scope, e.Err = lockstep.CodeUnavailable, lockstep.ScopeConnection, errUnfit
