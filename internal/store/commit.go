@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"maps"
-	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -28,11 +26,13 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 				return err
 			}
 		}
+		g := growth{}
 		steps := []func() error{
-			func() error { return dropLinks(ctx, tx, op, account, c.DropLinks) },
-			func() error { return addLinks(ctx, tx, account, c.Links) },
-			func() error { return dropMembers(ctx, tx, op, c.DropMembers) },
-			func() error { return addMembers(ctx, tx, c.Members) },
+			func() error { return dropLinks(ctx, tx, g, op, account, c.DropLinks) },
+			func() error { return addLinks(ctx, tx, g, account, c.Links) },
+			func() error { return dropMembers(ctx, tx, g, op, c.DropMembers) },
+			func() error { return addMembers(ctx, tx, g, c.Members) },
+			func() error { return g.store(ctx, tx) },
 			func() error { return s.addFindings(ctx, tx, c) },
 			func() error { return s.addConflicts(ctx, tx, c) },
 			func() error { return setCursors(ctx, tx, account, c.Cursors) },
@@ -77,17 +77,6 @@ func addTotals(ctx context.Context, tx Tx, c lockstep.Commit, counts lockstep.Co
 	}
 	if c.Stage != "" {
 		if _, err := tx.Exec(ctx, `UPDATE runs SET stage = $2 WHERE id = $1`, c.Run, clean(c.Stage)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// growAll is grow for several lists, in one order for everybody, so that two
-// commits cannot wait for each other.
-func growAll(ctx context.Context, tx Tx, by map[string]int64) error {
-	for _, name := range slices.Sorted(maps.Keys(by)) {
-		if err := grow(ctx, tx, memberLog(name), by[name]); err != nil {
 			return err
 		}
 	}

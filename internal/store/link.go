@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -220,17 +222,25 @@ func (s *Store) whole(ctx context.Context, log, count, owner string) error {
 	return nil
 }
 
-// grow adds to the number of blobs that a log should have.
-func grow(ctx context.Context, tx Tx, log string, by int64) error {
-	if by == 0 {
-		return nil
+// growth is by how many blobs logs grow or shrink, by name.
+type growth map[string]int64
+
+// store adds to the number of blobs that each log should have; in one order for
+// everybody, so that two transactions cannot wait for each other.
+func (g growth) store(ctx context.Context, tx Tx) error {
+	for _, log := range slices.Sorted(maps.Keys(g)) {
+		if g[log] == 0 {
+			continue
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO logs (name, blobs) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET blobs = logs.blobs + excluded.blobs`, log, g[log]); err != nil {
+			return err
+		}
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO logs (name, blobs) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET blobs = logs.blobs + excluded.blobs`, log, by)
-	return err
+	return nil
 }
 
-func addLinks(ctx context.Context, tx Tx, account string, blobs [][]byte) error {
+func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]byte) error {
 	if len(blobs) == 0 {
 		return nil
 	}
@@ -254,16 +264,11 @@ func addLinks(ctx context.Context, tx Tx, account string, blobs [][]byte) error 
 		p := pieces[i]
 		return append(args, p.blob, int64(p.part), int64(p.parts), account, p.payload, partSum(p.blob, p.part, p.parts, account, p.payload))
 	})
-	if err != nil {
-		return err
-	}
-	return grow(ctx, tx, linkLog(account), int64(len(blobs)))
+	g[linkLog(account)] += int64(len(blobs))
+	return err
 }
 
-func dropLinks(ctx context.Context, tx Tx, op, account string, blobs []int64) error {
-	if len(blobs) == 0 {
-		return nil
-	}
+func dropLinks(ctx context.Context, tx Tx, g growth, op, account string, blobs []int64) error {
 	for from := 0; from < len(blobs); from += maxRows {
 		some := blobs[from:min(len(blobs), from+maxRows)]
 		args := []any{account}
@@ -282,10 +287,11 @@ func dropLinks(ctx context.Context, tx Tx, op, account string, blobs []int64) er
 			return err
 		}
 	}
-	return grow(ctx, tx, linkLog(account), -int64(len(blobs)))
+	g[linkLog(account)] -= int64(len(blobs))
+	return nil
 }
 
-func addMembers(ctx context.Context, tx Tx, blobs []lockstep.MemberBlob) error {
+func addMembers(ctx context.Context, tx Tx, g growth, blobs []lockstep.MemberBlob) error {
 	if len(blobs) == 0 {
 		return nil
 	}
@@ -297,18 +303,13 @@ func addMembers(ctx context.Context, tx Tx, blobs []lockstep.MemberBlob) error {
 		id, payload := first+int64(i), notNil(blobs[i].Payload)
 		return append(args, id, blobs[i].List, payload, checksum(payload, strconv.FormatInt(id, 10), blobs[i].List))
 	})
-	if err != nil {
-		return err
-	}
-	added := make(map[string]int64)
 	for _, b := range blobs {
-		added[b.List]++
+		g[memberLog(b.List)]++
 	}
-	return growAll(ctx, tx, added)
+	return err
 }
 
-func dropMembers(ctx context.Context, tx Tx, op string, ids []int64) error {
-	dropped := make(map[string]int64)
+func dropMembers(ctx context.Context, tx Tx, g growth, op string, ids []int64) error {
 	for _, id := range ids {
 		var owner string
 		err := tx.QueryRow(ctx, `DELETE FROM members WHERE id = $1 RETURNING list`, id).Scan(&owner)
@@ -318,7 +319,7 @@ func dropMembers(ctx context.Context, tx Tx, op string, ids []int64) error {
 		if err != nil {
 			return err
 		}
-		dropped[owner]--
+		g[memberLog(owner)]--
 	}
-	return growAll(ctx, tx, dropped)
+	return nil
 }

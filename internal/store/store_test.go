@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
 	if !given {
-		_ = flag.Set("rapid.checks", "25") // every step waits for a disk
+		_ = flag.Set("rapid.checks", "15") // every step waits for a disk
 	}
 	pgtest.Main(m)
 }
@@ -218,6 +218,31 @@ func TestSecondProcess(t *testing.T) {
 	mustOpen(t, Options{Path: folder})
 }
 
+// A full disk stops the commit, names itself, and is over when there is room again.
+func TestDiskFull(t *testing.T) {
+	s := mustOpen(t, Options{Path: t.TempDir()})
+	a := account(t, s)
+	ctx, run := started(t, s, a.ID)
+	limit := func(pages int) {
+		t.Helper()
+		_, err := s.SQLite().Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+		ok(t, err)
+	}
+	c := lockstep.Commit{Run: run.ID, Account: a.ID, Links: [][]byte{make([]byte, 1<<20)}}
+	before := dump(t, s)
+	limit(1) // SQLite takes no less than what is in use
+	for range 2 {
+		err := s.Commit(ctx, c)
+		wantCode(t, err, lockstep.CodeUnavailable)
+		if !strings.Contains(err.Error(), "full") {
+			t.Fatal(err)
+		}
+		equal(t, dump(t, s), before)
+	}
+	limit(1 << 30)
+	ok(t, s.Commit(ctx, c))
+}
+
 func TestInTx(t *testing.T) {
 	ctx := context.Background()
 	engines(t, func(t *testing.T, o Options) {
@@ -314,6 +339,9 @@ func TestTokens(t *testing.T) {
 		got, err := s.CheckToken(ctx, plain)
 		ok(t, err)
 		equal(t, got, made)
+		got, err = s.CheckToken(ctx, other)
+		ok(t, err)
+		equal(t, got, forever)
 		all, err := s.Tokens(ctx)
 		ok(t, err)
 		if len(all) != 2 {
@@ -324,6 +352,12 @@ func TestTokens(t *testing.T) {
 			_, err := s.CheckToken(ctx, bad)
 			wantCode(t, err, lockstep.CodeUnauthorized)
 		}
+		ok(t, s.InTx(ctx, func(tx Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE api_tokens SET scopes = $1 WHERE id = $2`, `["admin"]`, forever.ID)
+			return err
+		}))
+		_, err = s.CheckToken(ctx, other)
+		wantCode(t, err, lockstep.CodeUnauthorized)
 		ok(t, s.DeleteToken(ctx, forever.ID))
 		_, err = s.CheckToken(ctx, other)
 		wantCode(t, err, lockstep.CodeUnauthorized)
