@@ -374,8 +374,11 @@ func hashValue(h uint64, v value.Value) uint64 {
 		}
 		return (h ^ 0xff) * prime
 	case value.KindDecimal:
-		s := strings.TrimRight(v.String(), "0")
-		return hashValue(h, value.Text(strings.TrimSuffix(s, ".")))
+		s := v.String()
+		if strings.Contains(s, ".") {
+			s = strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+		}
+		return hashValue(h, value.Text(s))
 	case value.KindDateTime, value.KindDate:
 		return (h ^ uint64(v.Unix())) * prime
 	case value.KindDouble:
