@@ -148,6 +148,9 @@ func (r *Row) Locate(slot []int16, last int, out []Span) {
 // Field decodes a located field of the row.
 func (r *Row) Field(s Span) Field {
 	f := Field{Kind: s.Kind}
+	if s.Kind == value.KindNull {
+		return f
+	}
 	d := r.data[s.start:s.end]
 	switch s.Kind {
 	case value.KindText, value.KindDecimal, value.KindMultiSelect:
