@@ -21,6 +21,8 @@ import (
 type CRMFixture struct {
 	// OrganizationID is the id of the organization.
 	OrganizationID string
+	// PageRows is how many rows a page of the adapter under test holds.
+	PageRows int
 	// NewList makes a marketing list; a query makes it a dynamic one.
 	NewList func(t testing.TB, name, table, query string) lockstep.ID
 	// LockList forbids changes to a list's members.
@@ -332,7 +334,8 @@ func (s *crmSuite) delta() {
 }
 
 func (s *crmSuite) resume() {
-	s.create(1, 5200)
+	total := 2*s.f.PageRows + 20
+	s.create(1, total)
 	q := lockstep.RecordQuery{Table: "contact"}
 	seen := map[lockstep.ID]bool{}
 	var resumes []lockstep.Cursor
@@ -352,8 +355,8 @@ func (s *crmSuite) resume() {
 	for id := range rest {
 		seen[id] = true
 	}
-	if len(seen) != 5200 {
-		s.Errorf("%d records in the first page and what follows it, want 5,200", len(seen))
+	if len(seen) != total {
+		s.Errorf("%d records in the first page and what follows it, want %d", len(seen), total)
 	}
 }
 

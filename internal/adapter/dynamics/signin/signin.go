@@ -76,6 +76,9 @@ var _ remote.Authorizer = (*Source)(nil)
 // refusalMemory is how long a refusal that needs a person is believed.
 const refusalMemory = 5 * time.Minute
 
+// retryPause is the least time before a request to a failing service is repeated.
+const retryPause = 200 * time.Millisecond
+
 // New checks the configuration. It sends nothing.
 func New(cfg Config) (*Source, error) {
 	if cfg.Now == nil {
@@ -183,6 +186,14 @@ func (s *Source) fetch(ctx context.Context, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	token, err := s.request(ctx)
+	if c := lockstep.CodeOf(err); (c == lockstep.CodeUnavailable || c == lockstep.CodeThrottled) && ctx.Err() == nil {
+		// Once more, after a moment: two requests at most for one failure.
+		select {
+		case <-time.After(min(max(lockstep.AsError(err).After, retryPause), 10*time.Second)):
+			token, err = s.request(ctx)
+		case <-ctx.Done():
+		}
+	}
 	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,6 +58,11 @@ type Client struct {
 	root string // path of the organization: "" online, "/Contoso" on-premises
 	now  func() time.Time
 	log  *slog.Logger
+	// pageRows is pageSize; tests take less.
+	pageRows int
+
+	// asking is held by the one caller that negotiates the version.
+	asking chan struct{}
 
 	mu       sync.Mutex
 	version  string // "v9.2" once negotiated
@@ -76,7 +81,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, tables: map[string]*table{}, bulk: map[string]bulkMessages{}}
+	c := &Client{root: root, now: env.Now, log: env.Log, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -174,9 +179,16 @@ func (c *Client) url(pathAndQuery string) *url.URL {
 
 // api returns the path of the negotiated version: "/api/data/v9.2/".
 func (c *Client) api(ctx context.Context) (string, error) {
-	c.mu.Lock()
-	v := c.version
-	c.mu.Unlock()
+	if v := c.knownVersion(); v != "" {
+		return "/api/data/" + v + "/", nil
+	}
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return "", cancelled("find the version", ctx.Err())
+	}
+	v := c.knownVersion()
 	if v == "" {
 		var err error
 		if v, err = c.negotiate(ctx); err != nil {
@@ -184,6 +196,12 @@ func (c *Client) api(ctx context.Context) (string, error) {
 		}
 	}
 	return "/api/data/" + v + "/", nil
+}
+
+func (c *Client) knownVersion() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.version
 }
 
 // negotiate finds the highest version that both sides know. The organizations of
@@ -237,11 +255,7 @@ func (c *Client) setVersion(v, server string) {
 }
 
 // before9 reports a server that has neither bulk messages nor record counts.
-func (c *Client) before9() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.HasPrefix(c.version, "v8")
-}
+func (c *Client) before9() bool { return strings.HasPrefix(c.knownVersion(), "v8") }
 
 // request is one call of the service. target is path and query from the root of
 // the organization, encoded.
@@ -405,13 +419,13 @@ func (c *Client) Identity(ctx context.Context) (lockstep.OrganizationIdentity, e
 	}
 	id := strings.ToLower(who.OrganizationID)
 	c.mu.Lock()
-	known := c.identity
+	known, server := c.identity, c.server
 	c.mu.Unlock()
 	if known.ID == id {
 		known.UserID = strings.ToLower(who.UserID)
 		return known, nil
 	}
-	known = lockstep.OrganizationIdentity{ID: id, UserID: strings.ToLower(who.UserID), URL: c.http.Base().String() + c.root, Version: c.server}
+	known = lockstep.OrganizationIdentity{ID: id, UserID: strings.ToLower(who.UserID), URL: c.http.Base().String() + c.root, Version: server}
 	text, err = c.get(ctx, "read the organization", "/RetrieveCurrentOrganization", "RetrieveCurrentOrganization(AccessType=@p)?@p=Microsoft.Dynamics.CRM.EndpointAccessType%27Default%27", "")
 	switch code := lockstep.CodeOf(err); {
 	case err == nil:

@@ -15,8 +15,8 @@ import (
 
 func (w *world) fixture() adaptertest.CRMFixture {
 	return adaptertest.CRMFixture{
-		OrganizationID: w.org.OrganizationID(),
-		NewList:        func(_ testing.TB, name, table, query string) lockstep.ID { return w.newList(name, table, query) },
+		OrganizationID: w.org.OrganizationID(), PageRows: pageRows,
+		NewList: func(_ testing.TB, name, table, query string) lockstep.ID { return w.newList(name, table, query) },
 		LockList: func(_ testing.TB, list lockstep.ID) {
 			w.post(http.MethodPatch, "lists("+list.String()+")", `{"lockstatus":true}`)
 		},

@@ -35,6 +35,7 @@ const (
 	errNoQueryTable     = 0x80041102
 	errNoQueryColumn    = 0x80041103
 	errUndeclared       = 0x80048d19
+	errTooManyToCount   = 0x8004E023
 	errPrivilege        = 0x80040220
 	errUnexpected       = 0x80040216
 	errOrganizationDown = 0x8004A104
@@ -74,16 +75,16 @@ var meanings = map[uint32]meaning{
 	0x80060883: {lockstep.CodeInvalid, call, "Dynamics asks for a version that was not sent", ""},
 	0x8006088D: {lockstep.CodeInvalid, call, "the table has no optimistic concurrency", ""},
 
-	0x80060888:       {lockstep.CodeInvalid, call, "Dynamics does not understand the request", "a mapped column may have been removed: read the tables again"},
-	errUndeclared:    {lockstep.CodeInvalid, call, "a column that was sent does not exist or has another type", "a mapped column may have been removed: read the tables again"},
-	errNoQueryTable:  {lockstep.CodeInvalid, call, "the query names a table that does not exist", "correct the query in Dynamics"},
-	errNoQueryColumn: {lockstep.CodeInvalid, call, "the query names a column that does not exist", "correct the query in Dynamics, or the mapping if it is ours"},
-	0x80041128:       {lockstep.CodeInvalid, call, "the query is about another table", "correct the query in Dynamics"},
-	0x8004E023:       {lockstep.CodeInvalid, call, "the query counts more than 50,000 rows", "narrow the query"},
-	0x8004430A:       {lockstep.CodeInvalid, call, "the query sorts in a way that stops at 50,000 rows", "remove the sorting by a related table"},
-	0x8004430C:       {lockstep.CodeInvalid, call, "the query has more than 500 conditions", "simplify the query in Dynamics"},
-	0x8004430D:       {lockstep.CodeInvalid, call, "the query has too many related tables", "simplify the query in Dynamics"},
-	0x8004430E:       {lockstep.CodeInvalid, call, "a condition of the query has too many values", "simplify the query in Dynamics"},
+	0x80060888:        {lockstep.CodeInvalid, call, "Dynamics does not understand the request", "a mapped column may have been removed: read the tables again"},
+	errUndeclared:     {lockstep.CodeInvalid, call, "a column that was sent does not exist or has another type", "a mapped column may have been removed: read the tables again"},
+	errNoQueryTable:   {lockstep.CodeInvalid, call, "the query names a table that does not exist", "correct the query in Dynamics"},
+	errNoQueryColumn:  {lockstep.CodeInvalid, call, "the query names a column that does not exist", "correct the query in Dynamics, or the mapping if it is ours"},
+	0x80041128:        {lockstep.CodeInvalid, call, "the query is about another table", "correct the query in Dynamics"},
+	errTooManyToCount: {lockstep.CodeInvalid, call, "the query counts more than 50,000 rows", "narrow the query"},
+	0x8004430A:        {lockstep.CodeInvalid, call, "the query sorts in a way that stops at 50,000 rows", "remove the sorting by a related table"},
+	0x8004430C:        {lockstep.CodeInvalid, call, "the query has more than 500 conditions", "simplify the query in Dynamics"},
+	0x8004430D:        {lockstep.CodeInvalid, call, "the query has too many related tables", "simplify the query in Dynamics"},
+	0x8004430E:        {lockstep.CodeInvalid, call, "a condition of the query has too many values", "simplify the query in Dynamics"},
 
 	0x80040203:    {lockstep.CodeInvalid, record, "Dynamics refused a value", ""},
 	0x80040200:    {lockstep.CodeInvalid, record, "a required column is empty", "map the column or give it a default"},
@@ -239,6 +240,16 @@ func parseCode(raw string) (uint32, bool) {
 		}
 	}
 	return 0, false
+}
+
+// partly marks the error of a call of which some part may have been done.
+func partly(err error, some bool) error {
+	if err == nil || !some {
+		return err
+	}
+	e := *lockstep.AsError(err)
+	e.Unknown = true
+	return &e
 }
 
 // codeOf returns the service's own code of an error, 0 when it has none.

@@ -15,8 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-sync/lockstep"
-	"github.com/lockstep-sync/lockstep/internal/adapter"
-	"github.com/lockstep-sync/lockstep/internal/remote"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
 )
@@ -24,7 +22,7 @@ import (
 // Each fault that passes is survived without the caller noticing.
 func TestPassingFaults(t *testing.T) {
 	w := newWorld(t, options{})
-	c := w.open()
+	c := w.openWith(quick)
 	w.write(c, "contact", people(1, 40))
 	q := lockstep.RecordQuery{Table: "contact", Columns: []string{"firstname"}}
 	type f struct{ kind, args string }
@@ -80,15 +78,9 @@ func TestLastingFaults(t *testing.T) {
 		{"huge", `{"bytes":5000000000}`, lockstep.CodeUnavailable},
 	} {
 		w.faults.Clear()
-		limitsFor = func(adapter.Settings) remote.Limits {
-			l := quick
-			l.Body, l.Attempts = 4<<20, 2
-			return l
-		}
-		c, err := Open(t.Context(), w.settings, w.env)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := quick
+		l.Body, l.Attempts = 4<<20, 2
+		c := w.openWith(l)
 		if _, _, err := read(t.Context(), c, q, ""); err != nil {
 			t.Fatal(err)
 		}

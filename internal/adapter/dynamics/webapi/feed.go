@@ -26,7 +26,8 @@ const overlap = 10 * time.Minute
 // maxEmptyPages is how many pages without a row may follow each other.
 const maxEmptyPages = 1000
 
-var pagePrefer = fmt.Sprintf("odata.maxpagesize=%d", pageSize)
+// pagePrefer asks for pages of our size; it must go with every page's request.
+func (c *Client) pagePrefer() string { return fmt.Sprintf("odata.maxpagesize=%d", c.pageRows) }
 
 // Changes reads what changed since from. A table without change tracking is read
 // by modification time: rows of the last ten minutes come again, and deleted rows
@@ -110,7 +111,7 @@ func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error
 		target = api + f.l.t.set + "?$select=" + f.l.sel
 	}
 	delta := ""
-	err := f.c.pages(ctx, f.l, f.op, target, "odata.track-changes,"+pagePrefer, func(p *page, next string) error {
+	err := f.c.pages(ctx, f.l, f.op, target, "odata.track-changes,"+f.c.pagePrefer(), func(p *page, next string) error {
 		resume := lockstep.Cursor("")
 		if next != "" {
 			resume = f.cursor(trackedFeed, next)
@@ -161,7 +162,7 @@ func (f *feed) poll(ctx context.Context, since time.Time, target string) (lockst
 	}
 	// A row that changes while we read comes again, on this page or the next.
 	seen, before := map[lockstep.ID]int64{}, map[lockstep.ID]int64{}
-	err := f.c.pages(ctx, f.l, f.op, target, pagePrefer, func(p *page, next string) error {
+	err := f.c.pages(ctx, f.l, f.op, target, f.c.pagePrefer(), func(p *page, next string) error {
 		before, seen = seen, make(map[lockstep.ID]int64, len(p.records))
 		kept := p.records[:0]
 		for i, r := range p.records {
@@ -321,6 +322,10 @@ func (c *Client) countOnTheSpot(ctx context.Context, name, op string) (int64, er
 	}
 	fetch := `<fetch aggregate="true"><entity name="` + t.name + `"><attribute name="` + t.id + `" alias="n" aggregate="count"/></entity></fetch>`
 	text, err := c.get(ctx, op, "/"+t.set, t.set+"?fetchXml="+escapeQuery(fetch), "")
+	if codeOf(err) == errTooManyToCount {
+		return 0, &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: err,
+			Msg: "this version of Dynamics cannot count more than 50,000 records at once"}
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -329,9 +329,9 @@ func isVolatile(op string) bool {
 }
 
 // members writes the query for one page of the members' keys.
-func (q *fetchQuery) members(key string, page int, cookie string) string {
+func (q *fetchQuery) members(key string, rows, page int, cookie string) string {
 	var b strings.Builder
-	b.WriteString(`<fetch version="1.0" mapping="logical" distinct="true" count="` + strconv.Itoa(pageSize) + `" page="` + strconv.Itoa(page) + `"`)
+	b.WriteString(`<fetch version="1.0" mapping="logical" distinct="true" count="` + strconv.Itoa(rows) + `" page="` + strconv.Itoa(page) + `"`)
 	if cookie != "" {
 		b.WriteString(` paging-cookie="` + escapeXML(cookie) + `"`)
 	}

@@ -27,7 +27,7 @@ func (c *Client) Lists(ctx context.Context) ([]lockstep.MarketingList, error) {
 		return nil, err
 	}
 	var out []lockstep.MarketingList
-	err = c.rows(ctx, op, "/lists", api+"lists?$select="+listColumns, pagePrefer, listCells, listRow, func(rows [][]pagescan.Cell) error {
+	err = c.rows(ctx, op, "/lists", api+"lists?$select="+listColumns, c.pagePrefer(), listCells, listRow, func(rows [][]pagescan.Cell) error {
 		for _, r := range rows {
 			member, ok := memberTables[r[4].Raw()]
 			if !ok {
@@ -171,7 +171,7 @@ func (c *Client) StaticMembers(ctx context.Context, q lockstep.MemberQuery, each
 		target += "&$filter=" + strings.Join(filter, "%20and%20")
 	}
 	var members []lockstep.ListMember
-	return c.rows(ctx, op, "/listmembers", target, pagePrefer, memberCells, 0, func(rows [][]pagescan.Cell) error {
+	return c.rows(ctx, op, "/listmembers", target, c.pagePrefer(), memberCells, 0, func(rows [][]pagescan.Cell) error {
 		members = members[:0]
 		for _, r := range rows {
 			var m lockstep.ListMember
@@ -219,7 +219,7 @@ func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList
 	const prefer = `odata.include-annotations="Microsoft.Dynamics.CRM.fetchxmlpagingcookie,Microsoft.Dynamics.CRM.morerecords"`
 	cookie := ""
 	for n := 1; ; n++ {
-		target := api + t.set + "?fetchXml=" + escapeQuery(f.members(t.id, n, cookie))
+		target := api + t.set + "?fetchXml=" + escapeQuery(f.members(t.id, c.pageRows, n, cookie))
 		text, err := c.getTarget(ctx, op, "/"+t.set+"?fetchXml", target, prefer, 0)
 		if err != nil {
 			e := *lockstep.AsError(err)
@@ -229,7 +229,7 @@ func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList
 			return &e
 		}
 		p := pagescan.New(text, "value", cols)
-		ids := make([]lockstep.ID, 0, pageSize)
+		ids := make([]lockstep.ID, 0, c.pageRows)
 		for {
 			ok, err := p.Next(cells)
 			if err != nil {
@@ -304,17 +304,17 @@ func (c *Client) AddMembers(ctx context.Context, list lockstep.ID, table string,
 		case err == nil:
 			continue
 		case !rowMayBeAtFault(err):
-			return results, err
+			return results, partly(err, at > 0)
 		}
 		parts := make([]part, len(chunk))
 		for i, id := range chunk {
 			parts[i] = part{method: post, target: api + "lists(" + list.String() + ")/Microsoft.Dynamics.CRM.AddMemberList", body: []byte(`{"EntityId":"` + id.String() + `"}`)}
 		}
 		if err := c.each(ctx, op, parts, results[at:at+len(chunk)]); err != nil {
-			return results, err
+			return results, partly(err, at > 0)
 		}
 		if err := c.listGone(ctx, list, results[at:at+len(chunk)]); err != nil {
-			return results, err
+			return results, partly(err, at > 0)
 		}
 	}
 	return results, nil
@@ -380,7 +380,7 @@ func (c *Client) each(ctx context.Context, op string, parts []part, results []*l
 			}
 			answers, err := c.batch(ctx, op, group)
 			if err != nil {
-				return err
+				return partly(err, at > 0 || attempt > 0)
 			}
 			var again []int
 			pause := time.Duration(0)
@@ -396,7 +396,7 @@ func (c *Client) each(ctx context.Context, op string, parts []part, results []*l
 					continue
 				}
 				if wide(e) {
-					return e
+					return partly(e, i > 0 || at > 0 || attempt > 0)
 				}
 				e.Scope = lockstep.ScopeRecord
 			}

@@ -59,7 +59,7 @@ func (c *Client) Records(ctx context.Context, q lockstep.RecordQuery, ids []lock
 	}
 	deliver := func(text string) error { return c.deliverAll(ctx, l, op, text, "", each) }
 	if len(ids) <= idsPerURL {
-		text, err := c.getTarget(ctx, op, "/"+l.t.set, base+idsIn(l.t.id, ids), pagePrefer, 0)
+		text, err := c.getTarget(ctx, op, "/"+l.t.set, base+idsIn(l.t.id, ids), c.pagePrefer(), 0)
 		if err != nil {
 			c.forget(l.t.name, err)
 			return err
@@ -78,7 +78,7 @@ func (c *Client) readInBatch(ctx context.Context, l *layout, op string, targets 
 	for group := range slices.Chunk(targets, partsPerRead) {
 		parts := make([]part, len(group))
 		for i, t := range group {
-			parts[i] = part{method: http.MethodGet, target: t, prefer: pagePrefer}
+			parts[i] = part{method: http.MethodGet, target: t, prefer: c.pagePrefer()}
 		}
 		answers, err := c.batch(ctx, op, parts)
 		if err != nil {
@@ -124,9 +124,9 @@ func (c *Client) deliverAll(ctx context.Context, l *layout, op, text, via string
 			return err
 		}
 		if via == "batch" {
-			text, err = c.getInBatch(ctx, op, target, pagePrefer)
+			text, err = c.getInBatch(ctx, op, target, c.pagePrefer())
 		} else {
-			text, err = c.getTarget(ctx, op, "/"+l.t.set, target, pagePrefer, len(text))
+			text, err = c.getTarget(ctx, op, "/"+l.t.set, target, c.pagePrefer(), len(text))
 		}
 		if err != nil {
 			return err

@@ -43,7 +43,7 @@ type join struct {
 
 // layoutFor prepares to read the columns of q.
 func (c *Client) layoutFor(ctx context.Context, q lockstep.RecordQuery) (*layout, error) {
-	t, err := c.lookUpTable(ctx, q.Table)
+	t, err := c.lookUpTable(ctx, q.Table, q.Columns...)
 	if err != nil {
 		return nil, err
 	}

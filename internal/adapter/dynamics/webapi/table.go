@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -46,6 +47,26 @@ type table struct {
 	tracked                    bool
 	columns                    map[string]column
 	relations                  map[string][]relation // by lookup; nil until needed
+	loaded                     time.Time
+}
+
+// staleAfter is how old a definition must be to be read again because a column is
+// missing in it: the column may be new.
+const staleAfter = time.Minute
+
+// has reports whether the table has all the columns, each perhaps "lookup.column".
+func (t *table) has(columns []string) bool {
+	for _, name := range columns {
+		if lookup, column := splitColumn(name); lookup != "" {
+			name = lookup
+		} else {
+			name = column
+		}
+		if _, ok := t.columns[name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 type label struct {
@@ -121,12 +142,13 @@ func (a *attributeMetadata) kind() columnKind {
 	return otherColumn
 }
 
-// lookUpTable returns what is known of a table, asking the service the first time.
-func (c *Client) lookUpTable(ctx context.Context, name string) (*table, error) {
+// lookUpTable returns what is known of a table, asking the service the first time,
+// and again when one of the columns that are needed is not known.
+func (c *Client) lookUpTable(ctx context.Context, name string, need ...string) (*table, error) {
 	c.mu.Lock()
 	t := c.tables[name]
 	c.mu.Unlock()
-	if t != nil {
+	if t != nil && (t.has(need) || c.now().Sub(t.loaded) < staleAfter) {
 		return t, nil
 	}
 	if !logicalName.MatchString(name) {
@@ -146,11 +168,17 @@ func (c *Client) lookUpTable(ctx context.Context, name string) (*table, error) {
 	if json.Unmarshal([]byte(text), &m) != nil || m.EntitySetName == "" || m.PrimaryIdAttribute == "" {
 		return nil, garbled("read the definition of " + name)
 	}
-	t = m.table()
+	return c.learn(&m), nil
+}
+
+// learn keeps the definition of a table.
+func (c *Client) learn(m *entityMetadata) *table {
+	t := m.table()
+	t.loaded = c.now()
 	c.mu.Lock()
-	c.tables[name] = t
-	c.mu.Unlock()
-	return t, nil
+	defer c.mu.Unlock()
+	c.tables[t.name] = t
+	return t
 }
 
 func (m *entityMetadata) table() *table {
@@ -276,9 +304,7 @@ func (c *Client) Tables(ctx context.Context, names []string) ([]lockstep.Table, 
 		}
 		m.Attributes = attributes.Value
 		out = append(out, m.describe(options))
-		c.mu.Lock()
-		c.tables[m.LogicalName] = m.table()
-		c.mu.Unlock()
+		c.learn(&m)
 	}
 	return out, nil
 }

@@ -2,12 +2,15 @@ package webapi
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,8 +44,24 @@ type world struct {
 	env      adapter.Env
 }
 
-// quick are limits that a test can wait for.
-var quick = remote.Limits{Connect: time.Second, Header: 400 * time.Millisecond, Progress: 200 * time.Millisecond, Total: 5 * time.Second, Backoff: time.Millisecond}
+// patient are the limits of tests in which nothing hangs, quick those of tests in
+// which something does.
+var (
+	patient = remote.Limits{Backoff: time.Millisecond}
+	quick   = remote.Limits{Header: 500 * time.Millisecond, Progress: 300 * time.Millisecond, Total: 10 * time.Second, Backoff: time.Millisecond}
+)
+
+// pageRows is the page size of the clients under test.
+const pageRows = 100
+
+// directoryKey is shared, because keys are slow to make.
+var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
 
 type options struct {
 	profile dataverse.Profile
@@ -57,7 +76,7 @@ func newWorld(t *testing.T, o options) *world {
 	c := clock.New()
 	w := &world{t: t, clock: c, faults: fault.New(1, c), signIns: stats.New()}
 	var err error
-	w.dir, err = entra.New(entra.Options{Tenant: tenantID, Clock: c, Stats: w.signIns, Faults: w.faults})
+	w.dir, err = entra.New(entra.Options{Tenant: tenantID, Key: directoryKey(), Clock: c, Stats: w.signIns, Faults: w.faults})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,13 +120,16 @@ func newWorld(t *testing.T, o options) *world {
 	return w
 }
 
-func (w *world) open() *Client {
+func (w *world) open() *Client { return w.openWith(patient) }
+
+func (w *world) openWith(l remote.Limits) *Client {
 	w.t.Helper()
-	limitsFor = func(adapter.Settings) remote.Limits { return quick }
+	limitsFor = func(adapter.Settings) remote.Limits { return l }
 	c, err := Open(w.t.Context(), w.settings, w.env)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	c.pageRows = pageRows
 	return c
 }
 
@@ -177,10 +199,7 @@ func (w *world) write(c *Client, table string, rows []lockstep.RecordWrite) {
 // post speaks to the twin directly, past the adapter.
 func (w *world) post(method, path, body string) string {
 	w.t.Helper()
-	c, err := Open(w.t.Context(), w.settings, w.env)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	c := w.open()
 	var b []byte
 	if body != "" {
 		b = []byte(body)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,15 @@ func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.
 	if len(rows) == 0 {
 		return results, nil
 	}
-	t, err := c.lookUpTable(ctx, name)
+	var need []string
+	for i := range rows {
+		for _, f := range rows[i].Fields {
+			if !slices.Contains(need, f.Column) {
+				need = append(need, f.Column)
+			}
+		}
+	}
+	t, err := c.lookUpTable(ctx, name, need...)
 	if err != nil {
 		return results, err
 	}
@@ -93,7 +102,8 @@ func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.
 		err = w.first
 	}
 	c.forget(name, err)
-	return results, err
+	// Calls beside or before the failed one may have been carried out.
+	return results, partly(err, len(creates)+len(updates) > writeRows || len(creates) > 0 && len(updates) > 0)
 }
 
 type writer struct {
