@@ -212,9 +212,9 @@ func (s *Source) fetch(ctx context.Context, f *flight) {
 	s.refused = nil
 	s.token = token.AccessToken
 	// oauth2 counts expiry from the wall clock; ours may be another one.
-	life := time.Duration(token.ExpiresIn) * time.Second
-	if life <= 0 {
-		life = 10 * time.Minute
+	life := 10 * time.Minute // when the service does not say
+	if !token.Expiry.IsZero() {
+		life = time.Until(token.Expiry).Round(time.Second)
 	}
 	s.expires = now.Add(life)
 	s.refresh = now.Add(max(life*8/10, 0))
@@ -257,7 +257,7 @@ func (s *Source) request(ctx context.Context) (*oauth2.Token, error) {
 	s.tokenURL = endpoint
 	s.mu.Unlock()
 	if s.cfg.Log != nil {
-		s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "signed in", slog.Int64("expires_in", token.ExpiresIn))
+		s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "signed in", slog.Time("until", token.Expiry))
 	}
 	return token, nil
 }
