@@ -298,6 +298,8 @@ func spelled(name string) string {
 		return "OData-EntityId"
 	case "Etag":
 		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
 	}
 	return name
 }

@@ -1,3 +1,65 @@
-// Package dataverse is a faithful local emulator of a Dataverse organization's
-// Web API, versions 8.2 to 9.2, with the tables a marketing integration touches.
+// Package dataverse is a faithful local emulator of one Dataverse organization:
+// its Web API (versions 8.2 to 9.2) and the discovery service, with the tables
+// that a marketing integration touches, real rows behind them, and real rules:
+// users, roles and privileges, column lengths, ranges and options, alternate
+// keys, row versions, change tracking, batches, bulk messages, marketing lists,
+// definitions that can be extended, service protection limits.
+//
+// New makes an organization, AddApplicationUser lets a client in, Loader fills
+// tables with many rows, Handler serves it all over HTTP. The data lives in
+// memory (package store); SaveSnapshot and LoadSnapshot keep it between runs.
+//
+// # Readings chosen where the documentation is silent
+//
+// The stricter or for a client less comfortable reading was taken:
+//
+//   - Values sent for columns that the platform maintains (fullname, createdon,
+//     modifiedon, owninguser …) are dropped without an error.
+//   - An unknown property, a lookup under _name_value, a wrong type or a wrong
+//     navigation name in a body is 400 0x80048d19; a wrong $select, $filter or
+//     key predicate 0x80060888; an unknown set, property or message 404 0x8006088A.
+//   - Unknown statecode and statuscode values are 0x80048408; a double out of
+//     range 0x80061004, money 0x80040317.
+//   - Money is rounded to the precision of its column and stored with four places.
+//   - A record and its alternate key are compared as the database does: text
+//     without regard to case. Rows with a null in a key column are free.
+//   - A new alternate key goes from Pending over InProgress to Active, or Failed,
+//     one step each time its definition is read.
+//   - listmember and all other intersect tables cannot be tracked (0x80072492).
+//     Tracking needs the right to read at organization depth. $count and $apply
+//     are refused with tracking, beside the documented options.
+//   - A delta token is void after the organization's retention (7 days), when the
+//     schema changed behind it, and when its time lies in the future.
+//   - Adding to and removing from a list needs Read, Write, Append and AppendTo on
+//     list and Read, Append and AppendTo on the member table. A missing member is
+//     404 0x80040217. The membership moves membercount and modifiedon of the list.
+//   - A static list has no query; the query of a dynamic one must be FetchXML over
+//     its member table. CopyDynamicListToStatic answers StaticListId.
+//   - Rows of listmember cannot be read one by one, created or deleted directly.
+//   - Associating list members through $ref is refused (0x80040315).
+//   - In a batch, parts need Content-Transfer-Encoding binary, lines end with CRLF,
+//     a change set part needs a Content-ID of its own; a bare relative URL is taken
+//     from the service root.
+//   - Bulk messages exist on user-owned tables (SetBulkMessages changes that) and
+//     not on version 8 paths; DeleteMultiple answers 501 on every table.
+//   - overriddencreatedon needs prvOverrideCreatedOnCreatedBy.
+//   - Tokens of applications cannot enumerate instances in the discovery service.
+//   - Rights at any depth reach every row; only change tracking looks at the depth.
+//   - The creator of a table gets all privileges on it in the roles it has.
+//   - GUIDs order by their bytes as written.
+//
+// # Not emulated
+//
+// These answer 501 and say so: the CSDL document $metadata, the query options
+// sql, savedQuery and userQuery, solutions and their import, RetrieveMetadataChanges,
+// BulkDelete, global option sets, N:N and polymorphic relationships made by
+// clients, activity tables made by clients, QualifyLead with an opportunity.
+//
+// Webhooks, plug-ins and duplicate detection rules do not exist in this
+// organization (the fault row-poison stands in for a rule that refuses a row),
+// nor do sharing, teams as owners of privileges, column security, elastic and
+// virtual tables, files and images, full and no OData metadata levels, languages
+// other than English, NTLM and other on-premises sign-in. Publishing has nothing
+// to do: changes are in force at once. RetrieveTotalRecordCount is exact where the
+// service's answer may be a day old.
 package dataverse

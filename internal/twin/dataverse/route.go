@@ -109,6 +109,16 @@ func kebab(name string) string {
 	return b.String()
 }
 
+// otherSets are sets that every organization has and the twin does not emulate.
+var otherSets = map[string]string{
+	"serviceendpoints": "Registering webhooks", "sdkmessageprocessingsteps": "Registering webhooks", "sdkmessageprocessingstepimages": "Registering webhooks",
+	"solutions": "Working with solutions", "publishers": "Working with solutions", "solutioncomponents": "Working with solutions", "importjobs": "Working with solutions",
+	"userqueries": "Working with personal views", "usersettingscollection": "Reading user settings", "fieldsecurityprofiles": "Column security", "fieldpermissions": "Column security",
+	"emails": "Working with emails", "tasks": "Working with tasks", "phonecalls": "Working with phone calls", "appointments": "Working with appointments", "activitypointers": "Working with all activities at once",
+	"activityparties": "Working with activity parties", "opportunities": "Working with opportunities", "incidents": "Working with cases", "webresourceset": "Working with web resources",
+	"duplicaterules": "Duplicate detection", "bulkdeleteoperations": "Bulk deletion",
+}
+
 // route finds what a path means.
 func (c *call) route() (*answer, error) {
 	first := c.path[0]
@@ -131,6 +141,9 @@ func (c *call) route() (*answer, error) {
 	}
 	t := c.sch.Set(first.name)
 	if t == nil {
+		if what := otherSets[first.name]; what != "" {
+			return nil, notEmulated(what)
+		}
 		return nil, noSegment(first.name)
 	}
 	if !first.parens {

@@ -411,9 +411,9 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, a *answer) {
 	}()
 	h := w.Header()
 	for k, v := range a.header {
-		h[k] = v
+		h[spelled(k)] = v
 	}
-	h.Set("OData-Version", "4.0")
+	h["OData-Version"] = []string{"4.0"}
 	id := s.newID().String()
 	h["REQ_ID"] = []string{id} // the service's own casing
 	h.Set("X-Ms-Service-Request-Id", id)
