@@ -368,6 +368,11 @@ func TestStaging(t *testing.T) {
 			ok(t, s.EachStaged(ctx, run.ID, kind, "", func(StagedRow) error { n++; return nil }))
 			return n
 		}
+		big := make([]StagedRow, 5001)
+		for i := range big {
+			big[i].Key = fmt.Sprint("big", i)
+		}
+		ok(t, s.Stage(ctx, run.ID, "contact", big))
 		ok(t, s.ClearStaged(ctx, run.ID, "contact"))
 		if count("contact") != 0 || count("member") != 1 {
 			t.Fatal("clearing one kind")

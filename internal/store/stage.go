@@ -2,12 +2,21 @@ package store
 
 import (
 	"context"
+
+	"github.com/lockstep-sync/lockstep"
 )
 
 // StagedRow is one row that a run puts aside until its counterpart arrives.
 type StagedRow struct {
 	Key     string
 	Payload []byte
+}
+
+// stagedID is where a row is kept; rows of one run and kind lie together, in the
+// order of their keys.
+func stagedID(run, kind, key string) []byte {
+	id := make([]byte, 0, len(run)+len(kind)+len(key)+2)
+	return append(append(append(append(append(id, run...), 0), kind...), 0), key...)
 }
 
 // Stage puts rows aside for a run under a kind. A row takes the place of an earlier
@@ -19,10 +28,10 @@ func (s *Store) Stage(ctx context.Context, run, kind string, rows []StagedRow) e
 		if _, _, _, err := hold(ctx, tx, op, run); err != nil {
 			return err
 		}
-		_, err := insert(ctx, tx, `INSERT INTO staged (run, kind, key, payload, crc) VALUES`,
-			`ON CONFLICT (run, kind, key) DO UPDATE SET payload = excluded.payload, crc = excluded.crc`, 5, len(rows), func(args []any, i int) []any {
-				r := rows[i]
-				return append(args, run, kind, []byte(r.Key), notNil(r.Payload), checksum(r.Payload, run, kind, r.Key))
+		_, err := insert(ctx, tx, `INSERT INTO staged (id, payload, crc) VALUES`,
+			`ON CONFLICT (id) DO UPDATE SET payload = excluded.payload, crc = excluded.crc`, 3, len(rows), func(args []any, i int) []any {
+				id := stagedID(run, kind, rows[i].Key)
+				return append(args, id, notNil(rows[i].Payload), checksum(rows[i].Payload, string(id)))
 			})
 		return err
 	}))
@@ -48,16 +57,17 @@ func lastOfEachKey(rows []StagedRow) []StagedRow {
 }
 
 func scanStaged(run, kind string) func(Rows) (StagedRow, error) {
+	place := len(stagedID(run, kind, ""))
 	return func(r Rows) (StagedRow, error) {
-		var key, payload []byte
+		var id, payload []byte
 		var crc int64
-		if err := r.Scan(&key, &payload, &crc); err != nil {
+		if err := r.Scan(&id, &payload, &crc); err != nil {
 			return StagedRow{}, err
 		}
-		if checksum(payload, run, kind, string(key)) != crc {
+		if checksum(payload, string(id)) != crc {
 			return StagedRow{}, damaged("a staged row of kind " + kind)
 		}
-		return StagedRow{string(key), payload}, nil
+		return StagedRow{string(id[place:]), payload}, nil
 	}
 }
 
@@ -68,12 +78,12 @@ func (s *Store) Staged(ctx context.Context, run, kind string, keys []string, eac
 	const portion = 100
 	for from := 0; from < len(keys); from += portion {
 		some := keys[from:min(len(keys), from+portion)]
-		args := []any{run, kind}
+		args := make([]any, 0, len(some))
 		for _, k := range some {
-			args = append(args, []byte(k))
+			args = append(args, stagedID(run, kind, k))
 		}
 		rows, err := collect(ctx, s.db, scanStaged(run, kind),
-			`SELECT key, payload, crc FROM staged WHERE run = $1 AND kind = $2 AND key IN (`+list(3, len(some))+`)`, args...)
+			`SELECT id, payload, crc FROM staged WHERE id IN (`+list(1, len(some))+`)`, args...)
 		if err != nil {
 			return in(op, err)
 		}
@@ -92,13 +102,13 @@ func (s *Store) EachStaged(ctx context.Context, run, kind, after string, each fu
 	const portion = 500
 	// The empty key is the smallest: it must not be left out of a read from the
 	// beginning.
-	above := "key >= $3"
-	for at := after; ; above = "key > $3" {
+	above := "id >= $1"
+	for at := after; ; above = "id > $1" {
 		if at != "" {
-			above = "key > $3"
+			above = "id > $1"
 		}
 		rows, err := collect(ctx, s.db, scanStaged(run, kind),
-			`SELECT key, payload, crc FROM staged WHERE run = $1 AND kind = $2 AND `+above+` ORDER BY key LIMIT $4`, run, kind, []byte(at), int64(portion))
+			`SELECT id, payload, crc FROM staged WHERE `+above+` AND id < $2 ORDER BY id LIMIT $3`, stagedID(run, kind, at), following(stagedID(run, kind, "")), int64(portion))
 		if err != nil {
 			return in("store: read staged rows", err)
 		}
@@ -114,33 +124,35 @@ func (s *Store) EachStaged(ctx context.Context, run, kind, after string, each fu
 	}
 }
 
+// following is the smallest id above all that begin with prefix, whose last byte is
+// zero.
+func following(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	end[len(end)-1] = 1
+	return end
+}
+
 // ClearStaged deletes what a run has staged: of one kind, or everything when kind is
 // empty. It goes in small transactions, so that other writers get their turn.
 func (s *Store) ClearStaged(ctx context.Context, run, kind string) error {
-	const op = "store: clear staged rows"
-	kinds := []string{kind}
-	if kind == "" {
-		var err error
-		kinds, err = collect(ctx, s.db, func(r Rows) (string, error) {
-			var k string
-			err := r.Scan(&k)
-			return k, err
-		}, `SELECT DISTINCT kind FROM staged WHERE run = $1`, run)
-		if err != nil {
-			return in(op, err)
-		}
+	const portion = 5000
+	from := append([]byte(run), 0)
+	if kind != "" {
+		from = stagedID(run, kind, "")
 	}
-	for _, k := range kinds {
-		for more := true; more; {
-			err := s.InTx(ctx, func(tx Tx) error {
-				n, err := tx.Exec(ctx, `DELETE FROM staged WHERE run = $1 AND kind = $2 AND key IN
-(SELECT key FROM staged WHERE run = $1 AND kind = $2 ORDER BY key LIMIT 5000)`, run, k)
-				more = n > 0
+	end := following(from)
+	for more := true; more; {
+		err := s.InTx(ctx, func(tx Tx) error {
+			to := end
+			err := tx.QueryRow(ctx, `SELECT id FROM staged WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1 OFFSET $3`, from, end, int64(portion)).Scan(&to)
+			if more = err == nil; !more && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 				return err
-			})
-			if err != nil {
-				return in(op, err)
 			}
+			_, err = tx.Exec(ctx, `DELETE FROM staged WHERE id >= $1 AND id < $2`, from, to)
+			return err
+		})
+		if err != nil {
+			return in("store: clear staged rows", err)
 		}
 	}
 	return nil

@@ -202,13 +202,12 @@ CREATE TABLE conflicts (
 CREATE INDEX conflicts_account ON conflicts (account, detected_at, id);
 CREATE INDEX conflicts_run ON conflicts (run, detected_at, id);
 
+-- id is run, zero byte, kind, zero byte, key: one column, so that every read is one
+-- range of the primary key, whatever the planner knows of a table filled just now.
 CREATE TABLE staged (
-    run     TEXT NOT NULL,
-    kind    TEXT NOT NULL,
-    key     BYTEA NOT NULL,
+    id      BYTEA PRIMARY KEY,
     payload BYTEA NOT NULL,
-    crc     BIGINT NOT NULL,
-    PRIMARY KEY (run, kind, key)
+    crc     BIGINT NOT NULL
 );
 
 CREATE TABLE api_tokens (
