@@ -140,10 +140,6 @@ func (c *Client) attempt(ctx context.Context, at *link, q *call, read func([]byt
 	if q.body != nil {
 		header.Set("Content-Type", "application/json")
 	}
-	if len(q.body) >= 256<<10 {
-		// An account that takes no import now says so before megabytes are sent.
-		header.Set("Expect", "100-continue")
-	}
 	resp, err := client.Do(ctx, remote.Call{Op: q.op, Method: q.method, URL: &target, Route: route, Header: header, Body: q.body,
 		Repeatable: q.repeat, Poll: q.poll, MaxBody: max(q.max, maxSmall)})
 	if err != nil {

@@ -286,13 +286,13 @@ func TestThrottled(t *testing.T) {
 func TestUnauthorizedIsNotRepeated(t *testing.T) {
 	a := filled(t)
 	a.fail(status401())
-	before := a.stats.Snapshot().Calls
+	before := a.served().Calls
 	_, err := a.Contact(t.Context(), "ann@example.com", nil)
 	e := lockstep.AsError(err)
 	if e.Code != lockstep.CodeUnauthorized || e.Scope != lockstep.ScopeConnection || e.Hint == "" {
 		t.Errorf("got %v with scope %d", err, e.Scope)
 	}
-	if got := a.stats.Snapshot().Calls - before; got != 1 {
+	if got := a.served().Calls - before; got != 1 {
 		t.Errorf("%d calls, want 1: an account is locked by repeated failures", got)
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +46,7 @@ type account struct {
 	time   *clock.Clock
 	faults *fault.Set
 	stats  *stats.Counter
+	sent   *atomic.Int64 // requests that left for the twin
 }
 
 // open returns a client of a new, empty account. Every request that the client
@@ -51,7 +54,7 @@ type account struct {
 func open(t testing.TB, change ...func(*twin.Options)) *account {
 	t.Helper()
 	c := clock.NewFixed(epoch)
-	a := &account{t: t, time: c, faults: fault.New(1, c), stats: stats.New()}
+	a := &account{t: t, time: c, faults: fault.New(1, c), stats: stats.New(), sent: new(atomic.Int64)}
 	t.Cleanup(a.faults.Close)
 	o := twin.Options{Clock: c, Faults: a.faults, Stats: a.stats, Users: []twin.APIUser{{Name: testUser, Password: testPassword}}}
 	for _, f := range change {
@@ -62,17 +65,22 @@ func open(t testing.TB, change ...func(*twin.Options)) *account {
 	t.Cleanup(srv.Close)
 	a.url = srv.URL
 	a.twin.SetEndpoint(srv.URL + "/")
-	a.Client = connect(t, srv.URL)
+	a.Client = connectCounting(t, srv.URL, a.sent)
 	return a
 }
 
 // connect opens a client of whatever answers at an address, with short pauses.
 func connect(t testing.TB, address string) *Client {
 	t.Helper()
+	return connectCounting(t, address, new(atomic.Int64))
+}
+
+func connectCounting(t testing.TB, address string, sent *atomic.Int64) *Client {
+	t.Helper()
 	direct := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(direct.CloseIdleConnections)
 	c, err := Open(t.Context(), adapter.Settings{"endpoint": address, "user": testUser, "password": testPassword},
-		adapter.Env{Transport: contract{t, direct}, AllowHosts: []string{hostOf(address)}})
+		adapter.Env{Transport: contract{t, direct, sent}, AllowHosts: []string{hostOf(address)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +118,7 @@ func (a *account) post(t testing.TB, path string, body any) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.SetBasicAuth(testUser, testPassword)
+	a.sent.Add(1)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -121,8 +130,21 @@ func (a *account) post(t testing.TB, path string, body any) {
 	}
 }
 
+// served returns what the twin counted. It counts a call a moment after the
+// answer: every request that was sent is waited for.
+func (a *account) served() stats.Counts {
+	a.t.Helper()
+	for start := time.Now(); time.Since(start) < 10*time.Second; runtime.Gosched() {
+		if c := a.stats.Snapshot(); c.Calls >= a.sent.Load() {
+			return c
+		}
+	}
+	a.t.Fatalf("the twin served %d calls of %d", a.stats.Snapshot().Calls, a.sent.Load())
+	return stats.Counts{}
+}
+
 // calls returns how often the service was asked for an operation.
-func (a *account) calls(operation string) int64 { return a.stats.Snapshot().Operations[operation] }
+func (a *account) calls(operation string) int64 { return a.served().Operations[operation] }
 
 func (a *account) fixture() adaptertest.PlatformFixture {
 	return adaptertest.PlatformFixture{
@@ -149,6 +171,7 @@ func (a *account) fixture() adaptertest.PlatformFixture {
 type contract struct {
 	t    testing.TB
 	next http.RoundTripper
+	sent *atomic.Int64
 }
 
 // maxChecked keeps the big imports of the measurements out of the validator.
@@ -172,6 +195,7 @@ func (c contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		again.Body = io.NopCloser(bytes.NewReader(body))
 	}
+	c.sent.Add(1)
 	return c.next.RoundTrip(again)
 }
 
