@@ -37,6 +37,9 @@ var statuses = map[string]string{
 }
 
 func (e *emailAccount) Contact(c population.PlatformContact) error {
+	if _, known := e.server.FindContact(c.Email); known {
+		return nil // an account has an address once; namesakes are rare
+	}
 	n := &e.next
 	n.Email, n.OptIn, n.Created, n.Removed = c.Email, c.OptIn, c.Created, c.StatusAt
 	n.Status = statuses[c.Status]

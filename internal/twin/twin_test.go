@@ -260,6 +260,22 @@ func TestPlainPopulation(t *testing.T) {
 	}
 }
 
+func TestAHundredThousandContacts(t *testing.T) {
+	_, c := start(t, Options{Contacts: 100_000, Seed: 1})
+	var counts struct {
+		Collection struct {
+			Keys   []string
+			Values []int
+		} `json:"EntityRecordCountCollection"`
+	}
+	if code := c.crm("RetrieveTotalRecordCount(EntityNames=@p1)?@p1="+url.QueryEscape(`["contact","lead"]`), &counts); code != 200 {
+		t.Fatal(code)
+	}
+	if diff := cmp.Diff([]int{100_000, 30_000}, counts.Collection.Values); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSignInOverTLS(t *testing.T) {
 	_, c := start(t, Options{Contacts: 10})
 	pem, err := os.ReadFile(c.ready.Dataverse.CAFile)

@@ -70,7 +70,9 @@ type Platform interface {
 	DataField(name, kind string) error
 	// AddressBook adds a private address book.
 	AddressBook(name string) error
-	// Contact adds a contact; its Fields and Books are reused.
+	// Contact adds a contact; its Fields and Books are reused. In a large
+	// population an address may come twice, of two people with one name: the
+	// first counts.
 	Contact(c PlatformContact) error
 	// Campaign adds an unsent campaign.
 	Campaign(c PlatformCampaign) error
