@@ -22,6 +22,9 @@ type Entry struct {
 	Closed bool
 	// Hash is that of the record content from which the base follows.
 	Hash transform.Hash128
+	// OptOut are the record's own "do not …" flags: the strictest of all records
+	// that share an address counts for each of them.
+	OptOut lockstep.OptOut
 	// Seen is a hash, of the caller's making, of what the platform says of the
 	// contact; 0 = not known.
 	Seen uint64
@@ -113,7 +116,7 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 	dst = append(dst, e.Ref.ID[:]...)
 	dst = appendText(dst, string(e.Contact))
 	dst = appendText(dst, e.Email)
-	dst = append(dst, byte(e.Standing), byte(e.OptIn))
+	dst = append(dst, byte(e.Standing), byte(e.OptIn), byte(e.OptOut))
 	dst = append(dst, e.Hash[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, e.Seen)
 	dst = binary.AppendVarint(dst, e.Modified)
@@ -136,6 +139,7 @@ type head struct {
 	contact, email  []byte
 	id              lockstep.ID
 	standing, optIn byte
+	optOut          byte
 	flags           byte
 	hash            transform.Hash128
 	seen            uint64
@@ -156,7 +160,7 @@ func readHead(r *reader) head {
 	copy(h.id[:], r.bytes(len(h.id)))
 	h.contact = r.text()
 	h.email = r.text()
-	h.standing, h.optIn = r.byte(), r.byte()
+	h.standing, h.optIn, h.optOut = r.byte(), r.byte(), r.byte()
 	copy(h.hash[:], r.bytes(len(h.hash)))
 	if b := r.bytes(8); len(b) == 8 {
 		h.seen = binary.LittleEndian.Uint64(b)
@@ -196,7 +200,7 @@ func DecodeEntry(labels []string, body []byte) (Entry, error) {
 	part := func(b []byte, end int) string { return text[end-len(b) : end] }
 	e := Entry{
 		Ref:      lockstep.Ref{ID: h.id},
-		Standing: lockstep.Standing(h.standing), OptIn: lockstep.OptInType(h.optIn),
+		Standing: lockstep.Standing(h.standing), OptIn: lockstep.OptInType(h.optIn), OptOut: lockstep.OptOut(h.optOut),
 		Master: h.flags&flagMaster != 0, Closed: h.flags&flagClosed != 0,
 		Hash: h.hash, Seen: h.seen, Modified: h.modified,
 	}

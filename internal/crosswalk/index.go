@@ -20,6 +20,7 @@ type Link struct {
 	// Hash64 is the first half of the entry's content hash.
 	Hash64 uint64
 	Seen   uint64 // the entry's
+	OptOut lockstep.OptOut
 	Master bool
 	Where  lockstep.BlobRange
 }
@@ -70,6 +71,7 @@ type chunk struct {
 	// tables know the first; none = noRow.
 	nextOfContact [chunkRows]uint32
 	nextOfEmail   [chunkRows]uint32
+	optOut        [chunkRows]uint8
 	meta          [chunkRows]uint8 // table number << 1 | master
 }
 
@@ -194,6 +196,7 @@ func (x *Index) set(row uint32, table uint8, h *head, address uint64, length int
 	c, i := x.at(row)
 	c.hash[i] = h.hash.Hash64()
 	c.seen[i] = h.seen
+	c.optOut[i] = h.optOut
 	c.place[i] = address<<lengthBits | uint64(length)
 	c.meta[i] = table<<1 | h.flags&flagMaster
 	x.blobAt(address).live++
@@ -291,6 +294,7 @@ func (x *Index) link(row uint32) Link {
 		Email:   c.email[i],
 		Hash64:  c.hash[i],
 		Seen:    c.seen[i],
+		OptOut:  lockstep.OptOut(c.optOut[i]),
 		Master:  c.meta[i]&flagMaster != 0,
 		Where:   lockstep.BlobRange{Blob: b.id, Offset: int(address - b.start), Length: int(c.place[i] & maxLength)},
 	}

@@ -380,7 +380,7 @@ func TestDropRefusesWhatIsStillNeeded(t *testing.T) {
 }
 
 func TestMemoryOfALink(t *testing.T) {
-	const links, limit = 1_000_000, 82
+	const links, limit = 1_000_000, 84
 	labels := labelsOf(2)
 	heap := func() uint64 {
 		runtime.GC()

@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
 )
 
 // finishLists stores what the next run needs to know of each list.
@@ -25,8 +27,11 @@ func (s *session) finishLists(outward bool) error {
 			l.sum.Dirty = true
 		}
 		if l.members != nil && !l.failed {
-			strangers, unsettled := 0, false
+			strangers, shared, unsettled := 0, 0, false
 			for m := range l.members.All() {
+				if m.InBook && s.counted(l, m) {
+					shared++
+				}
 				if m.Record.IsZero() && m.InBook {
 					strangers++
 				}
@@ -39,7 +44,7 @@ func (s *session) finishLists(outward bool) error {
 				// The platform's counter as it is now, as far as we can know: what it
 				// said at the start, moved by what we did. If it says something else
 				// next time, the book is read.
-				l.sum.Book = l.members.InBook()
+				l.sum.Book = l.members.InBook() - shared
 				l.sum.CRMCount = l.crm.Members + l.admitted
 				l.sum.Rules = l.rules()
 				l.sum.Dirty = unsettled || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
@@ -62,6 +67,23 @@ func (s *session) finishLists(outward bool) error {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}
 	return s.commit(c)
+}
+
+// counted reports whether another member with the same contact is counted instead of
+// this one: the platform counts contacts, not records. The caller holds s.mu.
+func (s *session) counted(l *listState, m crosswalk.Member) bool {
+	if m.Record.IsZero() {
+		return false
+	}
+	for _, k := range s.sync.links.ByContact(m.Contact, nil) {
+		if k.Ref.Table != l.set.MemberTable || slices.Compare(k.Ref.ID[:], m.Record[:]) >= 0 {
+			continue
+		}
+		if o, ok := l.members.Record(k.Ref.ID); ok && o.InBook && o.Contact == m.Contact {
+			return true
+		}
+	}
+	return false
 }
 
 // missing reports members whose record never came: they are looked for again.

@@ -171,6 +171,11 @@ func (s *session) latecomers() error {
 				want(k.ref.ID)
 			}
 		}
+		for ref := range s.sync.recheck {
+			if ref.Table == table {
+				want(ref.ID)
+			}
+		}
 		if len(ids) == 0 {
 			continue
 		}

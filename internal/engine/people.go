@@ -145,7 +145,7 @@ func (s *session) due(p *person) bool {
 			return true
 		}
 	}
-	return false
+	return s.sync.recheck[p.rec.Ref]
 }
 
 // mergePeople links and merges people of one page, writes to the CRM what the
@@ -313,7 +313,8 @@ func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 
 // mergePerson decides what one person's record and contact have to be told.
 func (s *session) mergePerson(plan *tablePlan, p *person) {
-	p.row = row{ref: p.rec.Ref, email: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), master: true, why: whyNew}
+	delete(s.sync.recheck, p.rec.Ref)
+	p.row = row{ref: p.rec.Ref, optOut: p.rec.OptOut, email: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), master: true, why: whyNew}
 	r := &p.row
 	known := p.linked || p.adopted
 	if known {
@@ -382,7 +383,7 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	if p.linked && !p.link.Master && !r.master && len(group) > 0 {
 		r.master = false
 	}
-	if len(group) > 0 {
+	if len(group) > 0 && (!p.linked || p.adopted || len(r.demote) > 0) { // told once, when the group comes about
 		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
 		s.finding(lockstep.Finding{Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
 			Message: fmt.Sprintf("shares its email address with %s; one of them speaks for the contact", refs(group)),
@@ -530,9 +531,49 @@ func platAt(p *person) (t timeValue) {
 	return t
 }
 
+// groupOptOut is what the CRM says against mailing the contact: the strictest of all
+// records that share it. Where this record's own word is new, the others are looked
+// at again.
+func (s *session) groupOptOut(p *person) lockstep.OptOut {
+	all := p.rec.OptOut
+	for _, o := range p.others {
+		if o.Ref != p.rec.Ref && o.Ref.Table != "" {
+			all |= o.OptOut
+		}
+	}
+	was := lockstep.OptOut(0)
+	if p.linked {
+		was = p.link.OptOut
+	}
+	if was == p.rec.OptOut {
+		return all
+	}
+	for _, o := range p.others {
+		if o.Ref != p.rec.Ref && o.Ref.Table != "" {
+			s.sync.recheck[o.Ref] = true
+		}
+	}
+	return all
+}
+
+// keeper reports whether another record of the same contact keeps it in the list's
+// address book.
+func (s *session) keeper(l *listState, p *person) bool {
+	for _, o := range p.others {
+		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact {
+			continue
+		}
+		if m, ok := l.members.Record(o.Ref.ID); ok && m.InBook && m.InList {
+			return true
+		}
+	}
+	return false
+}
+
 // membership decides about the person's place in the address book of each list.
 func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
+	optOut := s.groupOptOut(p)
 	for _, l := range p.lists {
 		m, ok := l.members.Record(p.rec.ID)
 		if ok && m.Contact != "" && m.Contact != r.contact {
@@ -556,6 +597,9 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				}
 			}
 		}
+		if !inBook && !m.InBook && s.keeper(l, p) {
+			inBook = true // another record of the same contact is in the book already
+		}
 		if !inBook && r.contact != "" && !m.InBook {
 			if st, isStranger := l.members.Stranger(r.contact); isStranger && st.InBook {
 				inBook = true
@@ -566,7 +610,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				}
 			}
 		}
-		reason, excluded := merge.Excluded(l.set.SubscriptionFilter, l.set.MinOptIn, p.rec.OptOut, r.standing, unsubscribed, r.optIn)
+		reason, excluded := merge.Excluded(l.set.SubscriptionFilter, l.set.MinOptIn, optOut, r.standing, unsubscribed, r.optIn)
 		if !excluded && p.rec.Inactive {
 			reason, excluded = whyInactive, true
 		}
@@ -599,7 +643,11 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			continue // noted when it is acknowledged
 		case merge.RemoveFromBook:
 			m.InBook, m.Excluded = true, true
-			l.removals = append(l.removals, removal{m, out.Why})
+			if s.keeper(l, p) {
+				m.InBook = false // that record decides
+			} else {
+				l.removals = append(l.removals, removal{m, out.Why})
+			}
 		default:
 			m.InBook = inBook
 			m.Excluded = !inBook
