@@ -594,6 +594,26 @@ func TestKill(t *testing.T) {
 	})
 }
 
+// A run that was cancelled while its worker died is not worked on again.
+func TestCancelledWhileAway(t *testing.T) {
+	ctx := context.Background()
+	engines(t, func(t *testing.T, o store.Options) {
+		f := setUp(t, o, quick, runner(func(context.Context, string, time.Duration) (bool, error) {
+			t.Error("a cancelled run was worked on")
+			return true, nil
+		}))
+		run := f.enqueue(t, "")
+		_, _, err := f.s.StartRun(ctx, run.ID)
+		ok(t, err)
+		_, err = f.s.RequestCancel(ctx, run.ID)
+		ok(t, err)
+		f.begin(t)
+		if got := f.wait(t, run.ID); got.Status != lockstep.RunCancelled {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
 // A run whose job is lost, for example because an administrator deleted it, gets
 // another at the next start.
 func TestLostJob(t *testing.T) {

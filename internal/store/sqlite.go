@@ -131,12 +131,7 @@ func (d *sqliteDB) QueryRow(ctx context.Context, q string, args ...any) Row {
 }
 
 func (d *sqliteDB) InTx(ctx context.Context, f func(Tx) error) error {
-	conn, err := d.write.Conn(ctx)
-	if err != nil {
-		return sqliteError(ctx, err)
-	}
-	defer conn.Close()
-	tx, err := conn.BeginTx(ctx, nil)
+	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return sqliteError(ctx, err)
 	}
@@ -144,13 +139,7 @@ func (d *sqliteDB) InTx(ctx context.Context, f func(Tx) error) error {
 	if err := f(sqliteTx{tx}); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		// A COMMIT that failed (disk full) leaves the transaction open on the one
-		// connection that everybody writes through.
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return sqliteError(ctx, err)
-	}
-	return nil
+	return sqliteError(ctx, tx.Commit())
 }
 
 type sqliteTx struct{ tx *sql.Tx }

@@ -271,6 +271,22 @@ func TestInTx(t *testing.T) {
 		if v, err := s.Setting(ctx, "name"); err != nil || v != "" {
 			t.Fatalf("a rolled back write is there: %q, %v", v, err)
 		}
+		// A COMMIT that is refused leaves nothing behind, no open transaction either.
+		ok(t, s.InTx(ctx, func(tx Tx) error {
+			_, err := tx.Exec(ctx, `CREATE TABLE child (name TEXT REFERENCES settings (name) DEFERRABLE INITIALLY DEFERRED)`)
+			return err
+		}))
+		err = s.InTx(ctx, func(tx Tx) error {
+			ok(t, set(tx))
+			_, err := tx.Exec(ctx, `INSERT INTO child (name) VALUES ('nobody')`)
+			return err
+		})
+		if lockstep.CodeOf(err) != lockstep.CodeNotFound {
+			t.Fatalf("a refused commit: %v", err)
+		}
+		if v, err := s.Setting(ctx, "name"); err != nil || v != "" {
+			t.Fatalf("a refused write is there: %q, %v", v, err)
+		}
 		ok(t, s.InTx(ctx, func(tx Tx) error {
 			if o.URL != "" {
 				_ = tx.Native().(pgx.Tx)
