@@ -79,7 +79,7 @@ func (env *environment) runDemo(ctx context.Context, o demoOptions) (err error) 
 		return err
 	}
 	served := make(chan error, 1)
-	server, err := listen(ctx, d.listen, d.app, env.log)
+	server, err := listen(ctx, d.listen, d.app, env.log, false)
 	if err != nil {
 		return err
 	}

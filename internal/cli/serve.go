@@ -14,6 +14,7 @@ import (
 func (env *environment) serve() *cobra.Command {
 	var cfg app.Config
 	var address, ready string
+	var behindTLS bool
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the web pages and the API, and work on runs",
@@ -32,11 +33,12 @@ from other machines.`,
 			if cfg.DataDir == "" && cfg.DatabaseURL == "" {
 				return usage("give --data DIR, or --database-url URL", "serve needs a place for its data")
 			}
-			return env.runServe(c.Context(), cfg, address, ready)
+			return env.runServe(c.Context(), cfg, address, ready, behindTLS)
 		},
 	}
 	env.dataFlags(c, &cfg)
 	c.Flags().StringVar(&address, "listen", "127.0.0.1:8080", "`ADDRESS` of the web pages and the API")
+	c.Flags().BoolVar(&behindTLS, "behind-tls", false, "people reach Lockstep over HTTPS, through a proxy: mark cookies accordingly")
 	c.Flags().StringVar(&ready, "ready-file", "", "`FILE` to write the address, and at the first start the credentials, to once everything answers")
 	return c
 }
@@ -60,13 +62,13 @@ func (env *environment) openApp(ctx context.Context, cfg app.Config) (*app.App, 
 
 const firstToken = "first start"
 
-func (env *environment) runServe(ctx context.Context, cfg app.Config, address, ready string) (err error) {
+func (env *environment) runServe(ctx context.Context, cfg app.Config, address, ready string, behindTLS bool) (err error) {
 	a, err := env.openApp(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeApp(a)) }()
-	server, err := listen(ctx, address, a, env.log)
+	server, err := listen(ctx, address, a, env.log, behindTLS)
 	if err != nil {
 		return err
 	}

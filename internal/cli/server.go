@@ -30,20 +30,16 @@ const (
 )
 
 // listen opens the address; serve answers on it.
-func listen(ctx context.Context, address string, a *app.App, log *slog.Logger) (*httpServer, error) {
+func listen(ctx context.Context, address string, a *app.App, log *slog.Logger, behindTLS bool) (*httpServer, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "listen", Msg: err.Error(), Hint: "another program may use the port; give another one with --listen"}
 	}
-	h, err := surface(a, log)
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	return &httpServer{
 		url: "http://" + reachable(l.Addr()), listener: l,
 		server: &http.Server{
-			Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+			Handler: surface(a, log, behindTLS), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
 	}, nil
