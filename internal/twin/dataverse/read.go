@@ -122,7 +122,6 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 		if err != nil {
 			return nil, err
 		}
-		n = min(n, maxCount)
 		if !q.Fetch {
 			dst = append(dst, `,"@odata.count":`...)
 			dst = strconv.AppendInt(dst, int64(n), 10)

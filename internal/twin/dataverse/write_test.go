@@ -253,6 +253,7 @@ func TestLists(t *testing.T) {
 	if rows := w.get("lists(" + list + ")/listcontact_association?$select=lastname").must(200).rows(); len(rows) != 2 {
 		t.Errorf("association %v", rows)
 	}
+	w.get("lists(" + list + ")/listcontact_association/$count").must(200)
 	fetch := `<fetch><entity name="contact"><attribute name="lastname"/><link-entity name="listmember" from="entityid" to="contactid"><filter><condition attribute="listid" operator="eq" value="` + list + `"/></filter></link-entity></entity></fetch>`
 	if rows := w.get("contacts?fetchXml=" + strings.NewReplacer(" ", "%20", `"`, "%22", "<", "%3C", ">", "%3E", "=", "%3D").Replace(fetch)).must(200).rows(); len(rows) != 2 {
 		t.Errorf("link-entity %v", rows)
@@ -262,6 +263,9 @@ func TestLists(t *testing.T) {
 	w.get("listmembers(" + rows[0]["listmemberid"].(string) + ")").must(400)
 	action(list, "RemoveMemberList", `{"EntityId":"`+b+`"}`).must(204)
 	action(list, "RemoveMemberList", `{"EntityId":"`+b+`"}`).refused(400, "0x80048458")
+	if rows := w.get("lists(" + list + ")/listcontact_association?$select=lastname").must(200).rows(); len(rows) != 1 || rows[0]["lastname"] != "A" {
+		t.Errorf("association after the removal %v", rows)
+	}
 	if count(list) != "1" {
 		t.Errorf("membercount %s", count(list))
 	}

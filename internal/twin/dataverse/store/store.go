@@ -26,6 +26,7 @@ type Store struct {
 	mu      sync.RWMutex
 	tables  map[string]*table
 	version int64
+	writes  int64 // ever made; unlike version never moved back
 	history []Change
 	observe func([]Change)
 }
@@ -52,7 +53,7 @@ type table struct {
 	log     []*Row // by version; superseded rows are dropped now and then
 	stale   int
 	tombs   []Tombstone
-	touched int64 // version of the last write
+	touched int64 // count of the store's writes at the last one here
 }
 
 type lookup struct {
@@ -210,7 +211,7 @@ func (v View) Version() int64 {
 	return v.s.version
 }
 
-// Touched is the row version of a table's last write.
+// Touched is a stamp of a table's last write: equal stamps mean equal content.
 func (v View) Touched(tableName string) int64 {
 	defer v.lock()()
 	if t := v.s.tables[tableName]; t != nil {
@@ -312,7 +313,7 @@ func (tx *Tx) Put(tableName string, row *Row) {
 	old := t.rows.get(idKey(row.ID), row.ID)
 	t.swap(old, row)
 	t.log = append(t.log, row)
-	t.touched = row.Version
+	t.touch(tx.s)
 	tx.changes = append(tx.changes, Change{Table: tableName, Old: old, New: row, Version: row.Version, Time: tx.now, User: tx.user})
 }
 
@@ -325,10 +326,15 @@ func (tx *Tx) Delete(tableName string, id value.ID) bool {
 	}
 	t.swap(old, nil)
 	v := tx.Next()
-	t.touched = v
+	t.touch(tx.s)
 	t.tombs = append(t.tombs, Tombstone{ID: id, Version: v})
 	tx.changes = append(tx.changes, Change{Table: tableName, Old: old, Version: v, Time: tx.now, User: tx.user})
 	return true
+}
+
+func (t *table) touch(s *Store) {
+	s.writes++
+	t.touched = s.writes
 }
 
 // swap moves the indexes of a table from one state of a record to another.
@@ -447,7 +453,7 @@ func (s *Store) Rewind(n int) int {
 		t.log = slices.Compact(t.log)
 		t.compact()
 		t.tombs = slices.DeleteFunc(t.tombs, func(d Tombstone) bool { return d.Version > back })
-		t.touched = s.version + 1
+		t.touch(s)
 	}
 	s.history = s.history[:len(s.history)-n]
 	s.version = back
@@ -492,7 +498,7 @@ func (s *Store) Load(tableName string, rows []*Row) error {
 	}
 	t.rows = fresh
 	t.log = append(t.log, rows...)
-	t.touched = s.version
+	t.touch(s)
 	for _, l := range t.lookups {
 		l.fill(t)
 	}

@@ -280,3 +280,17 @@ func TestEqualValuesShareAHash(t *testing.T) {
 		}
 	}
 }
+
+func TestARowDeletedTwiceIsToldOnce(t *testing.T) {
+	s := New(100)
+	s.AddTable("t")
+	for range 2 {
+		tx := s.Begin(value.ID{}, time.Time{})
+		tx.Put("t", NewRow(idOf(1), tx.Next(), make([]Cell, 3)))
+		tx.Delete("t", idOf(1))
+		tx.Commit()
+	}
+	if d := s.View().Deleted(nil, "t", 100, s.View().Version(), 10); len(d) != 1 || d[0].Version != s.View().Version() {
+		t.Errorf("deletions %v", d)
+	}
+}
