@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -90,8 +91,11 @@ func (s *session) digests(c *lockstep.Change) (full, subject digest) {
 
 // bookKey names a book the same before and after it was made.
 func (s *session) bookKey(b lockstep.BookID) string {
+	if b == "" {
+		return ""
+	}
 	for _, l := range s.sync.lists {
-		if l.book.ID == b || newBook(l.set.ID) == b {
+		if l.book.ID == b || l.set.Book == b || newBook(l.set.ID) == b {
 			return l.set.ID
 		}
 	}
@@ -175,22 +179,40 @@ func (s *session) unfulfilled() {
 	}
 }
 
-// expectation is a contact that a preview would have created.
-type expectation struct{ first merge.Candidate }
+// expectation is a contact that a preview would have created: who speaks for it, and
+// what both sides would agree on.
+type expectation struct {
+	first merge.Candidate
+	base  []lockstep.Value
+}
 
-// twin lets a preview see what a run would see: the second record with an address
-// finds the contact that the first one made.
-func (s *session) twin(plan *tablePlan, p *person) {
+// foresee lets a preview see what a run would see: the second record with an
+// address finds the contact that the first one made.
+func (s *session) foresee(plan *tablePlan, p *person) {
 	if !s.dry() || p.linked || p.adopted || p.noEmail != "" {
 		return
 	}
-	k := crosswalk.EmailKey(p.email)
-	mine := merge.Candidate{Ref: p.rec.Ref, Rank: merge.Rank(s.account.Priority, plan.table), Member: true, Modified: p.rec.Modified.Unix()}
-	if first, ok := s.sync.expected[k]; ok {
-		p.row.master = merge.Less(mine, first.first)
-		if !p.row.master {
-			return
-		}
+	first, ok := s.sync.expected[crosswalk.EmailKey(p.email)]
+	if !ok || first.first.Ref == p.rec.Ref {
+		return
 	}
-	s.sync.expected[k] = expectation{mine}
+	p.adopted = true
+	p.entry.Base = first.base
+	p.row.email, p.row.newEmail = "", p.email
+	if p.row.master = merge.Less(s.candidate(plan, p), first.first); p.row.master {
+		copy(p.row.base, first.base)
+		p.row.demote = []crosswalk.Link{{Ref: first.first.Ref}}
+	}
+}
+
+// expectAfter remembers what a preview would have made of a person.
+func (s *session) expectAfter(plan *tablePlan, p *person) {
+	if !s.dry() || p.noEmail != "" || p.row.contact != "" || !p.row.master || p.row.keepOnly {
+		return
+	}
+	s.sync.expected[crosswalk.EmailKey(p.email)] = expectation{s.candidate(plan, p), slices.Clone(p.row.base)}
+}
+
+func (s *session) candidate(plan *tablePlan, p *person) merge.Candidate {
+	return merge.Candidate{Ref: p.rec.Ref, Rank: merge.Rank(s.account.Priority, plan.table), Member: true, Modified: p.rec.Modified.Unix()}
 }

@@ -205,7 +205,9 @@ func (s *session) linkBooks() error {
 			return err
 		}
 	}
+	unmade := func(l *listState) bool { return isNew(l.book.ID) }
 	if len(planned) == 0 {
+		s.sync.lists = slices.DeleteFunc(s.sync.lists, unmade)
 		return nil
 	}
 	var changed []lockstep.ListSettings
@@ -236,7 +238,7 @@ func (s *session) linkBooks() error {
 	if err != nil {
 		return err
 	}
-	s.sync.lists = slices.DeleteFunc(s.sync.lists, func(l *listState) bool { return strings.HasPrefix(string(l.book.ID), newBookPrefix) })
+	s.sync.lists = slices.DeleteFunc(s.sync.lists, unmade)
 	return nil
 }
 

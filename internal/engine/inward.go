@@ -89,7 +89,8 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		}
 	}
 	s.mu.Unlock()
-	if payloads := fresh.payloads(); len(payloads) > 0 && !s.dry() {
+	// A preview notes them too: it is knowledge about the platform, not a change of it.
+	if payloads := fresh.payloads(); len(payloads) > 0 {
 		if err := s.commit(lockstep.Commit{Links: payloads}); err != nil {
 			return err
 		}

@@ -143,7 +143,8 @@ func (s *session) latecomers() error {
 		var ids []lockstep.ID
 		seen := map[lockstep.ID]bool{}
 		want := func(id lockstep.ID) {
-			if !seen[id] {
+			// A preview changes nothing, so what it looked at still looks undone.
+			if !seen[id] && !s.sync.looked[lockstep.Ref{Table: table, ID: id}] {
 				seen[id] = true
 				ids = append(ids, id)
 			}

@@ -164,6 +164,10 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	for i := range people {
 		p := &people[i]
 		s.mergePerson(plan, p)
+		s.expectAfter(plan, p)
+		if s.dry() {
+			s.sync.looked[p.rec.Ref] = true
+		}
 		if len(p.toCRM) > 0 {
 			writes = append(writes, p)
 		}
@@ -333,7 +337,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		copy(r.base, p.entry.Base)
 	}
 	s.chooseMaster(plan, p)
-	s.twin(plan, p)
+	s.foresee(plan, p)
 	if r.standing == lockstep.ContactDeleted {
 		// Deleted on the platform: nobody is made anew from the CRM's copy.
 		s.finding(lockstep.Finding{Code: lockstep.FindingContactGone, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
@@ -355,7 +359,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	r := &p.row
 	var group []lockstep.Ref
-	mine := merge.Candidate{Ref: p.rec.Ref, Rank: merge.Rank(s.account.Priority, plan.table), Member: true, Modified: p.rec.Modified.Unix()}
+	mine := s.candidate(plan, p)
 	for _, o := range p.others {
 		if o.Ref == p.rec.Ref || o.Ref.Table == "" {
 			continue
@@ -411,7 +415,7 @@ func refs(group []lockstep.Ref) string {
 // mergeEmail follows a changed address: it is a rename, not a new person.
 func (s *session) mergeEmail(p *person) {
 	if !p.linked {
-		if p.adopted {
+		if p.adopted && p.row.contact != "" {
 			p.row.email, p.row.newEmail = "", p.email // matched by this address: nothing to rename
 		}
 		return
