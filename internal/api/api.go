@@ -48,7 +48,6 @@ func New(a *app.App, o Options) http.Handler {
 	cfg.Info.Description = "Keeps Microsoft Dynamics and an email marketing platform in step: marketing lists, mappings, runs with every change they made, conflicts."
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath, cfg.CreateHooks = "/api/openapi", "", "", nil
 	cfg.RejectUnknownQueryParameters = true
-	cfg.NoFormatFallback = true
 	cfg.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "An API token. Its scopes are read and write."},
@@ -161,7 +160,7 @@ func operation(id, method, path, tag, summary string, extra ...int) huma.Operati
 	return huma.Operation{
 		OperationID: id, Method: method, Path: base + path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: MaxBody,
 		Security: []map[string][]string{{"token": {}}}, Metadata: map[string]any{"scope": scope},
-		Errors: append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusNotAcceptable, http.StatusTooManyRequests,
+		Errors: append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests,
 			http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable}, extra...),
 	}
 }
@@ -203,7 +202,8 @@ func cut[T any](items []T, limit int, id func(T) string) *pageOut[T] {
 	return newPage(items[:limit], id(items[limit-1]))
 }
 
-type paging struct {
+// Paging is what collections that have pages take.
+type Paging struct {
 	Cursor string `query:"cursor" maxLength:"80" doc:"next of the page before."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"The most items of a page."`
 }
@@ -212,7 +212,8 @@ type oneOut[T any] struct{ Body T }
 
 func one[T any](v T, err error) (*oneOut[T], error) { return &oneOut[T]{v}, err }
 
-type inAccount struct {
+// InAccount chooses an email account in a query.
+type InAccount struct {
 	Account string `query:"account" maxLength:"200" doc:"Id or name of the email account; without it, all."`
 }
 

@@ -35,7 +35,7 @@ type listPatch struct {
 
 func (s *server) lists() {
 	handle(s, operation("list-lists", http.MethodGet, "/lists", tagLists, "The marketing lists with their email settings"),
-		func(ctx context.Context, in *inAccount) (*pageOut[list], error) {
+		func(ctx context.Context, in *InAccount) (*pageOut[list], error) {
 			return ofAccounts(ctx, s, in.Account, func(ctx context.Context, account string) ([]list, error) {
 				all, err := s.app.Lists(ctx, account)
 				out := make([]list, len(all))

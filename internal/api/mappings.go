@@ -59,13 +59,14 @@ type mappingPatch struct {
 	}
 }
 
-type byID struct {
+// ByID names one thing in a path.
+type ByID struct {
 	ID string `path:"id" maxLength:"80"`
 }
 
 func (s *server) mappings() {
 	handle(s, operation("list-data-labels", http.MethodGet, "/data-labels", tagMappings, "The data labels"),
-		func(ctx context.Context, in *inAccount) (*pageOut[lockstep.DataLabel], error) {
+		func(ctx context.Context, in *InAccount) (*pageOut[lockstep.DataLabel], error) {
 			return ofAccounts(ctx, s, in.Account, s.app.Labels)
 		})
 	create := operation("create-data-label", http.MethodPost, "/data-labels", tagMappings, "Make a data label", withBody...)
@@ -91,7 +92,7 @@ func (s *server) mappings() {
 			return one(s.app.SaveLabel(ctx, l))
 		})
 	handle(s, operation("delete-data-label", http.MethodDelete, "/data-labels/{id}", tagMappings, "Forget a data label that no mapping uses; the platform's field stays", http.StatusConflict),
-		func(ctx context.Context, in *byID) (*struct{}, error) {
+		func(ctx context.Context, in *ByID) (*struct{}, error) {
 			l, err := s.label(ctx, in.ID)
 			if err != nil {
 				return nil, err
@@ -100,7 +101,7 @@ func (s *server) mappings() {
 		})
 
 	handle(s, operation("list-data-mappings", http.MethodGet, "/data-mappings", tagMappings, "The data mappings"),
-		func(ctx context.Context, in *inAccount) (*pageOut[lockstep.DataMapping], error) {
+		func(ctx context.Context, in *InAccount) (*pageOut[lockstep.DataMapping], error) {
 			return ofAccounts(ctx, s, in.Account, s.app.Mappings)
 		})
 	create = operation("create-data-mapping", http.MethodPost, "/data-mappings", tagMappings, "Map a data label to or from a column", withBody...)
@@ -133,7 +134,7 @@ func (s *server) mappings() {
 			return one(s.app.SaveMapping(ctx, m))
 		})
 	handle(s, operation("delete-data-mapping", http.MethodDelete, "/data-mappings/{id}", tagMappings, "Delete a mapping; values that were written stay"),
-		func(ctx context.Context, in *byID) (*struct{}, error) { return nil, s.app.DeleteMapping(ctx, in.ID) })
+		func(ctx context.Context, in *ByID) (*struct{}, error) { return nil, s.app.DeleteMapping(ctx, in.ID) })
 }
 
 func set[T any](to *T, from *T) {

@@ -21,22 +21,22 @@ type runCreate struct {
 }
 
 type runQuery struct {
-	inAccount
-	paging
+	InAccount
+	Paging
 	Type         lockstep.SyncType  `query:"type" maxLength:"80"`
 	Status       lockstep.RunStatus `query:"status" enum:"queued,in_process,completed,completed_with_errors,failed,cancelled,previewed"`
 	StartedAfter time.Time          `query:"started_after" doc:"RFC 3339."`
 }
 
 type runPage struct {
-	byID
-	paging
+	ByID
+	Paging
 }
 
 func (s *server) runs() {
 	start := operation("start-run", http.MethodPost, "/runs", tagRuns, "Start a run", withBody...)
 	start.DefaultStatus = http.StatusAccepted
-	start.Description = "Answers as soon as the run is queued. 409 when the same one is queued or in process already."
+	start.Description = "Answers as soon as the run is queued; when the same one is queued already, with that. 409 when it is in process, or queued in another mode."
 	handle(s, start, func(ctx context.Context, in *runCreate) (*oneOut[lockstep.Run], error) {
 		b := in.Body
 		acc, err := s.app.Account(ctx, b.Account)
@@ -66,7 +66,7 @@ func (s *server) runs() {
 			return cut(runs, in.Limit, func(r lockstep.Run) string { return r.ID }), err
 		})
 	handle(s, operation("show-run", http.MethodGet, "/runs/{id}", tagRuns, "One run: status, stage, counts, API calls"),
-		func(ctx context.Context, in *byID) (*oneOut[lockstep.Run], error) { return one(s.app.Run(ctx, in.ID)) })
+		func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) { return one(s.app.Run(ctx, in.ID)) })
 	handle(s, operation("list-run-changes", http.MethodGet, "/runs/{id}/changes", tagRuns, "Every change of a run: what, old value, new value, why"),
 		func(ctx context.Context, in *runPage) (*pageOut[app.ShownChange], error) {
 			changes, next, err := s.app.ChangesPage(ctx, in.ID, in.Cursor, in.Limit)
@@ -79,12 +79,12 @@ func (s *server) runs() {
 		})
 	apply := operation("apply-run", http.MethodPost, "/runs/{id}/apply", tagRuns, "Write exactly what a preview showed", http.StatusConflict)
 	apply.DefaultStatus = http.StatusAccepted
-	handle(s, apply, func(ctx context.Context, in *byID) (*oneOut[lockstep.Run], error) {
+	handle(s, apply, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {
 		return one(s.app.ApplyPreview(ctx, in.ID))
 	})
 	cancel := operation("cancel-run", http.MethodPost, "/runs/{id}/cancel", tagRuns, "End a run after its current batch", http.StatusConflict)
 	cancel.DefaultStatus = http.StatusAccepted
-	handle(s, cancel, func(ctx context.Context, in *byID) (*oneOut[lockstep.Run], error) {
+	handle(s, cancel, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {
 		return one(s.app.CancelRun(ctx, in.ID))
 	})
 }
@@ -92,8 +92,8 @@ func (s *server) runs() {
 const tagConflicts = "Conflicts"
 
 type conflictQuery struct {
-	inAccount
-	paging
+	InAccount
+	Paging
 	Run      string `query:"run" maxLength:"80" doc:"Found by this run."`
 	Resolved string `query:"resolved" enum:"true,false" doc:"By whether a side was chosen; without it, both."`
 }
@@ -118,7 +118,7 @@ func (s *server) conflicts() {
 		})
 	handle(s, operation("resolve-conflict", http.MethodPost, "/conflicts/{id}/resolve", tagConflicts, "Choose the side whose value stays; the next run writes it", withBody...),
 		func(ctx context.Context, in *struct {
-			byID
+			ByID
 			Body struct {
 				Winner string `json:"winner" enum:"crm,platform"`
 			}

@@ -1,0 +1,372 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/config"
+
+	"github.com/lockstep-sync/lockstep/internal/api"
+	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/app/apptest"
+)
+
+// client calls the API and holds every answer of a described operation against our
+// own document.
+type client struct {
+	t       *testing.T
+	handler http.Handler
+	check   validator.Validator
+	app     *app.App
+	company apptest.Seeded
+	token   string // of both scopes
+	reader  string // read only
+	log     *bytes.Buffer
+}
+
+func open(t *testing.T) *client {
+	t.Helper()
+	c := &client{t: t, log: &bytes.Buffer{}}
+	c.app, c.company = apptest.Open(t, app.Config{Log: slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	c.handler = api.New(c.app, api.Options{Version: "1.2.3"})
+	c.token, c.reader = mint(t, c.app, app.ScopeRead, app.ScopeWrite), mint(t, c.app, app.ScopeRead)
+	doc, err := libopenapi.NewDocument(c.document())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs []error
+	if c.check, errs = validator.NewValidator(doc, config.WithFormatAssertions(), config.WithoutSecurityValidation()); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return c
+}
+
+func mint(t *testing.T, a *app.App, scopes ...string) string {
+	t.Helper()
+	token, _, err := a.CreateToken(t.Context(), "test "+strings.Join(scopes, " "), scopes, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (c *client) document() []byte {
+	w := httptest.NewRecorder()
+	c.handler.ServeHTTP(w, httptest.NewRequest("GET", "/api/openapi.json", nil))
+	if w.Code != http.StatusOK {
+		c.t.Fatalf("the OpenAPI document answered %d: %s", w.Code, w.Body)
+	}
+	return w.Body.Bytes()
+}
+
+func (c *client) send(token, method, path, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	w := httptest.NewRecorder()
+	c.handler.ServeHTTP(w, r)
+	return w
+}
+
+// call sends with the full token and validates the answer.
+func (c *client) call(method, path, body string) *httptest.ResponseRecorder {
+	c.t.Helper()
+	w := c.send(c.token, method, path, body)
+	if w.Code == http.StatusNotImplemented || w.Code == http.StatusMethodNotAllowed || w.Code == http.StatusNotFound && strings.Contains(w.Body.String(), "nothing at this path") {
+		return w // not an operation of the document
+	}
+	answer := w.Result()
+	answer.Body = io.NopCloser(bytes.NewReader(w.Body.Bytes()))
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	if ok, errs := c.check.ValidateHttpResponse(request, answer); !ok {
+		for _, e := range errs {
+			c.t.Errorf("%s %s answered %d against our own document: %s: %s", method, path, w.Code, e.Message, e.Reason)
+			for _, s := range e.SchemaValidationErrors {
+				c.t.Errorf("  %s at %s", s.Reason, s.FieldPath)
+			}
+		}
+		c.t.Errorf("  answer: %.800s", w.Body)
+	}
+	return w
+}
+
+func TestCalls(t *testing.T) {
+	c := open(t)
+	s := c.company
+	// In order: later calls build on earlier ones. Content must be in the answer;
+	// content that begins with "!" must not.
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+		content            []string
+	}{
+		{"GET", "/api/v1/accounts", "", 200, []string{`"name":"Contoso mailings"`, `"endpoint":"https://r1-api.dotdigital.com"`, `"id":"` + s.Account.ID}},
+		{"GET", "/api/v1/lists", "", 200, []string{`"Customers <EMEA>"`, `"crm_id":"` + s.Customers.CRMID.String(), `"member_table":"contact"`, `"dynamic":true`, `"address_book_id":"42"`, `"membership_action":"remove"`, `"min_opt_in":"unknown"`, `!"next"`}},
+		{"GET", "/api/v1/lists?account=Contoso+mailings", "", 200, []string{`"Partners"`}},
+		{"GET", "/api/v1/lists?account=nobody", "", 404, []string{`"code":"not_found"`, `"location":"account"`, `Contoso mailings`}},
+		{"GET", "/api/v1/lists?acount=x", "", 422, []string{`unknown query parameter`}},
+		{"PATCH", "/api/v1/lists/" + s.Partners.ID, `{"activated":true,"sync_order":3,"min_opt_in":"double","subscription_filter":"opt_in_at_least"}`, 200, []string{`"activated":true`, `"sync_order":3`, `"min_opt_in":"double"`, `"name":"Partners"`}},
+		{"PATCH", "/api/v1/lists/" + s.Partners.ID, `{"membership_action":"create_lead"}`, 422, []string{`"code":"invalid"`}},
+		{"PATCH", "/api/v1/lists/" + s.Partners.ID, `{"address_book_id":"42"}`, 409, []string{`"code":"conflict"`, "belongs to the list"}},
+		{"PATCH", "/api/v1/lists/" + s.Partners.ID, `{"subscription_filter":"everyone"}`, 422, []string{`"location":"body.subscription_filter"`, "!everyone"}},
+		{"PATCH", "/api/v1/lists/" + s.Partners.ID, `{"name":"x"}`, 422, []string{`unexpected property`}},
+		{"PATCH", "/api/v1/lists/none", `{"activated":true}`, 404, nil},
+		{"PATCH", "/api/v1/lists/none", `{"activated":`, 400, nil},
+
+		{"GET", "/api/v1/tables", "", 200, []string{`"name":"contact"`, `"firstname"`, `"options":[{"value":1,"label":"Male"}`}},
+		{"GET", "/api/v1/data-labels", "", 200, []string{`"FIRSTNAME"`, `"synced":true`}},
+		{"POST", "/api/v1/data-labels", `{"name":"score","type":"number","default":"0"}`, 201, []string{`"name":"SCORE"`, `"synced":false`}},
+		{"POST", "/api/v1/data-labels", `{"name":"SCORE","type":"number"}`, 409, nil},
+		{"POST", "/api/v1/data-labels", `{"name":"CALLS","type":"number","default":"many"}`, 422, []string{`"location":"default"`, "!many"}},
+		{"PATCH", "/api/v1/data-labels/" + s.Label.ID, `{"description":"In the shop","private":true}`, 200, []string{`"description":"In the shop"`, `"private":true`, `"type":"number"`}},
+		{"PATCH", "/api/v1/data-labels/none", `{"private":true}`, 404, nil},
+		{"DELETE", "/api/v1/data-labels/" + s.Label.ID, "", 409, []string{"is mapped"}},
+		{"GET", "/api/v1/data-mappings?account=" + s.Account.ID, "", 200, []string{`"column":"numberofvisits"`, `"direction":"to_platform"`}},
+		{"POST", "/api/v1/data-mappings", `{"label":"lastname","table":"contact","direction":"to_platform","column":"lastname"}`, 201, []string{`"label":"LASTNAME"`, `"winner":"newest"`, `"empty":"clear"`}},
+		{"POST", "/api/v1/data-mappings", `{"label":"LASTNAME","table":"contact","direction":"to_platform","column":"lastname"}`, 409, nil},
+		{"POST", "/api/v1/data-mappings", `{"label":"LASTNAME","table":"invoice","direction":"to_platform","column":"name"}`, 422, []string{"crm-metadata"}},
+		{"PATCH", "/api/v1/data-mappings/" + s.Mapping.ID, `{"winner":"hold","truncate":true}`, 200, []string{`"winner":"hold"`, `"truncate":true`, `"column":"numberofvisits"`}},
+		{"PATCH", "/api/v1/data-mappings/none", `{}`, 404, nil},
+		{"DELETE", "/api/v1/data-mappings/" + s.Mapping.ID, "", 204, nil},
+		{"DELETE", "/api/v1/data-mappings/" + s.Mapping.ID, "", 404, nil},
+		{"DELETE", "/api/v1/data-labels/" + s.Label.ID, "", 204, nil},
+
+		{"GET", "/api/v1/runs", "", 200, []string{`"status":"completed_with_errors"`, `"status":"previewed"`, `"status":"failed"`, `"error":"the platform did not answer"`, `"calls":{"crm":12,"platform":7,"polls":4}`}},
+		{"GET", "/api/v1/runs?status=failed&type=data-labels&account=" + s.Account.ID, "", 200, []string{s.Failed.ID, "!" + s.Completed.ID}},
+		{"GET", "/api/v1/runs?started_after=2100-01-01T00:00:00Z", "", 200, []string{`"items":[]`}},
+		{"GET", "/api/v1/runs?started_after=yesterday", "", 422, nil},
+		{"GET", "/api/v1/runs?status=done", "", 422, nil},
+		{"GET", "/api/v1/runs?limit=1", "", 200, []string{s.Previewed.ID, `"next":"` + s.Previewed.ID}},
+		{"GET", "/api/v1/runs?limit=1&cursor=" + s.Previewed.ID, "", 200, []string{s.Completed.ID}},
+		{"GET", "/api/v1/runs?limit=1&cursor=" + s.Completed.ID, "", 200, []string{s.Failed.ID, `!"next"`}},
+		{"GET", "/api/v1/runs?limit=5000", "", 422, nil},
+		{"GET", "/api/v1/runs/" + s.Completed.ID, "", 200, []string{`"read":5000`, `"list":"` + s.Customers.ID}},
+		{"GET", "/api/v1/runs/none", "", 404, []string{`"code":"not_found"`}},
+		{"GET", "/api/v1/runs/" + s.Completed.ID + "/changes?limit=1", "", 200, []string{`"kind":"write_contact"`, `"state":"acknowledged"`, `"old":"Bob"`, `"new":"Robert 0"`, `"why":"changed in the CRM"`, `"old":null`, `"new":0`}},
+		{"GET", "/api/v1/runs/" + s.Completed.ID + "/changes?cursor=x", "", 422, []string{"cursor"}},
+		{"GET", "/api/v1/runs/none/changes", "", 404, nil},
+		{"GET", "/api/v1/runs/" + s.Completed.ID + "/findings?limit=2", "", 200, []string{`"code":"rejected"`, `"hint":"correct it in the CRM"`, `"next"`}},
+		{"GET", "/api/v1/runs/none/findings", "", 404, nil},
+		{"POST", "/api/v1/runs", `{"type":"crm-metadata"}`, 202, []string{`"status":"queued"`, `"mode":"apply"`}},
+		{"POST", "/api/v1/runs", `{"type":"crm-metadata"}`, 202, []string{`"status":"queued"`}}, // the same one
+		{"GET", "/api/v1/runs?type=crm-metadata&limit=1", "", 200, []string{`!"next"`}},
+		{"POST", "/api/v1/runs", `{"type":"crm-metadata","mode":"preview"}`, 409, []string{"is queued", `"hint":"Wait`}},
+		{"POST", "/api/v1/runs", `{"type":"marketing-lists","mode":"preview","account":"Contoso mailings","list":"customers <emea>"}`, 202, []string{`"mode":"preview"`, s.Customers.ID}},
+		{"POST", "/api/v1/runs", `{"type":"marketing-lists","list":"` + s.Newsletter.CRMID.String() + `"}`, 202, []string{s.Newsletter.ID}},
+		{"POST", "/api/v1/runs", `{"type":"marketing-lists","list":"No such list"}`, 404, []string{`"location":"list"`}},
+		{"POST", "/api/v1/runs", `{"type":"forms"}`, 422, []string{"sync type of this version"}},
+		{"POST", "/api/v1/runs", `{"type":"marketing-lists","mode":"pretend"}`, 422, []string{"!pretend"}},
+		{"POST", "/api/v1/runs", `{}`, 422, []string{"type"}},
+		{"POST", "/api/v1/runs", ``, 400, nil},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/apply", "", 409, []string{"not a finished preview"}},
+		{"POST", "/api/v1/runs/" + s.Previewed.ID + "/apply", "", 202, []string{`"preview":"` + s.Previewed.ID, `"mode":"apply"`}},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/cancel", "", 409, []string{"has ended"}},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/undo", "", 501, []string{"not in this version", `"code":"unsupported"`}},
+
+		{"GET", "/api/v1/conflicts", "", 200, []string{`"base":"Bob"`, `"crm":"Robert"`, `"platform":"Bobby"`, `"crm_at":"2026-11-20T08:30:00Z"`, `"winner":"held"`}},
+		{"GET", "/api/v1/conflicts?resolved=true", "", 200, []string{`"items":[]`}},
+		{"POST", "/api/v1/conflicts/" + s.Conflict.ID + "/resolve", `{"winner":"neither"}`, 422, nil},
+		{"POST", "/api/v1/conflicts/" + s.Conflict.ID + "/resolve", `{"winner":"platform"}`, 200, []string{`"resolved":true`, `"resolved_by":"token test read write"`}},
+		{"POST", "/api/v1/conflicts/" + s.Conflict.ID + "/resolve", `{"winner":"crm"}`, 409, nil},
+		{"POST", "/api/v1/conflicts/none/resolve", `{"winner":"crm"}`, 404, nil},
+
+		{"POST", "/api/v1/records/explain", `{"email":" ADA@example.com "}`, 200, []string{`"email":"ada@example.com"`, `"standing":"subscribed"`, `"in_list":true`, `"FIRSTNAME":"Robert"`, `"new":"Robert 0"`}},
+		{"GET", "/api/v1/records/explain?email=ada%40example.com", "", 200, []string{`"speaks":true`}},
+		{"GET", "/api/v1/records/explain", "", 422, nil},
+		{"POST", "/api/v1/records/explain", `{"email":"nobody"}`, 422, []string{`"location":"email"`, "!nobody"}},
+		{"POST", "/api/v1/connections/test", `{"adapter":"pigeon","settings":{}}`, 404, []string{"dotdigital"}},
+		{"POST", "/api/v1/connections/test", `{"adapter":"dotdigital","settings":{"password":"hush"}}`, 422, []string{`"errors":[`, "!hush"}},
+
+		{"GET", "/api/v1/schedules", "", 501, []string{"not in this version"}},
+		{"GET", "/api/v1/timeline?table=contact", "", 501, nil},
+		{"POST", "/api/v1/suppressions", `{}`, 501, nil},
+		{"GET", "/api/v1/nonsense", "", 404, []string{"openapi.json"}},
+		{"PUT", "/api/v1/runs", `{}`, 405, nil},
+		{"DELETE", "/api/v1/lists/" + s.Partners.ID, "", 405, nil},
+	} {
+		name := fmt.Sprintf("%s %s %s", tc.method, tc.path, tc.body)
+		w := c.call(tc.method, tc.path, tc.body)
+		if w.Code != tc.status {
+			t.Errorf("%s answered %d, want %d: %.600s", name, w.Code, tc.status, w.Body)
+			continue
+		}
+		for _, want := range tc.content {
+			not, want := strings.HasPrefix(want, "!"), strings.TrimPrefix(want, "!")
+			if strings.Contains(w.Body.String(), want) == not {
+				t.Errorf("%s: content %q wrong (unwanted: %v) in %.1200s", name, want, not, w.Body)
+			}
+		}
+		wantType := "application/json"
+		if tc.status >= 400 {
+			wantType = "application/problem+json"
+		}
+		if got := w.Header().Get("Content-Type"); tc.status != 204 && got != wantType {
+			t.Errorf("%s: Content-Type %q, want %q", name, got, wantType)
+		}
+	}
+	if strings.Contains(c.log.String(), "@") || strings.Contains(c.log.String(), "hush") {
+		t.Errorf("an address or a secret reached the log: %s", c.log)
+	}
+}
+
+func TestEveryChangeIsPagedOnce(t *testing.T) {
+	c := open(t)
+	for _, limit := range []int{1, 7, 100, 230, 500} {
+		if limit == 1 && testing.Short() {
+			continue
+		}
+		seen, cursor := map[string]bool{}, ""
+		for pages := 0; ; pages++ {
+			w := c.send(c.token, "GET", fmt.Sprintf("/api/v1/runs/%s/changes?limit=%d&cursor=%s", c.company.Completed.ID, limit, cursor), "")
+			var page struct {
+				Items []struct{ ID string }
+				Next  string
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Items) == 0 || len(page.Items) > limit {
+				t.Fatalf("limit %d: page %d has %d items", limit, pages, len(page.Items))
+			}
+			for _, item := range page.Items {
+				if seen[item.ID] {
+					t.Fatalf("limit %d: change %s came twice", limit, item.ID)
+				}
+				seen[item.ID] = true
+			}
+			if cursor = page.Next; cursor == "" {
+				break
+			}
+		}
+		if len(seen) != apptest.Changes {
+			t.Errorf("limit %d: %d changes, want %d", limit, len(seen), apptest.Changes)
+		}
+	}
+}
+
+// described lists the operations of our document with ids filled in.
+func (c *client) described() map[string][]string {
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(c.document(), &doc); err != nil {
+		c.t.Fatal(err)
+	}
+	if doc.OpenAPI != "3.1.0" {
+		c.t.Errorf("openapi = %q, want 3.1.0", doc.OpenAPI)
+	}
+	all := map[string][]string{}
+	for path, methods := range doc.Paths {
+		for m := range methods {
+			all[path] = append(all[path], strings.ToUpper(m))
+		}
+		slices.Sort(all[path])
+	}
+	return all
+}
+
+func TestDocumentNamesTheSurface(t *testing.T) {
+	c := open(t)
+	got := c.described()
+	for path, methods := range map[string]string{
+		"/api/v1/accounts": "GET", "/api/v1/lists": "GET", "/api/v1/lists/{id}": "PATCH",
+		"/api/v1/data-labels": "GET POST", "/api/v1/data-labels/{id}": "DELETE PATCH", "/api/v1/data-mappings": "GET POST", "/api/v1/data-mappings/{id}": "DELETE PATCH",
+		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET",
+		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
+		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
+	} {
+		if strings.Join(got[path], " ") != methods {
+			t.Errorf("%s has %v, want %s", path, got[path], methods)
+		}
+		delete(got, path)
+	}
+	if len(got) > 0 {
+		t.Errorf("the document describes more than this test knows: %v", got)
+	}
+	if ok, errs := c.check.ValidateDocument(); !ok {
+		for _, e := range errs {
+			t.Errorf("the document is not valid OpenAPI: %s: %s", e.Message, e.Reason)
+		}
+	}
+}
+
+func TestEveryCallNeedsAToken(t *testing.T) {
+	c := open(t)
+	expired, _, err := c.app.CreateToken(t.Context(), "short", []string{app.ScopeRead}, time.Now().Add(time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer stop()
+	<-ctx.Done()
+	paths := c.described()
+	paths["/api/v1/schedules"] = []string{"GET"}
+	paths["/api/v1/nonsense"] = []string{"GET", "POST"}
+	for path, methods := range paths {
+		path = strings.ReplaceAll(path, "{id}", "none")
+		for _, m := range methods {
+			for _, token := range []string{"", "nonsense", "lockstep_" + strings.Repeat("0", 32) + "_AAAA", expired, c.token[:len(c.token)-4] + "AAAA"} {
+				w := c.send(token, m, path, "{}")
+				if w.Code != http.StatusUnauthorized || !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer") || w.Header().Get("Content-Type") != "application/problem+json" {
+					t.Errorf("%s %s with token %.20q answered %d %v %s", m, path, token, w.Code, w.Header(), w.Body)
+				}
+			}
+			// Reading tokens read, and do nothing else.
+			w := c.send(c.reader, m, path, "{}")
+			if reads := m == http.MethodGet || path == "/api/v1/records/explain"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
+				t.Errorf("%s %s with a reading token answered %d %s", m, path, w.Code, w.Body)
+			}
+		}
+	}
+	r := httptest.NewRequest("GET", "/api/v1/runs", nil)
+	r.SetBasicAuth("admin", c.token)
+	w := httptest.NewRecorder()
+	if c.handler.ServeHTTP(w, r); w.Code != http.StatusUnauthorized {
+		t.Errorf("another scheme answered %d", w.Code)
+	}
+}
+
+func TestBodyIsBounded(t *testing.T) {
+	c := open(t)
+	w := c.call("POST", "/api/v1/records/explain", `{"email":"`+strings.Repeat("a", api.MaxBody)+`"}`)
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body over the limit answered %d: %.300s", w.Code, w.Body)
+	}
+}
+
+func TestInternalErrorsKeepTheirCause(t *testing.T) {
+	c := open(t)
+	if err := c.app.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	// Every use case fails now; what the caller sees is a reference into the log.
+	w := c.send(c.token, "GET", "/api/v1/accounts", "")
+	var p api.Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusInternalServerError || p.Reference == "" || p.Code != "internal" {
+		t.Fatalf("answered %d %s", w.Code, w.Body)
+	}
+	if strings.Contains(w.Body.String(), "database") {
+		t.Errorf("the cause is shown: %s", w.Body)
+	}
+	if !strings.Contains(c.log.String(), p.Reference) || !strings.Contains(c.log.String(), "database is closed") {
+		t.Errorf("the log does not explain reference %s: %s", p.Reference, c.log)
+	}
+}
