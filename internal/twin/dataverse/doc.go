@@ -48,6 +48,18 @@
 //   - The creator of a table gets all privileges on it in the roles it has.
 //   - GUIDs order by their bytes as written.
 //
+// # Faults
+//
+// Beside the transport faults, rules of these kinds act inside of the twin, with
+// the arguments in parentheses: token-expire (the call answers 401), throttle
+// (requests, seconds, concurrent lower the limits for the call; without any it is
+// refused), delta-expired, row-poison (id or ids, code, message, status; without
+// an id every row of the call), page-dup (variant rows, loop, host or empty),
+// page-skip, page-drift (updates, inserts, deletes between two pages),
+// metadata-change (table, column, change: remove, rename to, max-length
+// max_length, option-remove option, option-relabel option to, tracking-off; delta
+// tokens are void afterwards) and env-restore (writes to take back).
+//
 // # Not emulated
 //
 // These answer 501 and say so: the CSDL document $metadata, the query options

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/schema"
@@ -88,10 +89,42 @@ func (c *call) skipOne() bool {
 	return hit
 }
 
-// repeat reports whether the next page is to repeat rows of this one.
-func (c *call) repeat() bool {
-	_, hit := c.s.faults.Take("dataverse", "page-dup", c.op)
-	return hit
+// Variants of the fault page-dup.
+const (
+	dupRows  = "rows"  // the next page repeats rows of this one
+	dupLoop  = "loop"  // the next link leads to this page again
+	dupHost  = "host"  // the next link leads to another host
+	dupEmpty = "empty" // this page is empty but has a next link, to itself
+)
+
+// repeat says how the next page is to repeat this one; "" when it is not. It is
+// asked only where a page has a successor.
+func (c *call) repeat() string {
+	hit, ok := c.s.faults.Take("dataverse", "page-dup", c.op)
+	if !ok {
+		return ""
+	}
+	var args struct {
+		Variant string `json:"variant"`
+	}
+	if json.Unmarshal(hit.Args, &args) != nil || args.Variant == "" {
+		return dupRows
+	}
+	return args.Variant
+}
+
+// bend is the next link as a fault wants it.
+func (c *call) bend(link, variant string) string {
+	switch variant {
+	case dupLoop, dupEmpty:
+		link = c.root() + strings.Join(pathTexts(c.path), "/")
+		if c.query != "" {
+			link += "?" + c.query
+		}
+	case dupHost:
+		link = "https://elsewhere.invalid" + strings.TrimPrefix(link, c.s.BaseURL())
+	}
+	return link
 }
 
 // drift writes to the table that is about to be read: rows appear, vanish and

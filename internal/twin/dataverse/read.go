@@ -148,6 +148,7 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 		dst = append(dst, '"')
 	}
 	dst = append(dst, `,"value":[`...)
+	start := len(dst)
 	w := c.recordWriter(t, q, src, opt)
 	skip := c.skipOne()
 	n := 0
@@ -166,14 +167,17 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 	if err := res.Err(); err != nil {
 		return nil, err
 	}
-	dst = append(dst, ']')
 	if !res.More() {
-		return append(dst, '}'), nil
+		return append(dst, "]}"...), nil
 	}
-	last := res.LastKey()
-	if c.repeat() {
+	last, variant := res.LastKey(), c.repeat()
+	switch variant {
+	case dupRows:
 		last = res.FirstKey()
+	case dupEmpty:
+		dst = dst[:start]
 	}
+	dst = append(dst, ']')
 	cookie := q.Cookie(page, res.FirstKey(), last)
 	if q.Fetch {
 		if c.prefer.wants(annCookie) && q.Keyset() {
@@ -186,7 +190,7 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 		return append(dst, '}'), nil
 	}
 	dst = append(dst, `,"@odata.nextLink":`...)
-	dst = value.AppendString(dst, c.link("$skiptoken", query.SkipToken(page+1, cookie, false)))
+	dst = value.AppendString(dst, c.bend(c.link("$skiptoken", query.SkipToken(page+1, cookie, false)), variant))
 	return append(dst, '}'), nil
 }
 
@@ -195,15 +199,7 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 func (c *call) link(option, val string) string {
 	var b strings.Builder
 	b.WriteString(c.root())
-	for i, s := range c.path {
-		if i > 0 {
-			b.WriteByte('/')
-		}
-		b.WriteString(s.name)
-		if s.parens {
-			b.WriteString("(" + strings.ReplaceAll(url.PathEscape(s.inside), "%27", "'") + ")")
-		}
-	}
+	b.WriteString(strings.Join(pathTexts(c.path), "/"))
 	b.WriteByte('?')
 	for part := range strings.SplitSeq(c.query, "&") {
 		name, _, _ := strings.Cut(part, "=")
@@ -216,6 +212,18 @@ func (c *call) link(option, val string) string {
 	}
 	b.WriteString(option + "=" + strings.ReplaceAll(url.QueryEscape(val), "+", "%20"))
 	return b.String()
+}
+
+// pathTexts writes the segments of a path as they stand in a URL.
+func pathTexts(path []segment) []string {
+	out := make([]string, len(path))
+	for i, s := range path {
+		out[i] = s.name
+		if s.parens {
+			out[i] += "(" + strings.ReplaceAll(url.PathEscape(s.inside), "%27", "'") + ")"
+		}
+	}
+	return out
 }
 
 // contextOf is the fragment of the context URL that names set and columns.

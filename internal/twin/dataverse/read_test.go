@@ -260,6 +260,22 @@ func TestReadFaults(t *testing.T) {
 		t.Errorf("page-dup: %d rows, %d distinct", len(ids), distinct(ids))
 	}
 	w.faults.Clear()
+	for _, prefer := range []string{two, two + ",odata.track-changes"} {
+		for variant, check := range map[string]func(next string, rows int) bool{
+			"loop":  func(next string, rows int) bool { return next == w.api+"contacts?$select=lastname" && rows == 3 },
+			"empty": func(next string, rows int) bool { return next == w.api+"contacts?$select=lastname" && rows == 0 },
+			"host": func(next string, rows int) bool {
+				return strings.HasPrefix(next, "https://elsewhere.invalid/api/data/v9.2/contacts?") && rows == 3
+			},
+		} {
+			add(fault.Fault{Twin: "dataverse", Kind: "page-dup", Count: 1, Args: []byte(`{"variant":"` + variant + `"}`)})
+			r := w.get("contacts?$select=lastname", "Prefer", prefer).must(200)
+			if next, _ := r.json()["@odata.nextLink"].(string); !check(next, len(r.rows())) {
+				t.Errorf("page-dup %s with %s: %s", variant, prefer, r.body)
+			}
+			w.faults.Clear()
+		}
+	}
 	add(fault.Fault{Twin: "dataverse", Kind: "page-skip", Count: 1})
 	if ids, _, _ := w.pages("contacts?$select=lastname", "Prefer", two); len(ids) != 5 {
 		t.Errorf("page-skip: %d rows", len(ids))

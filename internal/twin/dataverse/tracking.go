@@ -186,7 +186,7 @@ func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size 
 			dst = append(p.appendRow(dst, r), '}')
 		}
 	}
-	more := false
+	start, more, variant := len(dst), false, ""
 	if !s.delta {
 		rows := c.view.Page(nil, t.Name, s.last, size+1)
 		if more = len(rows) > size; more {
@@ -195,7 +195,10 @@ func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size 
 		write(rows)
 		if len(rows) > 0 {
 			s.last = rows[len(rows)-1].ID
-			if more && len(rows) > 1 && c.repeat() {
+			if more {
+				variant = c.repeat()
+			}
+			if variant == dupRows && len(rows) > 1 {
 				s.last = rows[len(rows)-2].ID
 			}
 		}
@@ -210,7 +213,7 @@ func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size 
 			room -= len(rows)
 			if more {
 				s.at = rows[len(rows)-1].Version
-				if len(rows) > 1 && c.repeat() {
+				if variant = c.repeat(); variant == dupRows && len(rows) > 1 {
 					s.at = rows[len(rows)-2].Version
 				}
 			} else {
@@ -234,8 +237,11 @@ func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size 
 		}
 	}
 	if more {
+		if variant == dupEmpty {
+			dst = dst[:start]
+		}
 		dst = append(dst, `],"@odata.nextLink":`...)
-		dst = value.AppendString(dst, c.link("$skiptoken", query.SkipToken(2, s.encode(t), true)))
+		dst = value.AppendString(dst, c.bend(c.link("$skiptoken", query.SkipToken(2, s.encode(t), true)), variant))
 		return append(dst, '}')
 	}
 	dst = append(dst, `],"@odata.deltaLink":`...)
