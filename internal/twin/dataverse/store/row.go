@@ -252,7 +252,9 @@ func (r *Row) Cell(ord int) Cell {
 	return Cell{}
 }
 
-// Cells decodes the row into dst, indexed by column position.
+// Cells decodes the row into dst, indexed by column position, and returns it. It
+// grows where the row has columns that dst's owner does not know yet, so that a
+// column added meanwhile keeps its value.
 func (r *Row) Cells(dst []Cell) []Cell {
 	clear(dst)
 	dst[schema.IDOrd].Value = value.GUID(r.ID)
@@ -262,9 +264,10 @@ func (r *Row) Cells(dst []Cell) []Cell {
 		if !ok {
 			return dst
 		}
-		if ord < len(dst) {
-			dst[ord] = Cell{Value: f.Value(), Target: f.Target}
+		if ord >= len(dst) {
+			dst = append(dst, make([]Cell, ord+1-len(dst))...)
 		}
+		dst[ord] = Cell{Value: f.Value(), Target: f.Target}
 	}
 }
 

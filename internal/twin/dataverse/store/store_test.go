@@ -58,6 +58,9 @@ func TestRowsKeepTheirCells(t *testing.T) {
 				t.Fatalf("cell %d is %v, want %v", i, got[i], cells[i])
 			}
 		}
+		if short := NewRow(id, 42, row.Cells(make([]Cell, 2))); short.data != row.data {
+			t.Fatal("a narrow buffer loses columns")
+		}
 		slot := make([]int16, len(cells))
 		want := rapid.IntRange(2, max(2, len(cells)-1)).Draw(t, "want")
 		for i := range slot {
