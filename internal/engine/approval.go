@@ -184,6 +184,7 @@ func (s *session) unfulfilled() {
 type expectation struct {
 	first merge.Candidate
 	base  []lockstep.Value
+	books map[*listState]bool // whose address book it would be in
 }
 
 // foresee lets a preview see what a run would see: the second record with an
@@ -210,7 +211,25 @@ func (s *session) expectAfter(plan *tablePlan, p *person) {
 	if !s.dry() || p.noEmail != "" || p.row.contact != "" || !p.row.master || p.row.keepOnly {
 		return
 	}
-	s.sync.expected[crosswalk.EmailKey(p.email)] = expectation{s.candidate(plan, p), slices.Clone(p.row.base)}
+	k := crosswalk.EmailKey(p.email)
+	books := s.sync.expected[k].books
+	if books == nil {
+		books = map[*listState]bool{}
+	}
+	for _, l := range p.row.adds {
+		books[l] = true
+	}
+	s.sync.expected[k] = expectation{s.candidate(plan, p), slices.Clone(p.row.base), books}
+}
+
+// expectedIn reports whether a preview would have put the person's contact into the
+// list's book already, because of another record.
+func (s *session) expectedIn(l *listState, p *person) bool {
+	if !s.dry() || p.noEmail != "" {
+		return false
+	}
+	e := s.sync.expected[crosswalk.EmailKey(p.email)]
+	return e.first.Ref != p.rec.Ref && e.books[l]
 }
 
 func (s *session) candidate(plan *tablePlan, p *person) merge.Candidate {

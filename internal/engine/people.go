@@ -601,7 +601,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				}
 			}
 		}
-		if !inBook && !m.InBook && s.keeper(l, p) {
+		if !inBook && !m.InBook && (s.keeper(l, p) || s.expectedIn(l, p)) {
 			inBook = true // another record of the same contact is in the book already
 		}
 		if !inBook && r.contact != "" && !m.InBook {
