@@ -204,13 +204,12 @@ func seenHash(email string, standing lockstep.Standing, optIn lockstep.OptInType
 	b = append(b, byte(standing), byte(optIn))
 	b = append(binary.AppendUvarint(b, uint64(len(email))), email...)
 	for _, v := range values {
-		t := v.Text()
-		b = binary.AppendUvarint(b, uint64(len(t)))
-		b = append(b, t...)
+		midnight := ""
 		if v.Kind() == lockstep.Date {
-			b = append(b, "T00:00:00Z"...)
-			b[len(b)-len("T00:00:00Z")-len(t)-1] = 20
+			midnight = "T00:00:00Z"
 		}
+		b = binary.AppendUvarint(b, uint64(len(v.Text())+len(midnight)))
+		b = append(append(b, v.Text()...), midnight...)
 	}
 	sum := sha256.Sum256(b)
 	return binary.LittleEndian.Uint64(sum[:])

@@ -216,7 +216,8 @@ func (s *session) evaluate(l *listState) error {
 	return nil
 }
 
-// scope returns the lists of this run in which a record is now.
+// scope returns the lists of this run in which a record is now. The caller holds
+// s.mu.
 func (s *session) scope(table string, id lockstep.ID, dst []*listState) []*listState {
 	for _, l := range s.sync.byTable[table] {
 		if !l.failed && l.members != nil && l.has(id) {

@@ -202,6 +202,8 @@ func (s *session) latecomers() error {
 // list of the run wanted it.
 func (s *session) stale(l crosswalk.Link, platform bool) {
 	if l.Hash64 != 0 || platform && l.Seen != 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, platform})
 	}
 }
@@ -230,6 +232,8 @@ func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
 			return nil, err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, id := range marked {
 		if len(s.scope(table, id, nil)) > 0 {
 			out = append(out, id)
@@ -242,8 +246,8 @@ func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
 func (s *session) gone(table string, id lockstep.ID) {
 	s.leave(table, id)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
-	s.mu.Unlock()
 	if ok && !s.dry() {
 		s.sync.closeLinks = append(s.sync.closeLinks, l)
 	}
@@ -251,6 +255,8 @@ func (s *session) gone(table string, id lockstep.ID) {
 
 // leave takes a record that is in none of this run's lists out of their books.
 func (s *session) leave(table string, id lockstep.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.sync.byTable[table] {
 		if l.failed || l.members == nil {
 			continue

@@ -66,9 +66,9 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		}
 		s.mu.Lock()
 		link, linked := s.sync.links.ByRef(r.Ref)
+		lists := s.scope(table, r.ID, nil)
 		s.mu.Unlock()
-		p := person{rec: r, link: link, linked: linked, email: lockstep.NormalizeEmail(r.Email)}
-		p.lists = s.scope(table, r.ID, nil)
+		p := person{rec: r, link: link, linked: linked, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
 		if len(p.lists) == 0 {
 			equal++
 			if linked && !s.dry() {
@@ -131,6 +131,8 @@ func (s *session) busy(p *person) bool {
 // due reports whether a record whose content did not change has to be looked at
 // all the same, because of the lists it is in or because a person decided a conflict.
 func (s *session) due(p *person) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range p.lists {
 		if !l.touched {
 			continue
@@ -368,7 +370,10 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 		if !o.Master {
 			continue
 		}
-		other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0}
+		s.mu.Lock()
+		member := len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0
+		s.mu.Unlock()
+		other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
 		if p.adopted || p.entry.Ref == o.Ref {
 			other.Modified = p.entry.Modified
 		}
@@ -561,7 +566,7 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 }
 
 // keeper reports whether another record of the same contact keeps it in the list's
-// address book.
+// address book. The caller holds s.mu.
 func (s *session) keeper(l *listState, p *person) bool {
 	for _, o := range p.others {
 		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact {
@@ -578,16 +583,16 @@ func (s *session) keeper(l *listState, p *person) bool {
 func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
 	optOut := s.groupOptOut(p)
+	var found []lockstep.Finding
+	s.mu.Lock()
 	for _, l := range p.lists {
 		m, ok := l.members.Record(p.rec.ID)
 		if ok && m.Contact != "" && m.Contact != r.contact {
 			// The record belongs to another contact now; the old one stays in the
 			// book only if somebody else keeps it there.
-			s.mu.Lock()
 			if m.InBook && !s.elsewhere(l, m) {
 				l.removals = append(l.removals, removal{crosswalk.Member{Contact: m.Contact, InBook: true}, whyMoved})
 			}
-			s.mu.Unlock()
 			m.InBook, m.Contact = false, ""
 		}
 		m.Record = p.rec.ID
@@ -608,9 +613,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			if st, isStranger := l.members.Stranger(r.contact); isStranger && st.InBook {
 				inBook = true
 				if !s.dry() {
-					s.mu.Lock()
 					l.put(crosswalk.Member{Contact: r.contact}) // no stranger any more
-					s.mu.Unlock()
 				}
 			}
 		}
@@ -634,7 +637,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 					f.Code = lockstep.FindingMalformedEmail
 				}
 			}
-			s.finding(f)
+			found = append(found, f)
 		}
 		was := m
 		m.InList, m.Unsubscribed, m.Excluded = true, unsubscribed, false
@@ -657,10 +660,12 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			m.Excluded = !inBook
 		}
 		if m != was && !s.dry() {
-			s.mu.Lock()
 			l.put(m)
-			s.mu.Unlock()
 		}
+	}
+	s.mu.Unlock()
+	for _, f := range found {
+		s.finding(f)
 	}
 	if p.noEmail != "" && r.contact == "" {
 		r.keepOnly = true
