@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
+	"github.com/lockstep-sync/lockstep/internal/adapter/dynamics"
 	"github.com/lockstep-sync/lockstep/internal/store"
 )
 
@@ -124,11 +125,17 @@ func (a *App) TestConnection(ctx context.Context, adapterName string, s adapter.
 	if err != nil {
 		return TestResult{}, err
 	}
-	t, ok := side.(tester)
-	if !ok {
+	res := TestResult{OK: true}
+	switch t := side.(type) {
+	case tester:
+		res.Steps = t.ConnectTest(ctx)
+	case dynamics.Tester:
+		for _, s := range t.ConnectTest(ctx) {
+			res.Steps = append(res.Steps, adapter.Step{Name: s.Title, OK: s.OK, Detail: s.Cause, Fix: s.Fix})
+		}
+	default:
 		return TestResult{}, &lockstep.Error{Code: lockstep.CodeUnsupported, Msg: kind.Title + " has no connection test"}
 	}
-	res := TestResult{OK: true, Steps: t.ConnectTest(ctx)}
 	for _, step := range res.Steps {
 		res.OK = res.OK && step.OK
 	}
