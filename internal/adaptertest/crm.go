@@ -39,7 +39,7 @@ type CRMFixture struct {
 	LoseAnswer func(t testing.TB)
 	// Revoke takes the right to read a table away.
 	Revoke func(t testing.TB, table string)
-	// Untracked is a table without change tracking, "" when there is none.
+	// Untracked is the table of list memberships when it has no change tracking.
 	Untracked string
 	// Pass lets time pass on the CRM.
 	Pass func(d time.Duration)
@@ -473,10 +473,24 @@ func (s *crmSuite) untracked() {
 		return
 	}
 	q := lockstep.RecordQuery{Table: s.f.Untracked}
-	_, cursor := s.read(q, "")
+	list := s.f.NewList(s, "L", "contact", "")
+	s.create(1, 6)
+	s.done(3)(s.AddMembers(s.Context(), list, "contact", crmIDs(1, 3)))
+	before, cursor := s.read(q, "")
+	if len(before) != 3 {
+		s.Errorf("%d rows, want 3", len(before))
+	}
 	s.f.Pass(time.Hour)
-	if got, _ := s.read(q, cursor); got == nil {
-		s.Error("nothing was read")
+	s.done(2)(s.AddMembers(s.Context(), list, "contact", crmIDs(4, 2)))
+	after, _ := s.read(q, cursor)
+	fresh := 0
+	for id := range after {
+		if _, ok := before[id]; !ok {
+			fresh++
+		}
+	}
+	if fresh != 2 {
+		s.Errorf("%d new rows, want 2", fresh)
 	}
 }
 
