@@ -131,6 +131,7 @@ func group(c *cobra.Command, args []string) error {
 		return c.Help()
 	}
 	hint := "see " + c.CommandPath() + " --help"
+	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "did you mean " + strings.Join(near, " or ") + "?"
 	}
@@ -197,17 +198,20 @@ func (env *environment) notef(format string, args ...any) {
 // message returns what an error says to a person. Several errors at once, such as
 // all wrong settings of a connection, are one message of several lines.
 func message(err error) (msg, hint string) {
-	var many interface{ Unwrap() []error }
-	if errors.As(err, &many) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one level at a time
+		all := many.Unwrap()
+		if len(all) == 1 {
+			return message(all[0])
+		}
 		var lines []string
-		for _, e := range many.Unwrap() {
+		for _, e := range all {
 			m, h := message(e)
 			if h != "" {
 				m += " (" + h + ")"
 			}
 			lines = append(lines, m)
 		}
-		return strings.Join(lines, "\n       "), ""
+		return strings.Join(lines, "\n          "), ""
 	}
 	var e *lockstep.Error
 	if !errors.As(err, &e) {
@@ -215,13 +219,18 @@ func message(err error) (msg, hint string) {
 	}
 	plain := *e
 	plain.Hint = ""
-	return plain.Error(), e.Hint
+	// What the callers have put before it belongs to the message.
+	before, ok := strings.CutSuffix(err.Error(), e.Error())
+	if !ok {
+		before = ""
+	}
+	return before + plain.Error(), e.Hint
 }
 
 func (env *environment) showError(msg, hint, code string) {
 	env.notef("lockstep: %s\n", msg)
 	if hint != "" {
-		env.notef("       → %s\n", hint)
+		env.notef("          → %s\n", hint)
 	}
 	if env.json {
 		_ = env.printJSON(map[string]any{"error": map[string]string{"code": code, "message": msg, "hint": hint}})

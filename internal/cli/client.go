@@ -97,7 +97,7 @@ func (c *client) problem(status int, body io.Reader) error {
 	}
 	var more []error
 	for _, f := range p.Errors {
-		if !strings.Contains(p.Detail, f.Message) {
+		if !strings.Contains(strings.ToLower(p.Detail), strings.ToLower(strings.TrimRight(f.Message, "."))) {
 			more = append(more, &lockstep.Error{Code: e.Code, Msg: f.Location + ": " + f.Message, Hint: f.Hint})
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/adapter"
 	"github.com/lockstep-sync/lockstep/internal/app"
 	"github.com/lockstep-sync/lockstep/internal/twin"
 )
@@ -202,12 +203,7 @@ func (env *environment) testConnection(ctx context.Context, t target, k connectK
 			return err
 		}
 		msg, hint := message(err)
-		return env.unavailable(app.TestResult{}, "Check the settings", msg, hint)
-	}
-	if env.json {
-		if err := env.printJSON(res); err != nil {
-			return err
-		}
+		return env.unavailable(app.TestResult{Steps: []adapter.Step{}}, "Check the settings", msg, hint)
 	}
 	for _, step := range res.Steps {
 		mark := "✓"
@@ -217,21 +213,13 @@ func (env *environment) testConnection(ctx context.Context, t target, k connectK
 		env.notef("%s %s\n", mark, step.Name)
 	}
 	if res.OK {
-		if !env.json {
-			env.printf("connection available\n")
+		if env.json {
+			return env.printJSON(res)
 		}
+		env.printf("connection available\n")
 		return nil
 	}
-	last := res.Steps[len(res.Steps)-1]
-	for _, step := range res.Steps {
-		if !step.OK {
-			last = step
-			break
-		}
-	}
-	if env.json {
-		return errShown
-	}
+	last := res.Steps[len(res.Steps)-1] // a test ends with the step that fails
 	return env.unavailable(res, last.Name, last.Detail, last.Fix)
 }
 

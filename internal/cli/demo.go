@@ -130,6 +130,7 @@ type demo struct {
 	progress   *progress
 	began      time.Time
 	folder     string // of Lockstep's data
+	marked     bool   // an earlier demo has set the folder up
 	twinsReady twin.Ready
 	app        *app.App
 	account    lockstep.EmailAccount
@@ -211,8 +212,7 @@ func (d *demo) connect(ctx context.Context) error {
 		return err
 	}
 	var org lockstep.Organization
-	known := len(accounts) > 0 && len(orgs) > 0
-	if known {
+	if len(accounts) > 0 && len(orgs) > 0 {
 		org, d.account = orgs[0], accounts[0]
 	}
 	d.progress.begin("Connecting Dynamics and Dotdigital")
@@ -231,7 +231,7 @@ func (d *demo) connect(ctx context.Context) error {
 		return fmt.Errorf("connect Dotdigital: %w", err)
 	}
 	d.progress.end("done")
-	if known {
+	if d.marked {
 		d.env.notef("This folder was set up by an earlier demo; going on with it.\n")
 		return nil
 	}

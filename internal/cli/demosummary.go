@@ -48,7 +48,11 @@ func (d *demo) summary(ctx context.Context, run lockstep.Run, access lockstepRea
 	}
 	c := run.Counts
 	p := d.env.printf
-	p("\nThe first sync of %d marketing lists took %s.\n\n", active, run.Ended.Sub(run.Started).Round(100*time.Millisecond))
+	which := "first sync"
+	if d.marked {
+		which = "sync"
+	}
+	p("\nThe %s of %d marketing lists took %s.\n\n", which, active, run.Ended.Sub(run.Started).Round(100*time.Millisecond))
 	p("  People looked at     %10s\n", thousands(c.Read))
 	p("  Contacts created     %10s\n", thousands(c.ContactsCreated))
 	p("  Contacts changed     %10s\n", thousands(c.ContactsUpdated))
@@ -83,14 +87,14 @@ func (d *demo) suggest(ctx context.Context, run lockstep.Run) error {
 	p("  TOKEN=$(curl -s %s -d grant_type=client_credentials -d client_id=%s \\\n    --data-urlencode client_secret=%s --data-urlencode scope=%s | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\n",
 		quote(v.TokenURL), v.ClientID, quote(v.ClientSecret), quote(v.Scope))
 	patch := func(body string) {
-		p("  curl -s -X PATCH -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '%s' \\\n    '%scontacts(%s)'\n", body, v.API, ref.ID)
+		p("  curl -sS -o /dev/null -w '%%{http_code}\\n' -X PATCH -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '%s' \\\n    '%scontacts(%s)'\n", body, v.API, ref.ID)
 	}
 	p("\n  # 1. a job title changes in Dynamics; see the change before it is written, then write it\n")
 	patch(`{"jobtitle":"Head of Balloons"}`)
 	p("  "+sync, "preview")
 	p("  "+sync, "run")
 	p("\n  # 2. the same person changes it in the email account; it comes back to Dynamics\n")
-	p("  curl -s -X PATCH -u %s -H 'Content-Type: application/json' -d '{\"dataFields\":{\"JOBTITLE\":\"Balloonist\"}}' \\\n    '%s/contacts/v3/contactId/%s'\n",
+	p("  curl -sS -o /dev/null -w '%%{http_code}\\n' -X PATCH -u %s -H 'Content-Type: application/json' -d '{\"dataFields\":{\"JOBTITLE\":\"Balloonist\"}}' \\\n    '%s/contacts/v3/contactId/%s'\n",
 		quote(m.User+":"+m.Password), m.URL, contact)
 	p("  "+sync, "run")
 	p("\n  # 3. the person opts out in Dynamics and leaves the address books\n")

@@ -39,6 +39,7 @@ func (d *demo) checkMark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.marked = true
 	var mark twinsMark
 	if err := json.Unmarshal(b, &mark); err != nil {
 		return otherTwins(d.folder, markFile+" there cannot be read")

@@ -47,10 +47,12 @@ func runError(run lockstep.Run) error {
 // runLine says in one line what a run did.
 func runLine(run lockstep.Run) string {
 	c := run.Counts
-	s := fmt.Sprintf("%s: %s read, %s written, %s findings", run.Status, thousands(c.Read), thousands(c.Written), thousands(c.Findings))
-	if run.Status == lockstep.RunPreviewed {
-		s = fmt.Sprintf("previewed: %s read, %s would be written, %s findings", thousands(c.Read), thousands(c.Written), thousands(c.Findings))
+	written := "written"
+	if run.Mode == lockstep.ModePreview {
+		written = "would be written"
 	}
+	s := fmt.Sprintf("%s: %s read, %s people and %s memberships %s, %s findings", run.Status, thousands(c.Read), thousands(c.Written),
+		thousands(c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals), written, thousands(c.Findings))
 	if !run.Started.IsZero() && !run.Ended.IsZero() {
 		s += fmt.Sprintf(", %s", run.Ended.Sub(run.Started).Round(100*time.Millisecond))
 	}

@@ -134,7 +134,7 @@ func (env *environment) showOneRun(ctx context.Context, t target, id string, cha
 			return nil
 		})
 	}
-	if findings && err == nil {
+	if findings && err == nil && len(codes) > 0 {
 		env.printf("\nFindings\n")
 		err = paged(ctx, c, path+"/findings", large, func(f lockstep.Finding) error {
 			env.printf("  %-18s %s %s: %s\n", f.Code, f.Table, subject(f.Record, string(f.Contact)), f.Message)

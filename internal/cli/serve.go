@@ -47,7 +47,7 @@ from other machines.`,
 func (*environment) dataFlags(c *cobra.Command, cfg *app.Config) {
 	c.Flags().StringVar(&cfg.DataDir, "data", "", "`DIR` that keeps the embedded database and the master key")
 	c.Flags().StringVar(&cfg.DatabaseURL, "database-url", "", "PostgreSQL database to use instead of the embedded one; better given as LOCKSTEP_DATABASE_URL, because it may hold a password")
-	c.Flags().StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "internal or unencrypted `HOST[:PORT]` that Lockstep may connect to all the same; can be repeated")
+	c.Flags().StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "internal or unencrypted `HOST` (its ports 80 and 443) or HOST:PORT that Lockstep may connect to all the same; can be repeated")
 }
 
 func (env *environment) openApp(ctx context.Context, cfg app.Config) (*app.App, error) {
