@@ -47,6 +47,9 @@ func address(scheme, host string, l net.Listener) string {
 // request body has ten minutes, enough for the largest import on a slow line.
 func (e *endpoint) handle(h http.Handler, t *Twins, isTwin bool) {
 	if isTwin {
+		if t.wrap != nil {
+			h = t.wrap(e.name, h)
+		}
 		inner := h
 		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", t.Clock.Now().Format(http.TimeFormat))

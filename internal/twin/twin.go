@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -61,6 +62,9 @@ type Options struct {
 	ClientSecret, APIPassword, ControlToken string
 	// Clock is the twins' time; a running one when nil.
 	Clock *clock.Clock
+	// Wrap, when set, is put around the handler of each twin, whose name it gets.
+	// Benchmarks add the delays of a distant service there.
+	Wrap func(twin string, h http.Handler) http.Handler
 	// Log is told what happens; discarded when nil.
 	Log *slog.Logger
 }
@@ -79,6 +83,7 @@ type Twins struct {
 
 	ready     Ready
 	log       *slog.Logger
+	wrap      func(twin string, h http.Handler) http.Handler
 	dataDir   string
 	identity  identity
 	ownClock  bool   // not shared with the caller, so that its offset can be kept
@@ -92,7 +97,7 @@ type Twins struct {
 // Start starts the twins and returns when they answer. ctx bounds the start
 // only; end the twins with Close.
 func Start(ctx context.Context, opt Options) (_ *Twins, err error) {
-	t := &Twins{Clock: opt.Clock, dataDir: opt.DataDir, log: opt.Log}
+	t := &Twins{Clock: opt.Clock, dataDir: opt.DataDir, log: opt.Log, wrap: opt.Wrap}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
