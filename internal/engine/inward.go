@@ -163,7 +163,7 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
 
 // cycle numbers this run for the rule that nobody is removed in the cycle that
 // first met them.
-func (s *session) cycle() int64 { return s.run.Created.Unix() }
+func (s *session) cycle() int64 { return s.run.Created.UnixMicro() }
 
 // placeholder is the reference of a contact that no CRM record is linked to.
 func placeholder(id lockstep.ContactID) lockstep.Ref {

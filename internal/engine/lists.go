@@ -112,6 +112,10 @@ func (l *listState) rules() string {
 	return fmt.Sprint(l.set.MembershipAction, l.set.SubscriptionFilter, l.set.MinOptIn, l.set.MirrorRemovals, l.set.Dynamic, l.book.ID)
 }
 
+// ruled reports whether the rules of membership changed since the last sync, so that
+// every member has to be looked at again.
+func (l *listState) ruled() bool { return l.sum.Rules != "" && l.sum.Rules != l.rules() }
+
 func (l *listState) finding(code, msg, hint string) lockstep.Finding {
 	return lockstep.Finding{Code: code, Table: "list", Record: l.set.CRMID, List: l.set.ID, Message: msg, Hint: hint}
 }

@@ -155,7 +155,7 @@ func (s *session) latecomers() error {
 			}
 			for id := range l.observed.All() {
 				m, ok := l.members.Record(id)
-				if !ok || !m.InList || !m.InBook && !m.Excluded || l.sum.Rules != l.rules() {
+				if !ok || !m.InList || !m.InBook && !m.Excluded || l.ruled() {
 					want(id)
 				}
 			}

@@ -138,7 +138,7 @@ func (s *session) due(p *person) bool {
 			continue
 		}
 		m, ok := l.members.Record(p.rec.ID)
-		if !ok || !m.InList || !m.InBook && !m.Excluded || l.sum.Rules != l.rules() {
+		if !ok || !m.InList || !m.InBook && !m.Excluded || l.ruled() {
 			return true
 		}
 	}
