@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lockstep-sync/lockstep/internal/twin/population"
 )
 
 // identity is what a restart keeps so that a client's stored connection stays
@@ -24,6 +26,8 @@ type identity struct {
 	ControlToken string        `json:"control_token"`
 	Ports        ports         `json:"ports"`
 	ClockOffset  time.Duration `json:"clock_offset"`
+	// Company is what the population was made from; nil before the first start.
+	Company *population.Options `json:"company,omitempty"`
 }
 
 type ports struct {

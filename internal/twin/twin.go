@@ -47,9 +47,10 @@ type Options struct {
 	// Host is the address to listen on; 127.0.0.1 when empty. Whoever can reach
 	// it and knows the credentials can change the twins' data.
 	Host string
-	// DataDir is an existing folder that keeps addresses (as far as their ports
-	// are free), credentials and the clock's offset over a restart. The records
-	// are not kept: they are made anew from the seed. Empty keeps nothing.
+	// DataDir is an existing folder that keeps everything over a restart: records,
+	// addresses (as far as their ports are free), credentials and the clock's
+	// offset. It is written by Close and by Snapshot. A company that is found there
+	// is used as it is, whatever Contacts and Seed say. Empty keeps nothing.
 	DataDir string
 	// Limits are the service protection limits of Dataverse; off when zero.
 	Limits dataverse.Limits
@@ -86,7 +87,8 @@ type Twins struct {
 	wrap      func(twin string, h http.Handler) http.Handler
 	dataDir   string
 	identity  identity
-	ownClock  bool   // not shared with the caller, so that its offset can be kept
+	ownClock  bool // not shared with the caller, so that its offset can be kept
+	saving    sync.Mutex
 	temporary string // folder of the certificate when there is no DataDir
 	endpoints []*endpoint
 	serving   sync.WaitGroup
@@ -211,7 +213,7 @@ func (t *Twins) build(opt Options) error {
 	directoryTLS.secure(tlsConfig)
 	email.handle(t.Dotdigital.Handler(), t, true)
 	steering.handle(control.New(control.Options{
-		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Mailer: mailer{t.Dotdigital},
+		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Mailer: mailer{t.Dotdigital}, Snapshot: t.Snapshot,
 	}), t, false)
 
 	t.ready = Ready{
@@ -253,28 +255,78 @@ func (t *Twins) verify(token string) (dataverse.Token, error) {
 	return dataverse.Token{AppID: c.AppID, Audience: c.Audience, Tenant: c.Tenant, Expires: c.Expires}, err
 }
 
-// populate fills the organization and the email account.
+// populate fills the organization and the email account: from the snapshot of the
+// data folder when there is one, otherwise with a new company.
 func (t *Twins) populate(ctx context.Context, opt Options) error {
 	began := time.Now()
+	made := population.Options{Contacts: opt.Contacts, Seed: opt.Seed, Plain: opt.Plain, PlatformShare: opt.PlatformShare, Now: t.Clock.Now()}
+	if t.dataDir != "" && t.identity.Company != nil {
+		made = *t.identity.Company
+		err := t.restore()
+		if err == nil {
+			t.Plan, err = population.PlanOf(made)
+			t.log.Info("the twins go on from their snapshot", "contacts", made.Contacts, "seed", made.Seed, "took", time.Since(began).Round(time.Millisecond))
+			return err
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the snapshot in %s: %w", t.dataDir, err)
+		}
+		made.Now = t.Clock.Now()
+	}
 	crm := newOrganization(ctx, t.Dataverse)
 	if err := crm.admit(t.identity.ClientID); err != nil {
 		return err
 	}
 	var err error
-	t.Plan, err = population.Generate(population.Options{
-		Contacts: opt.Contacts, Seed: opt.Seed, Plain: opt.Plain, PlatformShare: opt.PlatformShare, Now: t.Clock.Now(),
-	}, crm, newEmailAccount(t.Dotdigital))
+	t.Plan, err = population.Generate(made, crm, newEmailAccount(t.Dotdigital))
 	if err == nil {
 		err = crm.finish()
 	}
 	if err != nil {
 		return err
 	}
-	if opt.Contacts >= 100_000 {
+	if made.Contacts >= 100_000 {
 		debug.FreeOSMemory() // loading left about half as much garbage as data
 	}
-	t.log.Info("the twins are filled", "contacts", opt.Contacts, "seed", opt.Seed, "took", time.Since(began).Round(time.Millisecond))
+	t.identity.Company = &made
+	t.log.Info("the twins are filled", "contacts", made.Contacts, "seed", made.Seed, "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// restore fills both services from the data folder. os.ErrNotExist when there is
+// no complete snapshot.
+func (t *Twins) restore() error {
+	if err := t.Dataverse.LoadSnapshot(filepath.Join(t.dataDir, fault.Dataverse)); err != nil {
+		return err
+	}
+	if err := t.Dotdigital.LoadSnapshot(filepath.Join(t.dataDir, fault.Dotdigital)); err != nil {
+		return err
+	}
+	t.Dataverse.Seal()
+	return nil
+}
+
+// Snapshot writes what both services hold to the data folder, from which the next
+// Start goes on. Jobs that are under way are not kept.
+func (t *Twins) Snapshot() error {
+	if t.dataDir == "" {
+		return errors.New("the twins were started without a data folder")
+	}
+	for name, save := range map[string]func(string) error{fault.Dataverse: t.Dataverse.SaveSnapshot, fault.Dotdigital: t.Dotdigital.SaveSnapshot} {
+		dir := filepath.Join(t.dataDir, name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := save(dir); err != nil {
+			return fmt.Errorf("snapshot of %s: %w", name, err)
+		}
+	}
+	t.saving.Lock()
+	defer t.saving.Unlock()
+	if t.ownClock {
+		t.identity.ClockOffset = time.Until(t.Clock.Now()).Round(time.Second)
+	}
+	return t.identity.save(t.dataDir)
 }
 
 // Ready returns addresses and credentials.
@@ -296,11 +348,8 @@ func (t *Twins) Close() error {
 		}
 		stopping.Wait()
 		t.serving.Wait()
-		if t.dataDir != "" && t.identity.Format != 0 {
-			if t.ownClock {
-				t.identity.ClockOffset = time.Until(t.Clock.Now()).Round(time.Second)
-			}
-			t.closeErr = t.identity.save(t.dataDir)
+		if t.dataDir != "" && t.identity.Company != nil && t.ready.Control.URL != "" {
+			t.closeErr = t.Snapshot()
 		}
 		if t.temporary != "" {
 			t.closeErr = errors.Join(t.closeErr, os.RemoveAll(t.temporary))

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -520,5 +521,35 @@ func TestRestartKeepsAddressesAndCredentials(t *testing.T) {
 	}
 	if ahead := time.Until(again.Clock.Now()); ahead < 47*time.Hour {
 		t.Errorf("the clock is %v ahead", ahead)
+	}
+}
+
+// With a data folder the twins go on with what was written, not with a new company.
+func TestRecordsSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	twins, c := start(t, Options{Contacts: 300, Seed: 9, DataDir: dir})
+	var p page
+	c.crm("contacts?$select=fullname&$top=1", &p)
+	id := fmt.Sprint(p.Value[0]["contactid"])
+	if code := c.write("PATCH", "contacts("+id+")", `{"jobtitle":"Snapshot keeper"}`); code != 204 {
+		t.Fatalf("edit: %d", code)
+	}
+	c.email("POST", "/v2/address-books", `{"name":"Kept over a restart"}`, nil)
+	c.control("POST", "/snapshot", "", nil)
+	if err := twins.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, c := start(t, Options{Contacts: 77, Seed: 1, DataDir: dir})
+	if len(again.Plan.Lists) != len(twins.Plan.Lists) {
+		t.Errorf("the plan has %d lists, %d before", len(again.Plan.Lists), len(twins.Plan.Lists))
+	}
+	var one struct{ Jobtitle string }
+	if code := c.crm("contacts("+id+")?$select=jobtitle", &one); code != 200 || one.Jobtitle != "Snapshot keeper" {
+		t.Errorf("after the restart: %d, %+v", code, one)
+	}
+	var books []struct{ Name string }
+	c.email("GET", "/v2/address-books", "", &books)
+	if !slices.ContainsFunc(books, func(b struct{ Name string }) bool { return b.Name == "Kept over a restart" }) {
+		t.Errorf("the address book is gone: %v", books)
 	}
 }

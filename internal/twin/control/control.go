@@ -82,6 +82,19 @@ type Options struct {
 	Faults   *fault.Set
 	Clock    *clock.Clock
 	Mailer   Mailer
+	// Snapshot writes the twins' data folder.
+	Snapshot func() error
+}
+
+// snapshot writes the data folder; without one it is refused.
+func (h *handler) snapshot(*http.Request) (any, error) {
+	if h.opt.Snapshot == nil {
+		return nil, &refusal{http.StatusConflict, "the twins were started without a data folder"}
+	}
+	if err := h.opt.Snapshot(); err != nil {
+		return nil, &refusal{http.StatusConflict, err.Error()}
+	}
+	return struct{}{}, nil
 }
 
 type handler struct {
@@ -102,6 +115,7 @@ func New(opt Options) http.Handler {
 		"GET /clock":        h.now,
 		"POST /clock":       h.advance,
 		"POST /recipients":  h.recipients,
+		"POST /snapshot":    h.snapshot,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := serve(r)
@@ -114,7 +128,7 @@ func New(opt Options) http.Handler {
 	}
 	mux.HandleFunc("GET /sends", h.sends)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients and GET /sends exist"})
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /snapshot and GET /sends exist"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
