@@ -198,7 +198,7 @@ func (env *environment) notef(format string, args ...any) {
 // message returns what an error says to a person. Several errors at once, such as
 // all wrong settings of a connection, are one message of several lines.
 func message(err error) (msg, hint string) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // one level at a time
+	if many, ok := err.(interface{ Unwrap() []error }); ok { // one level at a time
 		all := many.Unwrap()
 		if len(all) == 1 {
 			return message(all[0])

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -60,7 +61,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return c.unreachable(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	limited := io.LimitReader(resp.Body, maxAnswer)
 	if resp.StatusCode >= 300 {
 		return c.problem(resp.StatusCode, limited)
@@ -75,8 +76,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 }
 
 func (c *client) unreachable(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	return &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: fmt.Sprintf("no answer from %s: %s", c.base, err), Hint: "is lockstep serve running there? Or give --data DIR to open the data without it", Err: err}
@@ -110,9 +110,7 @@ func (c *client) problem(status int, body io.Reader) error {
 // paged calls each for every item of a collection.
 func paged[T any](ctx context.Context, c *client, path string, query url.Values, each func(T) error) error {
 	q := url.Values{}
-	for k, v := range query {
-		q[k] = v
-	}
+	maps.Copy(q, query)
 	for {
 		var page struct {
 			Items []T    `json:"items"`

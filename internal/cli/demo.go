@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,8 +140,8 @@ type demo struct {
 
 func (d *demo) close() error {
 	var all error
-	for i := len(d.closers) - 1; i >= 0; i-- {
-		all = errors.Join(all, d.closers[i]())
+	for _, end := range slices.Backward(d.closers) {
+		all = errors.Join(all, end())
 	}
 	return all
 }

@@ -75,7 +75,7 @@ func hasField(ctx context.Context, at twin.DotdigitalReady, name string) (bool, 
 	if err != nil {
 		return false, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	var fields []struct{ Name string }
 	if resp.StatusCode != http.StatusOK {
 		return false, errors.New(resp.Status)

@@ -111,9 +111,11 @@ func (env *environment) listsSet() *cobra.Command {
 		for flag, field := range map[string]struct {
 			name  string
 			value any
-		}{"activate": {"activated", activate}, "action": {"membership_action", action}, "filter": {"subscription_filter", filter}, "min-opt-in": {"min_opt_in", optIn},
+		}{
+			"activate": {"activated", activate}, "action": {"membership_action", action}, "filter": {"subscription_filter", filter}, "min-opt-in": {"min_opt_in", optIn},
 			"mirror-removals": {"mirror_removals", mirror}, "clear-on-send": {"clear_on_send", clearOnSend}, "manual-only": {"manual_only", manual},
-			"order": {"sync_order", order}, "address-book": {"address_book_id", book}} {
+			"order": {"sync_order", order}, "address-book": {"address_book_id", book},
+		} {
 			if f.Changed(flag) {
 				patch[field.name] = field.value
 			}

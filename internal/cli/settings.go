@@ -30,8 +30,10 @@ type settingsFile struct {
 
 func (s settingsFile) values() map[string][]string {
 	out := map[string][]string{}
-	for name, v := range map[string]*string{"account": s.Account, "data": s.Data, "database-url": s.DatabaseURL, "listen": s.Listen, "log-format": s.LogFormat,
-		"log-level": s.LogLevel, "ready-file": s.ReadyFile, "server": s.Server, "token-file": s.TokenFile, "twins": s.Twins} {
+	for name, v := range map[string]*string{
+		"account": s.Account, "data": s.Data, "database-url": s.DatabaseURL, "listen": s.Listen, "log-format": s.LogFormat,
+		"log-level": s.LogLevel, "ready-file": s.ReadyFile, "server": s.Server, "token-file": s.TokenFile, "twins": s.Twins,
+	} {
 		if v != nil {
 			out[name] = []string{*v}
 		}

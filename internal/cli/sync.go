@@ -146,9 +146,19 @@ func (env *environment) showRun(run lockstep.Run, codes map[string]int64) {
 	for _, n := range []struct {
 		what  string
 		count int64
-	}{{"contacts created", c.ContactsCreated}, {"contacts changed", c.ContactsUpdated}, {"CRM records created", c.RecordsCreated}, {"CRM records changed", c.RecordsUpdated},
-		{"put on address books", c.BookAdds}, {"taken off address books", c.BookRemovals}, {"added to marketing lists", c.ListAdds}, {"removed from marketing lists", c.ListRemovals},
-		{"changed on both sides", c.Conflicted}, {"refused", c.Rejected}, {"held back by a guard", c.Guarded}} {
+	}{
+		{"contacts created", c.ContactsCreated},
+		{"contacts changed", c.ContactsUpdated},
+		{"CRM records created", c.RecordsCreated},
+		{"CRM records changed", c.RecordsUpdated},
+		{"put on address books", c.BookAdds},
+		{"taken off address books", c.BookRemovals},
+		{"added to marketing lists", c.ListAdds},
+		{"removed from marketing lists", c.ListRemovals},
+		{"changed on both sides", c.Conflicted},
+		{"refused", c.Rejected},
+		{"held back by a guard", c.Guarded},
+	} {
 		if n.count != 0 {
 			p("          %s %s\n", thousands(n.count), n.what)
 		}

@@ -1,0 +1,39 @@
+# lockstep: see README.md. Every target works on a fresh checkout.
+.PHONY: build demo test race check lint generate bench picture clean
+
+export CGO_ENABLED = 0
+TOOL = go tool -modfile=tools/go.mod
+
+build: ## the binary ./lockstep
+	go build -trimpath -o lockstep ./cmd/lockstep
+
+demo: build ## twins, a sample company, a first full sync, and the pages to look at
+	./lockstep demo
+
+test: ## all tests; needs Chromium and the PostgreSQL server programs
+	go test ./...
+
+race: ## the same with the race detector, which needs a C compiler
+	CGO_ENABLED=1 go test -race ./...
+
+check: lint generate ## formatting, vet, linters, generated files, the repository's own rules
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
+	go vet ./...
+	go mod verify
+	git diff --exit-code -- '*_templ.go'
+	go test -count=1 ./internal/architecture
+
+lint:
+	$(TOOL) golangci-lint run ./...
+
+generate: ## the pages' Go code from their templates
+	$(TOOL) templ generate -path internal/web
+
+bench: ## speed beside the floor; minutes, on an idle machine
+	go run ./bench
+
+picture: build ## docs/demo.svg from a real run
+	script -qec "stty cols 100; ./lockstep demo --once" /dev/null | go -C tools run ./termsvg lockstep demo --once > docs/demo.svg
+
+clean:
+	rm -rf lockstep dist
