@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	_ "net/http/pprof" // only the benchmark's own binary offers profiles
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/lockstep-sync/lockstep/internal/cli"
+)
+
+// The benchmark starts itself again in other roles, so that what is measured is a
+// process of its own.
+const (
+	roleVariable  = "LOCKSTEP_BENCH_ROLE"
+	twinsVariable = "LOCKSTEP_BENCH_TWINS"
+	pprofVariable = "LOCKSTEP_BENCH_PPROF"
+
+	roleTwins    = "twins"
+	roleProfiled = "profiled" // Lockstep with a profiler
+)
+
+func playRole(role string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch role {
+	case roleTwins:
+		if err := serveTwins(context.Background(), os.Getenv(twinsVariable)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	case roleProfiled:
+		l, err := net.Listen("unix", os.Getenv(pprofVariable))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		go http.Serve(l, nil) //nolint:errcheck // ends with the process
+		return cli.Main(ctx, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
+	}
+	fmt.Fprintln(os.Stderr, "unknown role", role)
+	return 2
+}
