@@ -36,7 +36,8 @@ func (env *environment) demo() *cobra.Command {
 made-up company, connects Lockstep to both, maps some fields, activates marketing
 lists, carries out the first full sync, shows what came of it, and keeps serving.
 
-Nothing leaves this machine. Without --data everything is gone when it ends.`,
+Nothing leaves this machine. With --data the next demo goes on where this one ended;
+without it everything is gone.`,
 		Example: `  lockstep demo
   lockstep demo --contacts 50000 --seed 7 --listen 127.0.0.1:8080
   lockstep demo --once --json
@@ -55,7 +56,7 @@ Nothing leaves this machine. Without --data everything is gone when it ends.`,
 	env.twinFlags(c, &o.twins)
 	env.jsonFlag(c)
 	c.Flags().StringVar(&o.from, "twins", "", "use twins that run already; `FILE` is their ready file")
-	c.Flags().StringVar(&o.data, "data", "", "`DIR` that keeps Lockstep's data (default: a temporary folder)")
+	c.Flags().StringVar(&o.data, "data", "", "`DIR` that keeps the data of Lockstep and of the twins (default: a temporary folder)")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "`ADDRESS` of the web pages and the API; port 0 takes a free one")
 	c.Flags().StringVar(&o.ready, "ready-file", "", "`FILE` to write addresses and credentials to after the first sync")
 	c.Flags().BoolVar(&o.once, "once", false, "end after the first full sync")
@@ -93,6 +94,12 @@ func (env *environment) runDemo(ctx context.Context, o demoOptions) (err error) 
 	run, err := d.sync(ctx)
 	if err != nil {
 		return err
+	}
+	if d.own != nil && d.data != "" {
+		// A demo that is killed from here on can still be continued.
+		if err := d.own.Snapshot(); err != nil {
+			return err
+		}
 	}
 	access, err := demoAccess(ctx, d.app, server.url)
 	if err != nil {
@@ -133,6 +140,7 @@ type demo struct {
 	folder     string // of Lockstep's data
 	marked     bool   // an earlier demo has set the folder up
 	twinsReady twin.Ready
+	own        *twin.Twins // nil when they ran already
 	app        *app.App
 	account    lockstep.EmailAccount
 	closers    []func() error
@@ -167,21 +175,28 @@ func (d *demo) openFolder() error {
 }
 
 func (d *demo) openTwins(ctx context.Context) error {
-	if d.from == "" {
-		if _, err := os.Stat(filepath.Join(d.folder, markFile)); err == nil {
-			return otherTwins(d.folder, "this demo's twins are gone: they keep their records in memory, and new ones would know nothing of what was synced")
+	if d.from == "" && d.data != "" {
+		d.twins.DataDir = filepath.Join(d.folder, "twins")
+		if err := d.checkOwnTwins(); err != nil {
+			return err
 		}
+		if err := os.MkdirAll(d.twins.DataDir, 0o700); err != nil {
+			return err
+		}
+	}
+	if d.from == "" {
 		d.progress.begin("Making a company of %s contacts", thousands(int64(d.twins.Contacts)))
 	} else {
 		d.progress.begin("Asking the twins of %s", d.from)
 	}
 	d.twins.Log = d.env.log
-	ready, stop, err := startTwins(ctx, d.from, d.twins)
-	if err != nil {
+	var err error
+	if d.twinsReady, d.own, err = startTwins(ctx, d.from, d.twins); err != nil {
 		return err
 	}
-	d.twinsReady = ready
-	d.closers = append(d.closers, stop)
+	if d.own != nil {
+		d.closers = append(d.closers, d.own.Close)
+	}
 	if err := d.checkMark(ctx); err != nil {
 		return err
 	}

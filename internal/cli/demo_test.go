@@ -58,9 +58,26 @@ func TestDemoGoesOnWithItsFolder(t *testing.T) {
 		t.Errorf("provisioned %d times", metadata)
 	}
 
-	run(t, "demo", "--data", data, "--once").want(t, ExitUsage, "twins are gone", "--twins FILE")
+	run(t, "demo", "--data", data, "--once").want(t, ExitUsage, "its twins are not kept there", "--twins FILE")
 	_, others := company(t, 150)
 	run(t, "demo", "--twins", others, "--data", data, "--once").want(t, ExitUsage, "other twins")
+}
+
+func TestDemoKeepsItsTwins(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	run(t, "demo", "--contacts", "100", "--data", data, "--once").want(t, ExitFindings, "The first sync of")
+	var res demoResult
+	run(t, "demo", "--data", data, "--once", "--json").want(t, ExitDone, "going on with it").object(t, &res)
+	if res.Run.Counts.ContactsCreated != 0 || res.Run.Counts.BookAdds != 0 {
+		t.Errorf("the second demo synced again: %+v", res.Run.Counts)
+	}
+	// Twins that lost their records are noticed.
+	for _, dir := range []string{"dataverse", "dotdigital"} {
+		if err := os.RemoveAll(filepath.Join(data, "twins", dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "demo", "--data", data, "--once").want(t, ExitUsage, "know nothing of what was synced")
 }
 
 // ready reads a ready file and checks that its owner alone can.

@@ -13,9 +13,8 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/twin"
 )
 
-// A demo's data folder holds a mark of the twins that it was synced with. Twins
-// keep their records in memory: after a restart they have the same addresses,
-// perhaps, but not what was synced, and going on would look like a restored backup.
+// A demo's data folder holds a mark of the twins that it was synced with: going on
+// with others would look like a CRM and an email account that were replaced by copies.
 const markFile = "demo.json"
 
 type twinsMark struct {
@@ -27,7 +26,18 @@ type twinsMark struct {
 }
 
 func otherTwins(folder, why string) error {
-	return usage("start again with --twins FILE of the twins that still run, or with another --data folder", "%s holds an earlier demo, and %s", folder, why)
+	return usage("start again with --twins FILE of the twins that it was synced with, or with another --data folder", "%s holds an earlier demo, and %s", folder, why)
+}
+
+// checkOwnTwins says when the folder belongs to twins that the demo did not start.
+func (d *demo) checkOwnTwins() error {
+	if _, err := os.Stat(filepath.Join(d.folder, markFile)); err != nil {
+		return nil // a new folder
+	}
+	if _, err := os.Stat(filepath.Join(d.twins.DataDir, "twins.json")); err != nil {
+		return otherTwins(d.folder, "its twins are not kept there: they were started by lockstep twin")
+	}
+	return nil
 }
 
 // checkMark says when the twins are not those that the folder was synced with.
@@ -52,7 +62,7 @@ func (d *demo) checkMark(ctx context.Context) error {
 		return usage("start them with lockstep twin, or leave --twins out", "the twins do not answer: %s", err)
 	}
 	if !has {
-		return otherTwins(d.folder, "its twins were started anew since: they keep their records in memory and know nothing of what was synced")
+		return otherTwins(d.folder, "its twins know nothing of what was synced: they were killed before they kept their records, or started anew without --data")
 	}
 	return nil
 }

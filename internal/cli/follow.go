@@ -46,13 +46,12 @@ func runError(run lockstep.Run) error {
 
 // runLine says in one line what a run did.
 func runLine(run lockstep.Run) string {
-	c := run.Counts
-	written := "written"
+	c, would := run.Counts, ""
 	if run.Mode == lockstep.ModePreview {
-		written = "would be written"
+		would = "would be "
 	}
-	s := fmt.Sprintf("%s: %s read, %s people and %s memberships %s, %s findings", run.Status, thousands(c.Read), thousands(c.Written),
-		thousands(c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals), written, thousands(c.Findings))
+	s := fmt.Sprintf("%s read, %s %swritten, %s memberships %schanged, %s findings", thousands(c.Read), thousands(c.Written), would,
+		thousands(c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals), would, thousands(c.Findings))
 	if !run.Started.IsZero() && !run.Ended.IsZero() {
 		s += fmt.Sprintf(", %s", run.Ended.Sub(run.Started).Round(100*time.Millisecond))
 	}

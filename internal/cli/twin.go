@@ -18,7 +18,8 @@ func (env *environment) twin() *cobra.Command {
 		Short: "Start only the twins: local emulators with a sample company",
 		Long: `Starts local emulators of a Dynamics organization with its sign-in service and of
 an email account, filled with a made-up company, and serves them until it is
-stopped. Everything is kept in memory; --data keeps addresses and credentials.`,
+stopped. With --data the next start goes on with the same records and addresses;
+without it everything is gone.`,
 		Example: `  lockstep twin --contacts 5000 --seed 7 --ready-file twins.json
   lockstep demo --twins twins.json`,
 		Args: arguments(),
@@ -55,7 +56,7 @@ stopped. Everything is kept in memory; --data keeps addresses and credentials.`,
 		},
 	}
 	env.twinFlags(c, &o)
-	c.Flags().StringVar(&o.DataDir, "data", "", "`DIR` that keeps addresses and credentials over a restart")
+	c.Flags().StringVar(&o.DataDir, "data", "", "`DIR` that keeps records, addresses and credentials over a restart; what is there is used, whatever --contacts and --seed say")
 	c.Flags().StringVar(&ready, "ready-file", "", "`FILE` to write addresses and credentials to once everything answers")
 	c.Flags().BoolVar(&o.Plain, "plain", false, "make the regular company of benchmarks: every contact active with a valid address")
 	c.Flags().StringVar(&o.Host, "listen-host", "127.0.0.1", "`ADDRESS` to listen on; who reaches it and knows the credentials can change everything")
@@ -91,19 +92,17 @@ func (env *environment) showTwins(r twin.Ready, ready string) {
 	env.printf("Stop with Ctrl-C.\n")
 }
 
-// startTwins starts twins, or uses running ones when from names their ready file.
-// stop ends what was started.
-func startTwins(ctx context.Context, from string, o twin.Options) (ready twin.Ready, stop func() error, err error) {
+// startTwins starts twins, or uses running ones when from names their ready file;
+// then started is nil.
+func startTwins(ctx context.Context, from string, o twin.Options) (ready twin.Ready, started *twin.Twins, err error) {
 	if from != "" {
-		ready, err = twin.ReadReady(from)
-		if err != nil {
+		if ready, err = twin.ReadReady(from); err != nil {
 			err = usage("give the ready file that lockstep twin wrote", "%s", err)
 		}
-		return ready, func() error { return nil }, err
-	}
-	t, err := twin.Start(ctx, o)
-	if err != nil {
 		return ready, nil, err
 	}
-	return t.Ready(), t.Close, nil
+	if started, err = twin.Start(ctx, o); err != nil {
+		return ready, nil, err
+	}
+	return started.Ready(), started, nil
 }

@@ -54,12 +54,13 @@ func draw(command string) error {
 	for i, colour := range []string{"#ff5f56", "#ffbd2e", "#27c93f"} {
 		fmt.Fprintf(out, `<circle cx="%d" cy="17" r="5.5" fill="%s"/>`+"\n", margin+i*18+2, colour)
 	}
-	fmt.Fprintln(out, `<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace" font-size="14" fill="#d7dce4" xml:space="preserve">`)
+	fmt.Fprintln(out, `<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace" font-size="14" fill="#d7dce4">`)
 	for i, l := range lines {
 		if l == "" {
 			continue
 		}
-		text := html.EscapeString(l)
+		// Viewers fold blanks, and not all of them can be told not to.
+		text := strings.ReplaceAll(html.EscapeString(l), " ", "\u00a0")
 		switch {
 		case i == 0:
 			text = `<tspan fill="#7ee787">$</tspan><tspan font-weight="bold">` + strings.TrimPrefix(text, "$") + `</tspan>`
