@@ -169,7 +169,7 @@ func (s *session) syncLists(outward bool) error {
 	defer s.sync.writer.stop()
 	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.strangers}
 	if outward {
-		steps = append(steps, s.outward, s.observeDynamicMoved, s.latecomers, s.removeFromBooks, s.settle)
+		steps = append(steps, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
 	}
 	for _, step := range steps {
 		if err := s.checkpoint(); err != nil {

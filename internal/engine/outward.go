@@ -249,6 +249,7 @@ func (s *session) gone(table string, id lockstep.ID) {
 	defer s.mu.Unlock()
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
 	if ok && !s.dry() {
+		s.recheckOthers(l.Ref, s.sync.links.ByContact(l.Contact, nil))
 		s.sync.closeLinks = append(s.sync.closeLinks, l)
 	}
 }

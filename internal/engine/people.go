@@ -78,6 +78,12 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 					c = plat(link.Contact)
 				}
 				s.stale(link, c != nil)
+				if link.Master {
+					s.mu.Lock()
+					others := s.sync.links.ByContact(link.Contact, nil)
+					s.mu.Unlock()
+					s.recheckOthers(link.Ref, others)
+				}
 			}
 			s.leave(table, r.ID)
 			continue
@@ -265,7 +271,7 @@ func (s *session) fetchEntries(people []person) error {
 func (s *session) askPlatform(people []person) error {
 	for i := range people {
 		p := &people[i]
-		if !p.linked || p.plat != nil || p.link.Seen != 0 {
+		if !p.linked || p.plat != nil || p.link.Seen != 0 && !p.promoted() {
 			continue
 		}
 		c, err := s.platform.Contact(s.ctx, p.entry.Email, s.sync.names)
@@ -308,6 +314,9 @@ func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 	}
 	// When the address changed to one that another contact has, this record moves
 	// over to that contact; membership takes the old one out of the books.
+	if p.linked {
+		s.recheckOthers(p.rec.Ref, p.others)
+	}
 	p.linked = false
 	p.adopted = true
 	p.entry = e
@@ -389,9 +398,6 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 			r.demote = append(r.demote, o)
 		}
 	}
-	if p.linked && !p.link.Master && !r.master && len(group) > 0 {
-		r.master = false
-	}
 	if len(group) > 0 && (!p.linked || p.adopted || len(r.demote) > 0) { // told once, when the group comes about
 		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
 		s.finding(lockstep.Finding{Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
@@ -451,6 +457,7 @@ func (s *session) mergeEmail(p *person) {
 	case out.WritePlatform:
 		// The record shares its contact with others that keep the old address: it
 		// becomes a person of its own.
+		s.recheckOthers(p.rec.Ref, p.others)
 		p.linked = false
 		r.contact, r.email, r.newEmail, r.master, r.demote = "", crm, crm, true, nil
 		r.standing, r.optIn, r.why = lockstep.StandingUnknown, lockstep.OptInUnknown, whyNew
@@ -464,6 +471,24 @@ func (s *session) mergeEmail(p *person) {
 	default:
 		r.newEmail = out.Base.Text()
 	}
+}
+
+// recheckOthers has the records that shared a contact with ref looked at again: one
+// of them may have to speak for it now.
+func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
+	for _, o := range others {
+		if o.Ref != ref && o.Ref.Table != "" {
+			s.sync.recheck[o.Ref] = true
+		}
+	}
+}
+
+// promoted reports that a record which did not speak for its contact has to do so
+// now, because nobody else does.
+func (p *person) promoted() bool {
+	return p.linked && !p.link.Master && !slices.ContainsFunc(p.others, func(o crosswalk.Link) bool {
+		return o.Ref != p.rec.Ref && o.Ref.Table != "" && o.Master
+	})
 }
 
 func (s *session) shared(p *person) bool {
@@ -557,11 +582,7 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	if was == p.rec.OptOut {
 		return all
 	}
-	for _, o := range p.others {
-		if o.Ref != p.rec.Ref && o.Ref.Table != "" {
-			s.sync.recheck[o.Ref] = true
-		}
-	}
+	s.recheckOthers(p.rec.Ref, p.others)
 	return all
 }
 

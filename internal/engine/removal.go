@@ -62,6 +62,9 @@ func (s *session) collectRemovals(l *listState) error {
 		case out.Op == merge.RemoveFromBook && s.elsewhere(l, m):
 			m.InList, m.InBook = false, false // another record keeps the contact in the book
 			quiet = append(quiet, m)
+			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{k, false}) // and may have to speak for it
+			}
 		case out.Op == merge.RemoveFromBook:
 			m.InList = false
 			l.removals = append(l.removals, removal{m, out.Why})
