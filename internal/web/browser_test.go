@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,26 +50,54 @@ type tab struct {
 	troubles []string // what the browser's console complained about
 }
 
-// openBrowser starts a browser for one test. Each test has its own profile.
-func openBrowser(t *testing.T, address string) *tab {
-	t.Helper()
+// browser is one real browser for all tests of the package; TestMain ends it.
+var browser struct {
+	once  sync.Once
+	ctx   context.Context
+	err   error
+	close []func()
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, stop := range slices.Backward(browser.close) {
+		stop()
+	}
+	os.Exit(code)
+}
+
+func startBrowser() {
 	path, err := chromium()
 	if err != nil {
-		t.Fatal(err)
+		browser.err = err
+		return
 	}
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("no-first-run", true))
 	if os.Geteuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox) // Chromium refuses to sandbox for root
 	}
-	actx, stopBrowser := chromedp.NewExecAllocator(context.Background(), opts...)
-	t.Cleanup(stopBrowser)
-	ctx, closeTab := chromedp.NewContext(actx)
+	actx, stop := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, closeFirst := chromedp.NewContext(actx)
+	browser.ctx, browser.close = ctx, []func(){stop, closeFirst}
+	if err := chromedp.Do(ctx); err != nil {
+		browser.err = fmt.Errorf("start %s: %w", path, err)
+	}
+}
+
+// openBrowser opens a tab with cookies of its own.
+func openBrowser(t *testing.T, address string) *tab {
+	t.Helper()
+	browser.once.Do(startBrowser)
+	if browser.err != nil {
+		t.Fatal(browser.err)
+	}
+	ctx, closeTab := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(closeTab)
 	ctx, stop := context.WithTimeout(ctx, time.Minute)
 	t.Cleanup(stop)
 	b := &tab{t: t, ctx: ctx, url: address}
-	err = chromedp.Listen(ctx, func(ev any) {
+	err := chromedp.Listen(ctx, func(ev any) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		switch ev := ev.(type) {
@@ -79,7 +108,7 @@ func openBrowser(t *testing.T, address string) *tab {
 		}
 	})
 	if err != nil {
-		t.Fatalf("start %s: %v", path, err)
+		t.Fatal(err)
 	}
 	return b
 }
@@ -138,11 +167,16 @@ func (b *tab) signIn(password string) {
 	b.until(`location.pathname === "/" && document.querySelector("h1")?.innerText === "Overview"`)
 }
 
-// shoot takes pictures of the page as it is.
+// shoot makes sure that the page fits wide and narrow windows, and takes pictures of
+// it when they are wanted.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int64{1280, 400} {
+	schemes := []string{"light", "dark"}
+	if shots == "" {
+		schemes = schemes[:1]
+	}
+	for _, scheme := range schemes {
+		for _, width := range []int64{400, 1280} {
 			b.do(emulateScheme(scheme), chromedp.EmulateViewport(width, 900))
 			if over := js[float64](b, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
 				b.t.Errorf("%s is %v pixels wider than a window of %d", name, over, width)
@@ -159,12 +193,11 @@ func (b *tab) shoot(name string) {
 			}
 		}
 	}
-	b.do(emulateScheme("light"), chromedp.EmulateViewport(1280, 900))
 }
 
 func emulateScheme(scheme string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
 		return err
 	})
 }

@@ -65,6 +65,20 @@ func actionTitle(l lockstep.ListSettings) string {
 	return titled(actionTitles[l.MembershipAction], string(l.MembershipAction))
 }
 
+var changeTitles = map[lockstep.ChangeKind]string{
+	lockstep.RemoveFromBook: "Remove from address book", lockstep.CreateBook: "Create address book", lockstep.RenameBook: "Rename address book",
+	lockstep.CreateField: "Create data field",
+}
+
+// bookTitle names an address book; one that the run has yet to make has no id of the
+// platform's.
+func bookTitle(b lockstep.BookID) string {
+	if strings.HasPrefix(string(b), "new:") {
+		return "the new address book"
+	}
+	return "address book " + string(b)
+}
+
 var winnerTitles = map[lockstep.Winner]string{
 	lockstep.WinnerNewest: "newest wins", lockstep.WinnerCRM: "CRM wins", lockstep.WinnerPlatform: "platform wins", lockstep.WinnerHold: "held for a decision",
 }
