@@ -100,14 +100,11 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			equal++
 			continue
 		}
-		if s.busy(&p) {
+		if !s.claim(&p) {
 			deferred = append(deferred, *r)
 			continue
 		}
 		people = append(people, p)
-		if p.noEmail == "" {
-			s.sync.inflight[crosswalk.EmailKey(p.email)]++
-		}
 	}
 	s.count(lockstep.Counts{Read: int64(len(recs) - len(deferred)), Equal: equal})
 	if err := s.mergePeople(plan, people); err != nil {
@@ -124,14 +121,20 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 	return nil
 }
 
-// busy reports whether another record with the same address is on its way.
-func (s *session) busy(p *person) bool {
+// claim takes the person's address for this record; false while another record with
+// the same address is on its way. release gives it back.
+func (s *session) claim(p *person) bool {
 	if p.noEmail != "" {
-		return false
+		return true
 	}
+	k := crosswalk.EmailKey(p.email)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sync.inflight[crosswalk.EmailKey(p.email)] > 0
+	if s.sync.inflight[k] > 0 {
+		return false
+	}
+	s.sync.inflight[k]++
+	return true
 }
 
 // due reports whether a record whose content did not change has to be looked at
@@ -458,7 +461,7 @@ func (s *session) mergeEmail(p *person) {
 		// The record shares its contact with others that keep the old address: it
 		// becomes a person of its own.
 		s.recheckOthers(p.rec.Ref, p.others)
-		p.linked = false
+		p.linked, p.others = false, nil
 		r.contact, r.email, r.newEmail, r.master, r.demote = "", crm, crm, true, nil
 		r.standing, r.optIn, r.why = lockstep.StandingUnknown, lockstep.OptInUnknown, whyNew
 		clear(r.base)
