@@ -40,9 +40,10 @@ type listSync struct {
 	moved        map[string]bool // tables whose feed delivered something
 	resolve      map[resolveKey]lockstep.Conflict
 	resolvedUpTo time.Time
-	recheck      map[lockstep.Ref]bool // records whose group changed its mind about being mailed
-	looked       map[lockstep.Ref]bool // in a preview: records that were looked at
-	held         bool                  // a change was not written because it was not previewed so
+	recheck      map[lockstep.Ref]bool       // records whose group changed its mind about being mailed
+	looked       map[lockstep.Ref]bool       // in a preview: records that were looked at
+	held         bool                        // a change was not written because it was not previewed so
+	deleted      map[lockstep.ContactID]bool // contacts that turned out to be gone from the platform
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
 	pages    int
@@ -132,7 +133,7 @@ func (l *listState) has(id lockstep.ID) bool {
 // syncLists is the run of address-books-in and, with outward, of marketing-lists.
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
+		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
 	if err := s.chooseLists(); err != nil {

@@ -346,6 +346,9 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	if p.plat != nil {
 		r.standing, r.optIn = p.plat.Standing, p.plat.OptIn
 	}
+	if s.sync.deleted[r.contact] {
+		r.standing = lockstep.ContactDeleted
+	}
 	r.base = make([]lockstep.Value, len(s.sync.names))
 	if p.linked {
 		copy(r.base, p.entry.Base)

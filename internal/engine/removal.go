@@ -249,20 +249,109 @@ func (s *session) checkDrift(l *listState) error {
 			left = append(left, m)
 		}
 	}
-	if !s.dry() {
-		for _, m := range left {
-			m.InBook = false // a member is added again, unless it left by unsubscribing
+	s.mu.Unlock()
+	return s.lost(l, left)
+}
+
+// lost sees to members who are no longer in the book: one who was taken out by hand
+// is added again, unless it left by unsubscribing; one whose contact was deleted is
+// not, because adding would bring the contact back.
+func (s *session) lost(l *listState, left []crosswalk.Member) error {
+	if len(left) == 0 {
+		return nil
+	}
+	if err := s.findDeleted(left); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range left {
+		m.InBook, m.Excluded = false, false
+		if s.dry() {
+			l.members.Set(m)
+		} else {
 			l.put(m)
 		}
 	}
-	s.mu.Unlock()
-	if len(left) > 0 {
-		l.touched = true
-		if l.observed == nil {
-			l.sum.Dirty = true // looked at in the next run, which reads the members
+	l.touched = true
+	switch {
+	case l.observed != nil:
+	case l.set.Dynamic:
+		l.sum.Dirty = true // looked at in the next run, which evaluates the query
+	default:
+		now := &crosswalk.Observed{} // nothing moved in the CRM: the members are those of the last run
+		for m := range l.members.All() {
+			if m.InList {
+				now.Add(m.Record)
+			}
 		}
+		now.Seal()
+		l.observed, l.fresh = now, true
 	}
 	return nil
+}
+
+// askEach is the number of contacts up to which each is asked for by itself; for
+// more of them reading the whole account costs less.
+const askEach = 20
+
+// findDeleted finds out which of these members' contacts do not exist any more and
+// notes it in their links. The platform's feed does not tell about deletions.
+func (s *session) findDeleted(members []crosswalk.Member) error {
+	var links []crosswalk.Link
+	s.mu.Lock()
+	for _, m := range members {
+		for _, k := range s.sync.links.ByContact(m.Contact, nil) {
+			if k.Ref.Table != "" {
+				links = append(links, k)
+			}
+		}
+	}
+	s.mu.Unlock()
+	entries, err := s.entries(links)
+	if err != nil {
+		return err
+	}
+	exists := map[lockstep.ContactID]bool{}
+	if len(entries) > askEach {
+		s.stage("looking for contacts that were deleted")
+		_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{}, func(page []lockstep.Contact) error {
+			for i := range page {
+				exists[page[i].ID] = page[i].Standing != lockstep.ContactDeleted
+			}
+			return s.ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+	} else {
+		for _, e := range entries {
+			c, err := s.platform.Contact(s.ctx, e.Email, nil)
+			if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
+				return err
+			}
+			// An address that belongs to somebody else now says nothing about this contact.
+			exists[e.Contact] = err == nil && (c.ID != e.Contact || c.Standing != lockstep.ContactDeleted)
+		}
+	}
+	out := newLinkChunks(s.sync.names)
+	for _, e := range entries {
+		if !exists[e.Contact] {
+			s.sync.deleted[e.Contact] = true
+			e.Standing, e.Hash = lockstep.ContactDeleted, [16]byte{}
+			out.add(e)
+		}
+	}
+	payloads := out.payloads()
+	if s.dry() || len(payloads) == 0 {
+		return nil
+	}
+	if err := s.commit(lockstep.Commit{Links: payloads}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refreshLinks()
 }
 
 func isNew(b lockstep.BookID) bool {

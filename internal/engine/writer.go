@@ -140,6 +140,11 @@ func (s *session) queue(p *person) (bool, error) {
 		r.closeRef = p.link.Ref
 	}
 	if r.contact == "" && (r.keepOnly || len(r.adds) == 0) {
+		if p.link.Ref == p.rec.Ref && !p.linked && !s.dry() {
+			s.mu.Lock()
+			s.sync.closeLinks = append(s.sync.closeLinks, p.link) // it left its contact for nobody's
+			s.mu.Unlock()
+		}
 		return false, nil
 	}
 	s.expect(p)
