@@ -28,7 +28,9 @@ type Options struct {
 
 // Handler serves everything: pages at /, the API under /api/, and the probes
 // /healthz and /readyz. A server around it should set ReadHeaderTimeout and
-// IdleTimeout; a WriteTimeout is extended by the event streams of live pages.
+// IdleTimeout, may set WriteTimeout, which the event streams of live
+// pages extend for themselves, and should have a BaseContext that ends when it is shut
+// down: Shutdown waits for open pages otherwise.
 func Handler(a *app.App, log *slog.Logger, o Options) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 
 	"github.com/lockstep-sync/lockstep"
@@ -44,7 +45,7 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		for _, l := range lists {
+		for _, l := range slices.Concat(activated(lists, true), activated(lists, false)) {
 			size, known, err := p.sizes.of(ctx, l)
 			if err != nil {
 				return err
@@ -64,6 +65,17 @@ func (p *pages) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return p.render(w, r, http.StatusOK, overviewPage(d))
+}
+
+// activated picks the lists that are, or are not, activated, in their order: those
+// in use are shown first.
+func activated(lists []lockstep.ListSettings, is bool) (out []lockstep.ListSettings) {
+	for _, l := range lists {
+		if l.Activated == is {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 func (p *pages) runsView(ctx context.Context, before string, limit int) (runsView, error) {

@@ -59,6 +59,10 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// streamSurvives is how long the server lets a request and its answer take; streams
+// of live pages take longer.
+const streamSurvives = 3 * time.Second
+
 // site is the product behind HTTP, and a browser without scripts.
 type site struct {
 	t        *testing.T
@@ -81,7 +85,9 @@ func openSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.password = admin.Password
-	server := httptest.NewServer(web.Handler(s.app, log, web.Options{Now: s.clock.now}))
+	server := httptest.NewUnstartedServer(web.Handler(s.app, log, web.Options{Now: s.clock.now}))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = streamSurvives, streamSurvives
+	server.Start()
 	t.Cleanup(server.Close)
 	jar, _ := cookiejar.New(nil)
 	s.url, s.client = server.URL, &http.Client{Jar: jar}
@@ -500,6 +506,7 @@ func TestStreamFollowsARun(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(first[:n]), "event: fragment\ndata: ") || !strings.Contains(string(first[:n]), "Queued") {
 		t.Fatalf("the first event is %q, %v", first[:n], err)
 	}
+	<-time.After(streamSurvives + streamSurvives/4)
 	if _, err := s.app.CancelRun(t.Context(), run.ID); err != nil {
 		t.Fatal(err)
 	}
