@@ -84,7 +84,8 @@ type MembershipOutcome struct {
 // Membership decides what happens to one person and one list.
 //
 // Members are added to the address book whatever the action, unless they have no
-// address, are excluded or have opted out; an excluded member leaves the book.
+// address, are excluded or have opted out; an excluded member leaves the book, and so
+// does one that lost its address.
 // Strangers are treated as the action says. A member that left the list leaves
 // the book too when removals are mirrored, and is never brought back from there.
 // A dynamic list removes every stranger and never touches the CRM.
@@ -117,6 +118,9 @@ func member(in MembershipInput) MembershipOutcome {
 		return MembershipOutcome{Op: RemoveFromBook, Why: in.Excluded}
 	case in.Excluded != "":
 		return MembershipOutcome{Why: in.Excluded}
+	case in.NoEmail && in.InBook:
+		// The contact still has the address that was taken off the record.
+		return MembershipOutcome{Op: RemoveFromBook, Why: ReasonNoEmail, Finding: lockstep.FindingNoEmail}
 	case in.NoEmail:
 		return MembershipOutcome{Why: ReasonNoEmail, Finding: lockstep.FindingNoEmail}
 	case in.InBook:

@@ -24,6 +24,7 @@ func TestMembershipCells(t *testing.T) {
 		{"member in the book", MembershipInput{InList: true, InBook: true, Standing: lockstep.Subscribed}, all(Nothing)},
 		{"member that the platform lost", MembershipInput{InList: true, WasInList: true, WasInBook: true, Standing: lockstep.Subscribed}, all(AddToBook)},
 		{"member without email", MembershipInput{InList: true, NoEmail: true}, all(Nothing)},
+		{"member without email any more", MembershipInput{InList: true, InBook: true, NoEmail: true}, all(RemoveFromBook)},
 		{"excluded member in the book", MembershipInput{InList: true, InBook: true, Excluded: "x"}, all(RemoveFromBook)},
 		{"excluded member first seen in the book", MembershipInput{InList: true, InBook: true, FirstSeen: true, Excluded: "x"}, all(RemoveFromBook)},
 		{"excluded member without an address any more", MembershipInput{InList: true, InBook: true, NoEmail: true, Excluded: "x"}, all(RemoveFromBook)},
@@ -143,8 +144,8 @@ func TestMembershipLaws(t *testing.T) {
 			law = "nobody who opted out is added to a book"
 		case got.Op == CreateRecord && (in.CreateLeft <= 0 || in.Matches > 0):
 			law = "no record is created beyond the cap or beside a known one"
-		case got.Op == RemoveFromBook && (!in.InBook || in.InList && in.Excluded == ""):
-			law = "only excluded members and people in the book are removed"
+		case got.Op == RemoveFromBook && (!in.InBook || in.InList && in.Excluded == "" && !in.NoEmail):
+			law = "only people in the book are removed, and members only when excluded or without an address"
 		case in.FirstSeen && !in.Dynamic && !in.InList && !in.WasInBook && got.Op == RemoveFromBook:
 			law = "nobody is removed in the cycle that met them first"
 		case in.InList && in.Excluded != "" && in.InBook && got.Op != RemoveFromBook:
