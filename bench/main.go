@@ -41,6 +41,7 @@ func main() {
 	flag.BoolVar(&b.huge, "huge", true, "compare the memory at 200,000 and at 2,000,000 contacts")
 	flag.StringVar(&only, "only", "", "the ids of the figures to measure, such as PF-1,PF-8; PF-1 brings PF-2 to PF-4 with it")
 	flag.StringVar(&b.out, "out", filepath.Join("bench", "RESULTS.md"), "where the results go; - is standard output")
+	flag.StringVar(&b.keep, "keep", "", "a folder for the profiles, which are otherwise thrown away")
 	flag.Parse()
 	b.command = "go run ./bench " + strings.Join(os.Args[1:], " ")
 	b.small, b.big = 200_000, 2_000_000
@@ -69,7 +70,7 @@ type bench struct {
 	runs, largeRuns      int
 	huge                 bool
 	only                 []string
-	out, command         string
+	out, command, keep   string
 	dir                  string // for everything that is made on the way
 	self, lockstep, flor string // programs
 

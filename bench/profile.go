@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ func (b *bench) profiles(c twinsConfig, ids ...string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	dir, err := os.MkdirTemp(b.dir, "profile-")
-	if err != nil {
+	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-"+ids[0])
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	pprof := profiler{p.pprof}

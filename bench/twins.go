@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/bench/work"
 	"github.com/lockstep-sync/lockstep/internal/twin"
 )
 
@@ -167,6 +169,28 @@ func (t *twins) expireDelta() error {
 	return t.control(http.MethodPost, "/faults", map[string]any{"twin": "dataverse", "kind": "delta-expired", "count": 1}, nil)
 }
 
+// advance moves the twins' clock.
+func (t *twins) advance(d time.Duration) error {
+	return t.control(http.MethodPost, "/clock", map[string]string{"advance": d.String()}, nil)
+}
+
+// makeField makes a data field in the email account unless it is there.
+func (t *twins) makeField(f work.Field) error {
+	var all []struct {
+		Name string `json:"name"`
+	}
+	if err := t.mail(http.MethodGet, "/v2/data-fields", nil, &all); err != nil {
+		return err
+	}
+	for _, known := range all {
+		if known.Name == f.Label {
+			return nil
+		}
+	}
+	kind := map[lockstep.FieldType]string{lockstep.FieldText: "String", lockstep.FieldNumber: "Numeric", lockstep.FieldBool: "Boolean", lockstep.FieldDate: "Date"}[f.Type]
+	return t.mail(http.MethodPost, "/v2/data-fields", map[string]string{"name": f.Label, "type": kind, "visibility": "Private"}, nil)
+}
+
 func (t *twins) control(method, path string, body, out any) error {
 	return send(method, t.ready.Control.URL+path, body, out, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+t.ready.Control.Token) })
 }
@@ -199,9 +223,9 @@ func (t *twins) crm(method, path string, body, out any) error {
 }
 
 // mail calls the API of the email account.
-func (t *twins) mail(method, path string, out any) error {
+func (t *twins) mail(method, path string, body, out any) error {
 	d := t.ready.Dotdigital
-	return send(method, d.URL+path, nil, out, func(r *http.Request) { r.SetBasicAuth(d.User, d.Password) })
+	return send(method, d.URL+path, body, out, func(r *http.Request) { r.SetBasicAuth(d.User, d.Password) })
 }
 
 // send makes one call. body may be JSON already; out may be an io.Writer.
