@@ -20,7 +20,6 @@ type pkg struct {
 	ImportPath   string
 	Dir          string
 	Name         string
-	Doc          string
 	Imports      []string
 	TestImports  []string
 	XTestImports []string
@@ -55,7 +54,7 @@ func root(t *testing.T) string {
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Dir,Name,Doc,Imports,TestImports,XTestImports,GoFiles,Standard", "./...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Dir,Name,Imports,TestImports,XTestImports,GoFiles,Standard", "./...")
 	cmd.Dir = root(t)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs

@@ -2,6 +2,8 @@ package architecture
 
 import (
 	"bytes"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -27,10 +29,26 @@ func TestPackagesHaveNamesAndComments(t *testing.T) {
 		if p.Name == "main" {
 			want = "Command "
 		}
-		if !strings.HasPrefix(p.Doc, want) {
-			t.Errorf("%s: the package comment does not begin with %q", p.ImportPath, want)
+		if n := packageComments(t, p, want); n != 1 {
+			t.Errorf("%s: %d package comments begin with %q, want one", p.ImportPath, n, want)
 		}
 	}
+}
+
+// packageComments counts the package comments that begin with prefix.
+func packageComments(t *testing.T, p pkg, prefix string) int {
+	t.Helper()
+	n := 0
+	for _, name := range p.GoFiles {
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Doc != nil && strings.HasPrefix(f.Doc.Text(), prefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // banned is a text that must not be in a file.

@@ -50,8 +50,8 @@ func runLine(run lockstep.Run) string {
 	if run.Mode == lockstep.ModePreview {
 		would = "would be "
 	}
-	s := fmt.Sprintf("%s read, %s %swritten, %s memberships %schanged, %s findings", thousands(c.Read), thousands(c.Written), would,
-		thousands(c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals), would, thousands(c.Findings))
+	s := fmt.Sprintf("%s read, %s %swritten, %s memberships, %s findings", thousands(c.Read), thousands(c.Written), would,
+		thousands(c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals), thousands(c.Findings))
 	if !run.Started.IsZero() && !run.Ended.IsZero() {
 		s += fmt.Sprintf(", %s", run.Ended.Sub(run.Started).Round(100*time.Millisecond))
 	}
