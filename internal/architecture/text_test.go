@@ -139,7 +139,7 @@ func TestTexts(t *testing.T) {
 }
 
 // A file that is longer than this is about more than one thing.
-const longest = 800
+const longest = 850
 
 func TestFilesAreShort(t *testing.T) {
 	for _, path := range files(t) {
