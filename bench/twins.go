@@ -169,8 +169,9 @@ func (t *twins) expireDelta() error {
 	return t.control(http.MethodPost, "/faults", map[string]any{"twin": "dataverse", "kind": "delta-expired", "count": 1}, nil)
 }
 
-// advance moves the twins' clock.
+// advance moves the twins' clock; tokens expire by it.
 func (t *twins) advance(d time.Duration) error {
+	t.token = ""
 	return t.control(http.MethodPost, "/clock", map[string]string{"advance": d.String()}, nil)
 }
 
