@@ -16,9 +16,12 @@ const (
 	// contactPage is the most contacts a page can have.
 	contactPage = 5000
 	maxPage     = 64 << 20
-	// overlap is read again each time: a change may become visible a little after
-	// the time that it carries.
-	overlap = 5 * time.Minute
+	// A change may become visible a little after the time that it carries. So every
+	// now and then a read goes back by overlap behind the last such deep read; the
+	// reads between go on where the one before began, because reading five minutes
+	// back every time would bring every large import back several times over.
+	overlap   = 5 * time.Minute
+	deepEvery = 10 * time.Minute
 	// maxFieldQuery is the most bytes of field names that go into an address;
 	// beyond it all fields are asked for.
 	maxFieldQuery = 4 << 10
@@ -27,7 +30,7 @@ const (
 // Contacts reads contacts in pages of up to 5000, one call a page, and asks for
 // the next page while it works on one. It takes one call more for the service's
 // time, and one when the data fields are not known. The cursor is the service's
-// time before the first page, less five minutes.
+// time before the first page.
 func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each func([]lockstep.Contact) error) (lockstep.Cursor, error) {
 	const op = "read contacts"
 	q := call{op: op, method: http.MethodGet, path: "/contacts/v3", repeat: true, max: maxPage}
@@ -35,11 +38,16 @@ func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each
 	if err != nil {
 		return "", err
 	}
-	if q.query, err = contactQuery(q.name(), query, fields); err != nil {
+	was, err := parseCursor(op, query.Since)
+	if err != nil {
 		return "", err
 	}
 	now, err := c.serverTime(ctx)
 	if err != nil {
+		return "", err
+	}
+	since, next := was.advance(now)
+	if q.query, err = contactQuery(q.name(), query, fields, since); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -51,7 +59,7 @@ func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each
 	d := newDecoder(fields, query.Memberships)
 	seen := map[string]bool{"": true}
 	for marker := ""; ; {
-		contacts, next, err := l.page(ctx, d, marker)
+		contacts, more, err := l.page(ctx, d, marker)
 		if err != nil {
 			return "", err
 		}
@@ -60,23 +68,56 @@ func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each
 				return "", err
 			}
 		}
-		if next == "" {
-			return cursorAt(now), nil
+		if more == "" {
+			return next.cursor(), nil
 		}
-		if seen[next] {
+		if seen[more] {
 			return "", senseless(&q, "the listing leads back to a page that was read already", nil)
 		}
-		seen[next] = true
-		marker = next
+		seen[more] = true
+		marker = more
 	}
 }
 
-func cursorAt(t time.Time) lockstep.Cursor {
-	return lockstep.Cursor(t.Add(-overlap).UTC().Format(time.RFC3339))
+// mark says how far the changes were read: up to read, and up to deep with the time
+// allowed for late ones. Both are times of the service.
+type mark struct{ read, deep time.Time }
+
+// advance returns from when to read (zero = everything) and the mark afterwards.
+func (m mark) advance(now time.Time) (since time.Time, after mark) {
+	switch {
+	case m.read.IsZero():
+		return time.Time{}, mark{now, now}
+	case now.Sub(m.deep) >= deepEvery || now.Before(m.read):
+		return m.deep.Add(-overlap), mark{now, now}
+	}
+	return m.read, mark{now, m.deep}
 }
 
-// contactQuery writes the query of a listing.
-func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataField) (string, error) {
+// timeForm is how times are written: milliseconds are what the service tells.
+const timeForm = "2006-01-02T15:04:05.000Z"
+
+func (m mark) cursor() lockstep.Cursor {
+	return lockstep.Cursor(m.read.UTC().Format(timeForm) + " " + m.deep.UTC().Format(timeForm))
+}
+
+func parseCursor(op string, c lockstep.Cursor) (m mark, err error) {
+	if c == "" {
+		return m, nil
+	}
+	read, deep, _ := strings.Cut(string(c), " ")
+	if m.read, err = time.Parse(timeForm, read); err == nil {
+		m.deep, err = time.Parse(timeForm, deep)
+	}
+	if err != nil {
+		return m, &lockstep.Error{Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeBatch,
+			Msg: "the mark of the last read is none of Dotdigital's", Hint: "read from the beginning"}
+	}
+	return m, nil
+}
+
+// contactQuery writes the query of a listing; a zero since asks for everything.
+func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataField, since time.Time) (string, error) {
 	v := url.Values{"limit": {strconv.Itoa(contactPage)}, "include": {"channelProperties"}}
 	if q.Memberships {
 		v.Set("include", "channelProperties|lists")
@@ -102,13 +143,8 @@ func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataFiel
 		}
 		v.Set("~listId", strconv.FormatInt(id, 10))
 	}
-	if q.Since != "" {
-		since, err := time.Parse(time.RFC3339, string(q.Since))
-		if err != nil {
-			return "", &lockstep.Error{Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeBatch,
-				Msg: "the mark of the last read is none of Dotdigital's", Hint: "read from the beginning"}
-		}
-		v.Set("~modified", "gte::"+since.UTC().Format(time.RFC3339))
+	if !since.IsZero() {
+		v.Set("~modified", "gte::"+since.UTC().Format(timeForm))
 	}
 	return v.Encode(), nil
 }

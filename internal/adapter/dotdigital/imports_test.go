@@ -201,7 +201,7 @@ func TestCallCounts(t *testing.T) {
 	cost("first read of 6000", 4, 0, all) // fields, time, two pages
 	cost("second read of 6000", 3, 0, all)
 	a.time.Advance(time.Hour)
-	_, nothing := read(lockstep.ContactQuery{Fields: names, Since: cursorAt(a.time.Now())})
+	_, nothing := read(lockstep.ContactQuery{Fields: names, Since: mark{a.time.Now(), a.time.Now()}.cursor()})
 	cost("read without a change", 2, 0, nothing)
 	cost("one contact", 1, 0, func(ctx context.Context) error { _, err := a.Contact(ctx, rows[0].Email, names); return err })
 	cost("identity", 1, 0, func(ctx context.Context) error { _, err := a.Identity(ctx); return err })
