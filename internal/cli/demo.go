@@ -260,21 +260,25 @@ func (d *demo) sync(ctx context.Context) (lockstep.Run, error) {
 	if err != nil {
 		return run, err
 	}
-	return d.follow(ctx, "Syncing marketing lists", run)
-}
-
-// follow shows a run's progress until it has ended.
-func (d *demo) follow(ctx context.Context, title string, run lockstep.Run) (lockstep.Run, error) {
-	d.progress.begin("%s", title)
-	run, err := follow(ctx, d.progress, run.ID, d.app.Run)
-	if err != nil {
-		return run, err
+	d.progress.begin("Syncing marketing lists")
+	if run, err = follow(ctx, d.progress, run.ID, d.people(), d.app.Run); err == nil {
+		err = runError(run)
 	}
-	if err := runError(run); err != nil {
+	if err != nil {
 		return run, err
 	}
 	d.progress.end("%s", runLine(run))
 	return run, nil
+}
+
+// people estimates how many people the first sync reads: contacts, leads, accounts
+// and the email account's own. 0 when the company is not known.
+func (d *demo) people() int64 {
+	if d.own == nil || d.marked {
+		return 0
+	}
+	n := int64(d.twins.Contacts)
+	return n + n*3/10 + n/18 + n/50
 }
 
 // demoAccess returns how to sign in. An earlier demo's password is not known any

@@ -256,15 +256,15 @@ func TestConnect(t *testing.T) {
 			if strings.Contains(o.out+o.err, r.Dataverse.ClientSecret) || strings.Contains(o.out+o.err, "wrong~secret") {
 				t.Errorf("a secret is shown: %+v", o)
 			}
-			var failed struct {
-				OK               bool
-				Step, Cause, Fix string
-			}
-			run(t, append(c.args, "--json")...).want(t, ExitFailed).object(t, &failed)
-			if failed.OK || failed.Step == "" || failed.Cause == "" || failed.Fix == "" {
-				t.Errorf("in JSON: %+v", failed)
-			}
 		})
+	}
+	var failed struct {
+		OK               bool
+		Step, Cause, Fix string
+	}
+	run(t, append(slices.Clone(dotdigital), "--password-file", wrong, "--json")...).want(t, ExitFailed).object(t, &failed)
+	if failed.OK || failed.Step == "" || failed.Cause == "" || failed.Fix == "" {
+		t.Errorf("in JSON: %+v", failed)
 	}
 	run(t, dynamics...).want(t, ExitDone, "connection available\n")
 	run(t, dotdigital...).want(t, ExitDone, "connection available\n")

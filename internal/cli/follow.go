@@ -11,8 +11,9 @@ import (
 // lookEvery is how often a run is looked at while it is shown.
 const lookEvery = 200 * time.Millisecond
 
-// follow shows a run's progress until it has ended and returns it.
-func follow(ctx context.Context, p *progress, id string, look func(ctx context.Context, id string) (lockstep.Run, error)) (lockstep.Run, error) {
+// follow shows a run's progress until it has ended and returns it. total is how many
+// people it will read, 0 when nobody knows.
+func follow(ctx context.Context, p *progress, id string, total int64, look func(ctx context.Context, id string) (lockstep.Run, error)) (lockstep.Run, error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -24,7 +25,7 @@ func follow(ctx context.Context, p *progress, id string, look func(ctx context.C
 		if run.Status == lockstep.RunQueued {
 			stage = "waiting"
 		}
-		p.update(stage, run.Counts.Read, 0)
+		p.update(stage, run.Counts.Read, total)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

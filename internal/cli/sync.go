@@ -108,7 +108,7 @@ func (env *environment) carryOut(ctx context.Context, t target, title string, st
 	}
 	p := newProgress(env.std.Err)
 	p.begin("%s, run %s", title, run.ID)
-	if run, err = follow(ctx, p, run.ID, c.run); err == nil {
+	if run, err = follow(ctx, p, run.ID, 0, c.run); err == nil {
 		err = runError(run)
 	}
 	if err != nil {
