@@ -44,6 +44,9 @@ type listSync struct {
 	looked       map[lockstep.Ref]bool       // in a preview: records that were looked at
 	held         bool                        // a change was not written because it was not previewed so
 	deleted      map[lockstep.ContactID]bool // contacts that turned out to be gone from the platform
+	leaving      map[lockstep.Ref]string     // records that have another address now than their contact
+	settled      map[lockstep.Ref]bool       // those of them that were looked at in this slice
+	exchanged    map[lockstep.Ref]crosswalk.Entry
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
 	pages    int
@@ -133,7 +136,8 @@ func (l *listState) has(id lockstep.ID) bool {
 // syncLists is the run of address-books-in and, with outward, of marketing-lists.
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
+		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
 	if err := s.chooseLists(); err != nil {

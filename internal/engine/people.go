@@ -50,6 +50,10 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			return err
 		}
 	}
+	wait, err := s.untangle(recs)
+	if err != nil {
+		return err
+	}
 	people := make([]person, 0, 256)
 	slab := make([]lockstep.Value, 0, len(recs)*len(plan.pos))
 	var deferred []lockstep.Record
@@ -59,6 +63,10 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		if r.Deleted {
 			s.gone(table, r.ID)
 			equal++
+			continue
+		}
+		if wait[r.ID] {
+			deferred = append(deferred, *r)
 			continue
 		}
 		if !r.MergedInto.IsZero() {
@@ -232,7 +240,7 @@ func (s *session) fetchEntries(people []person) error {
 			continue
 		}
 		for _, l := range s.sync.links.ByEmail(p.email, nil) {
-			if l.Ref != p.rec.Ref {
+			if l.Ref != p.rec.Ref && !s.left(l.Ref, p.email) {
 				wants = append(wants, want{p, l, true})
 			}
 		}
@@ -257,6 +265,11 @@ func (s *session) fetchEntries(people []person) error {
 		}
 		e.Base = s.rebase(labels[i], e.Base)
 		if !w.check {
+			if x, ok := s.sync.exchanged[w.p.rec.Ref]; ok && s.dry() {
+				e = x
+				e.Base = slices.Clone(x.Base)
+				w.p.others = nil
+			}
 			w.p.entry = e
 			continue
 		}
