@@ -543,6 +543,18 @@ func TestStreamEndsWithTheSession(t *testing.T) {
 	if a := s.get("/events/runs"); a.StatusCode != 401 {
 		t.Errorf("the stream can be opened again: %d", a.StatusCode)
 	}
+	s.signIn()
+	s.clock.forward(29 * time.Minute)
+	r, _ = http.NewRequestWithContext(t.Context(), "GET", s.url+"/events/runs", nil)
+	again, err := s.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Body.Close()
+	s.clock.forward(2 * time.Minute)
+	if a := s.get("/runs"); again.StatusCode != 200 || a.Request.URL.Path != "/signin" {
+		t.Errorf("a stream (%d) prolonged its session: %s", again.StatusCode, a.Request.URL)
+	}
 }
 
 func TestPanicsAndFailuresShowAReference(t *testing.T) {
