@@ -143,7 +143,7 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 			return m, &lockstep.Error{Code: lockstep.CodeConflict, Field: "label", Msg: fmt.Sprintf("the label %s is mapped for %s in this direction already", m.Label, m.Table), Hint: "change or delete that mapping"}
 		}
 	}
-	_, problems := transform.Compile(table, labels, all, transform.Options{})
+	_, problems := transform.Compile(table, labels, all, transform.Options{Related: transform.Related(table, tables)})
 	for _, p := range problems {
 		if p.Mapping.ID == m.ID && p.Mapping.Label == m.Label && p.Mapping.Direction == m.Direction && p.Mapping.Column == m.Column {
 			return m, p.Err

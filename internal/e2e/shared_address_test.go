@@ -86,7 +86,6 @@ func TestTwoPeopleSwapAddresses(t *testing.T) {
 	}
 }
 
-
 // An address is passed on: from one record to another, to a new record, and along a
 // chain of three. Each contact keeps its own person.
 func TestAddressPassedOn(t *testing.T) {

@@ -73,6 +73,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 func (s *session) undo(p *person) {
 	for _, u := range p.row.undo {
 		p.row.base[u.pos] = u.base
+		p.row.apart = true
 	}
 	for i := range p.toCRM {
 		if p.crmPos[i] < 0 {

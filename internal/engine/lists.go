@@ -219,7 +219,7 @@ func (s *session) compilePlans() error {
 		if t == nil {
 			continue
 		}
-		plan, problems := transform.Compile(t, s.labels, s.mappings, transform.Options{MaxText: maxText, Related: s.related(t)})
+		plan, problems := transform.Compile(t, s.labels, s.mappings, transform.Options{MaxText: maxText, Related: transform.Related(t, s.tables)})
 		for _, p := range problems {
 			s.finding(lockstep.Finding{Code: lockstep.FindingMappingDisabled, Table: name, Field: p.Mapping.Column,
 				Message: fmt.Sprintf("the mapping of label %s is suspended: %s", p.Mapping.Label, p.Err.Msg), Hint: p.Err.Hint})
@@ -256,25 +256,6 @@ func (s *session) compilePlans() error {
 
 // maxText is the most characters that a text field of the platforms holds.
 const maxText = 1000
-
-// related finds the column that a "lookup.column" mapping names, as far as the
-// looked-up table is one whose metadata was read.
-func (s *session) related(t *lockstep.Table) func(lookup, column string) (*lockstep.Column, bool) {
-	return func(lookup, column string) (*lockstep.Column, bool) {
-		l, ok := t.Column(lookup)
-		if !ok || l.Type != lockstep.ColumnLookup {
-			return nil, false
-		}
-		for _, target := range l.Targets {
-			if rt := s.table(target); rt != nil {
-				if c, ok := rt.Column(column); ok {
-					return c, true
-				}
-			}
-		}
-		return nil, false
-	}
-}
 
 func (s *session) loadSummary(l *listState) error {
 	c, err := s.e.Store.Cursor(s.ctx, s.account.ID, l.cursor())

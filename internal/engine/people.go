@@ -545,6 +545,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		out := merge.Field(in)
 		if out.Conflict {
 			s.conflict(p, label, plan.t.Fields()[i].Column(), out, in.Rule.Policy, in.Base, in.CRM, in.Platform)
+			r.apart = r.apart || out.Winner == merge.Neither
 		}
 		switch {
 		case out.WritePlatform:
@@ -556,7 +557,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		case out.WriteCRM:
 			v, ok := plan.t.In(i, out.Value, s.report(p.rec.Ref, r.contact))
 			if !ok {
-				r.outcome = outcomeRejected
+				r.outcome, r.apart = outcomeRejected, true
 				continue // the base stays, so that a corrected value travels
 			}
 			p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: plan.t.Fields()[i].Column(), Value: v})

@@ -65,6 +65,10 @@ type row struct {
 	undo     []undoBase
 	closeRef lockstep.Ref // the placeholder of a contact that nobody had linked
 	outcome  outcome
+	// apart is set while the platform has a value that is not the base: a held
+	// conflict, or one that the CRM did not take. The platform is then asked before
+	// the record is merged again.
+	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
 	result *lockstep.ContactResult
@@ -190,6 +194,9 @@ func (s *session) expect(p *person) {
 	r.seen = seenHash(r.address(), standing, r.optIn, values)
 	if p.plat != nil && !r.sends() {
 		r.seen = contactHash(p.plat)
+	}
+	if r.apart {
+		r.seen = 0
 	}
 }
 

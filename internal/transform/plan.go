@@ -22,6 +22,28 @@ type Options struct {
 	Related func(lookup, column string) (*lockstep.Column, bool)
 }
 
+// Related returns the finder of columns one lookup away among the tables whose
+// metadata was read.
+func Related(t *lockstep.Table, tables []lockstep.Table) func(lookup, column string) (*lockstep.Column, bool) {
+	return func(lookup, column string) (*lockstep.Column, bool) {
+		l, ok := t.Column(lookup)
+		if !ok || l.Type != lockstep.ColumnLookup {
+			return nil, false
+		}
+		for _, target := range l.Targets {
+			for i := range tables {
+				if tables[i].Name != target {
+					continue
+				}
+				if c, ok := tables[i].Column(column); ok {
+					return c, true
+				}
+			}
+		}
+		return nil, false
+	}
+}
+
 // Problem is a mapping that cannot be used. The others go on without it.
 type Problem struct {
 	Mapping lockstep.DataMapping
