@@ -25,6 +25,8 @@ func (s *session) finishLists(outward bool) error {
 	for _, l := range s.sync.lists {
 		if l.failed {
 			l.sum.Dirty = true
+		} else if outward {
+			l.sum.Renewed = false
 		}
 		if l.members != nil && !l.failed {
 			strangers, shared, unsettled := 0, 0, false
@@ -48,7 +50,7 @@ func (s *session) finishLists(outward bool) error {
 				l.sum.CRMCount = l.crm.Members + l.admitted
 				l.sum.Rules = l.rules()
 				l.sum.Dirty = unsettled || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
-			} else if l.touched || l.newStrangers {
+			} else if l.touched || l.newStrangers || l.owed != owesNothing {
 				l.sum.Dirty = true // the outward half has not been done
 			}
 		} else if outward && !l.failed {

@@ -171,6 +171,9 @@ func (s *session) linkBooks() error {
 			if other, taken := byName[strings.ToLower(l.set.Name)]; taken && other.ID != "" && s.sync.madeBooks[l.set.CRMID] && owner[other.ID] == "" {
 				// A process died between making the book and noting its id: the
 				// name was free when it was planned, so this book is ours.
+				if l.set.Book != "" {
+					s.renew(l)
+				}
 				l.book, l.set.Book = other, other.ID
 				adopted = append(adopted, l.set)
 				break
@@ -183,7 +186,7 @@ func (s *session) linkBooks() error {
 			why := "marketing list without an address book"
 			if l.set.Book != "" {
 				why = "the address book was deleted on the platform"
-				l.renewed = true
+				s.renew(l)
 			}
 			planned = append(planned, lockstep.Change{Kind: lockstep.CreateBook, State: lockstep.Planned, List: l.set.CRMID, Name: l.set.Name, Why: why})
 			byName[strings.ToLower(l.set.Name)] = lockstep.AddressBook{Name: l.set.Name}
@@ -240,6 +243,15 @@ func (s *session) linkBooks() error {
 	}
 	s.sync.lists = slices.DeleteFunc(s.sync.lists, unmade)
 	return nil
+}
+
+// renew notes that a list's address book is another one, in which nobody is yet. It is
+// stored together with the new book's id.
+func (s *session) renew(l *listState) {
+	l.renewed, l.stored = true, listSummary{Renewed: true}
+	s.mu.Lock()
+	s.owe(l)
+	s.mu.Unlock()
 }
 
 // A book that is still to be made is named after its list, so that a preview can

@@ -32,6 +32,9 @@ func (s *session) readPlatform(stage string) error {
 		if err := s.takeContacts(page); err != nil {
 			return err
 		}
+		if err := s.keepMarks(); err != nil {
+			return err
+		}
 		return s.checkpoint()
 	})
 	if lockstep.CodeOf(err) == lockstep.CodeExpired {
@@ -148,7 +151,9 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
 		if known || b.Unsubscribed {
 			continue
 		}
-		if _, ok := l.members.Stranger(c.ID); ok {
+		if m, ok := l.members.Stranger(c.ID); ok {
+			// Met by this run before it was interrupted: nobody has seen to them yet.
+			l.newStrangers = l.newStrangers || m.FirstSeen >= s.cycle()
 			continue
 		}
 		if !s.dry() {
@@ -157,6 +162,7 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
 			l.members.Set(crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
 		}
 		l.newStrangers = true
+		s.owe(l)
 	}
 	return look
 }

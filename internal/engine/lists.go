@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -79,6 +80,17 @@ type listState struct {
 	members  *crosswalk.Members // who was where after the last run; loaded when needed
 	observed *crosswalk.Observed
 	fresh    bool // observed was read in this run
+	// tables are those that a dynamic list's query reads; evaluatedAt is when that
+	// began, and again is set when the feed then told of changes that the answer
+	// may not know.
+	tables      []string
+	evaluatedAt time.Time
+	again       bool
+	// stored is the summary as the last run left it, and owed is set while this
+	// one has work for the list that would be forgotten if the process died; see
+	// session.owe.
+	stored   listSummary
+	owed     debt
 	failed   bool // could not be read; left alone in this run
 	touched  bool // something about its members has to be looked at
 	pending  *crosswalk.MemberBatch
@@ -106,6 +118,8 @@ type listSummary struct {
 	FullAt    time.Time `json:"full_at"`
 	Rules     string    `json:"rules"` // settings that decide membership
 	Dirty     bool      `json:"dirty,omitempty"`
+	// Renewed is set until a run has ended that filled a book made anew.
+	Renewed bool `json:"renewed,omitempty"`
 	// Query remembers the dynamic list's query and the feeds it was evaluated at.
 	Query string `json:"query,omitempty"`
 }
@@ -267,10 +281,65 @@ func (s *session) loadSummary(l *listState) error {
 			l.sum = listSummary{}
 		}
 	}
-	if l.renewed {
-		l.sum = listSummary{}
+	if l.renewed || l.sum.Renewed {
+		l.renewed, l.sum = true, listSummary{Renewed: true}
 	}
+	l.stored = l.sum
 	return nil
+}
+
+// debt is what a list is owed by the next run if this one does not end.
+type debt uint8
+
+const (
+	owesNothing debt = iota
+	owesNote         // not stored yet
+	owesNoted        // stored
+)
+
+// owe sees to it that a list is looked at in full by whoever works on it next,
+// unless this run ends and says otherwise. It is stored with the next commit, so
+// ahead of or together with the cursor of the feed that gave rise to it: without
+// it the feed would not tell again what a dying process only remembered. The
+// caller holds s.mu.
+func (s *session) owe(l *listState) {
+	if l.owed == owesNothing && !s.dry() {
+		l.owed = owesNote
+	}
+}
+
+// owedCursors are the summaries that commit stores for owe. The caller holds s.mu.
+func (s *session) owedCursors(into map[string]lockstep.Cursor) (map[string]lockstep.Cursor, error) {
+	if s.sync == nil {
+		return into, nil
+	}
+	cloned := false
+	for _, l := range s.sync.lists {
+		if l.owed != owesNote {
+			continue
+		}
+		l.owed = owesNoted
+		if _, has := into[l.cursor()]; has {
+			continue
+		}
+		sum := l.stored
+		sum.Dirty = true
+		if l.newStrangers {
+			sum.Strangers = max(sum.Strangers, 1)
+		}
+		b, err := json.Marshal(sum)
+		if err != nil {
+			return into, err
+		}
+		if !cloned {
+			if into = maps.Clone(into); into == nil {
+				into = map[string]lockstep.Cursor{}
+			}
+			cloned = true
+		}
+		into[l.cursor()] = lockstep.Cursor(b)
+	}
+	return into, nil
 }
 
 // loadMembers reads who was where after the last run.
@@ -290,6 +359,9 @@ func (s *session) loadMembers(l *listState) error {
 		for _, member := range slices.Collect(m.All()) {
 			member.InBook = false
 			m.Set(member)
+			if !s.dry() {
+				l.note(member)
+			}
 		}
 	}
 	l.members = m
@@ -298,10 +370,14 @@ func (s *session) loadMembers(l *listState) error {
 
 // put notes a member's new state; it is stored with the next commit.
 func (l *listState) put(m crosswalk.Member) {
+	l.members.Set(m)
+	l.note(m)
+}
+
+func (l *listState) note(m crosswalk.Member) {
 	if l.pending == nil {
 		l.pending = crosswalk.NewMemberBatch()
 	}
-	l.members.Set(m)
 	l.pending.Append(m)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -157,8 +158,8 @@ func (s *session) observeDynamicFirst() error {
 // observeDynamicMoved evaluates the other ones whose records turned out to have
 // changed.
 func (s *session) observeDynamicMoved() error {
-	return s.observeDynamic(func(_ *listState, tables []string, _ bool) bool {
-		return slices.ContainsFunc(tables, func(t string) bool {
+	return s.observeDynamic(func(l *listState, tables []string, _ bool) bool {
+		return l.again || slices.ContainsFunc(tables, func(t string) bool {
 			return s.sync.moved[t] || len(s.sync.byTable[t]) == 0 // nobody follows that table's changes
 		})
 	})
@@ -166,7 +167,7 @@ func (s *session) observeDynamicMoved() error {
 
 func (s *session) observeDynamic(need func(l *listState, tables []string, volatile bool) bool) error {
 	for _, l := range s.sync.lists {
-		if !l.set.Dynamic || l.failed || l.observed != nil {
+		if !l.set.Dynamic || l.failed || l.observed != nil && !l.again {
 			continue
 		}
 		tables, volatile, err := s.crm.QueryTables(l.crm)
@@ -174,6 +175,7 @@ func (s *session) observeDynamic(need func(l *listState, tables []string, volati
 			s.unreadable(l, err)
 			continue
 		}
+		l.tables = tables
 		if !need(l, tables, volatile) {
 			continue
 		}
@@ -196,6 +198,7 @@ func (s *session) evaluate(l *listState) error {
 		return err
 	}
 	now := &crosswalk.Observed{}
+	l.evaluatedAt, l.again = s.e.Now(), false
 	err := s.crm.DynamicMembers(s.ctx, l.crm, func(ids []lockstep.ID) error {
 		for _, id := range ids {
 			now.Add(id)
@@ -214,6 +217,32 @@ func (s *session) evaluate(l *listState) error {
 	l.sum.FullAt, l.sum.Query = s.e.Now(), l.crm.Query
 	s.doubt(l)
 	return nil
+}
+
+// clockDoubt is by how much the clocks of this machine and of the CRM may differ.
+const clockDoubt = 10 * time.Minute
+
+// stirred notes, before a page of the feed is taken up, which dynamic lists may have
+// changed with it. Those that are evaluated after the feed must not be forgotten when
+// the process dies between; those that were evaluated before it are evaluated again
+// when a record changed since.
+func (s *session) stirred(table string, recs []lockstep.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	s.sync.moved[table] = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.sync.lists {
+		switch {
+		case !l.set.Dynamic || l.failed || !slices.Contains(l.tables, table):
+		case l.observed == nil:
+			s.owe(l)
+		case !l.again:
+			since := l.evaluatedAt.Add(-clockDoubt)
+			l.again = slices.ContainsFunc(recs, func(r lockstep.Record) bool { return r.Deleted || r.Modified.After(since) })
+		}
+	}
 }
 
 // scope returns the lists of this run in which a record is now. The caller holds

@@ -64,10 +64,11 @@ func (s *session) readTable(table string) error {
 	var read int64
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
 		read += int64(len(pg.Records))
-		if len(pg.Records) > 0 {
-			s.sync.moved[table] = true
-		}
+		s.stirred(table, pg.Records)
 		if err := s.mergePage(table, pg.Records, nil); err != nil {
+			return err
+		}
+		if err := s.keepMarks(); err != nil {
 			return err
 		}
 		if pg.Resume != "" && !s.dry() {
@@ -286,6 +287,26 @@ type merger struct {
 	loser    crosswalk.Link
 	survivor lockstep.Ref
 	linked   bool
+}
+
+// keepMarks stores what a page said about links before the cursor moves past the
+// page: nothing would say it again.
+func (s *session) keepMarks() error {
+	if s.dry() || len(s.sync.staleLinks)+len(s.sync.closeLinks)+len(s.sync.mergers)+len(s.sync.recheck) == 0 {
+		return nil
+	}
+	if err := s.sync.writer.drain(); err != nil {
+		return err
+	}
+	for ref := range s.sync.recheck {
+		s.mu.Lock()
+		l, ok := s.sync.links.ByRef(ref)
+		s.mu.Unlock()
+		if ok {
+			s.stale(l, false)
+		}
+	}
+	return s.tidyLinks()
 }
 
 // tidyLinks stores what the feeds said about links apart from their content:

@@ -114,7 +114,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		}
 		people = append(people, p)
 	}
-	s.count(lockstep.Counts{Read: int64(len(recs) - len(deferred)), Equal: equal})
+	s.count(lockstep.Counts{Read: equal, Equal: equal})
 	if err := s.mergePeople(plan, people); err != nil {
 		return err
 	}
@@ -194,7 +194,9 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if err := s.writeRecords(plan, writes); err != nil {
 		return err
 	}
-	var n lockstep.Counts
+	// Read and what became of it are counted at once, so that a commit in between
+	// never stores one without the other.
+	n := lockstep.Counts{Read: int64(len(people))}
 	for i := range people {
 		p := &people[i]
 		queued, err := s.queue(p)
@@ -632,7 +634,12 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			// The record belongs to another contact now; the old one stays in the
 			// book only if somebody else keeps it there.
 			if m.InBook && !s.elsewhere(l, m) {
-				l.removals = append(l.removals, removal{crosswalk.Member{Contact: m.Contact, InBook: true}, whyMoved})
+				left := crosswalk.Member{Contact: m.Contact, InBook: true, Former: true}
+				l.removals = append(l.removals, removal{left, whyMoved})
+				if !s.dry() {
+					l.put(left)
+				}
+				s.owe(l)
 			}
 			m.InBook, m.Contact = false, ""
 		}
@@ -695,6 +702,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				m.InBook = false // that record decides
 			} else {
 				l.removals = append(l.removals, removal{m, out.Why})
+				s.owe(l)
 			}
 		default:
 			m.InBook = inBook

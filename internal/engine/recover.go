@@ -89,6 +89,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
 	defer stop()
 	byContact, byEmail := map[lockstep.ContactID]int{}, map[string]int{}
+	created := make([]bool, len(changes))
 	for i, c := range changes {
 		if c.Contact != "" {
 			byContact[c.Contact] = i
@@ -109,6 +110,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 				c.State, c.Cause = lockstep.Refused, r.Fault.Msg
 			} else if c.State != lockstep.Refused {
 				c.State, c.Cause, c.Contact = lockstep.Acknowledged, "", r.Contact
+				created[i] = r.Created
 			}
 		}
 		return nil
@@ -125,8 +127,8 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 	out := newLinkChunks(s.sync.names)
 	s.mu.Lock()
 	var known []crosswalk.Link
-	var fresh []lockstep.Change
-	for _, c := range changes {
+	var fresh []int
+	for i, c := range changes {
 		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
 			continue
 		}
@@ -134,18 +136,27 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 			known = append(known, l)
 			continue
 		}
-		fresh = append(fresh, c)
+		fresh = append(fresh, i)
 	}
 	s.mu.Unlock()
-	for _, c := range fresh {
+	for _, i := range fresh {
+		c := changes[i]
 		base := make([]lockstep.Value, len(s.sync.names))
+		for j := range base {
+			if created[i] {
+				base[j] = lockstep.NullValue() // what was not written is empty
+			}
+		}
 		for _, f := range c.Fields {
 			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
 				base[i] = f.New
 			}
 		}
-		out.add(crosswalk.Entry{Ref: c.Ref, Contact: c.Contact, Email: c.Email, Standing: lockstep.Subscribed, Master: true, Base: base,
-			Seen: seenHash(c.Email, lockstep.Subscribed, 0, base)})
+		e := crosswalk.Entry{Ref: c.Ref, Contact: c.Contact, Email: c.Email, Standing: lockstep.Subscribed, Master: true, Base: base}
+		if created[i] {
+			e.Seen = seenHash(c.Email, lockstep.Subscribed, 0, base)
+		}
+		out.add(e) // of a contact that was there before the rest is not known: it is read again
 	}
 	entries, err := s.entries(known)
 	if err != nil {

@@ -50,6 +50,11 @@ func (s *session) collectRemovals(l *listState) error {
 	for m := range l.members.All() {
 		stranger := m.Record.IsZero()
 		inList := !stranger && l.has(m.Record)
+		if inList && m.InList && m.InBook && m.Excluded {
+			// Was to leave the book when an earlier process ended.
+			l.removals = append(l.removals, removal{m, whyExcluded})
+			continue
+		}
 		if inList || !stranger && !l.fresh && m.InList {
 			continue
 		}
@@ -274,6 +279,7 @@ func (s *session) lost(l *listState, left []crosswalk.Member) error {
 		}
 	}
 	l.touched = true
+	s.owe(l)
 	switch {
 	case l.observed != nil:
 	case l.set.Dynamic:

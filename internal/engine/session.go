@@ -169,7 +169,12 @@ func (s *session) commit(c lockstep.Commit) error {
 	c.Findings = append(c.Findings, s.findings...)
 	c.Conflicts = append(c.Conflicts, s.conflicts...)
 	s.counts, s.findings, s.conflicts = lockstep.Counts{}, nil, nil
+	var err error
+	c.Cursors, err = s.owedCursors(c.Cursors)
 	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	s.e.step("commit.before")
 	if err := s.e.Store.Commit(s.ctx, c); err != nil {
 		return err

@@ -25,6 +25,7 @@ const (
 	whyInactive = "the record is inactive"
 	whyGone     = "the contact was deleted on the platform"
 	whyDeleted  = "the record was deleted"
+	whyExcluded = "excluded from the list"
 )
 
 type outcome uint8
@@ -521,6 +522,7 @@ func (s *session) refused(r *row) lockstep.Finding {
 			l.put(crosswalk.Member{Record: r.ref.ID, Contact: r.contact, InList: true, Excluded: true})
 		} else {
 			l.sum.Dirty = true
+			s.owe(l)
 		}
 	}
 	f := lockstep.Finding{Code: lockstep.FindingRejected, Table: r.ref.Table, Record: r.ref.ID, Contact: r.contact, Message: "the platform refused the contact: " + r.cause}

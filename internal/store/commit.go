@@ -33,7 +33,11 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 			func() error { return dropMembers(ctx, tx, g, op, c.DropMembers) },
 			func() error { return addMembers(ctx, tx, g, c.Members) },
 			func() error { return g.store(ctx, tx) },
-			func() error { return s.addFindings(ctx, tx, c) },
+			func() error {
+				again, err := s.addFindings(ctx, tx, c)
+				c.Counts.Findings -= min(again, c.Counts.Findings)
+				return err
+			},
 			func() error { return s.addConflicts(ctx, tx, c) },
 			func() error { return setCursors(ctx, tx, account, c.Cursors) },
 			func() error { return replaceLists(ctx, tx, op, account, c.Lists) },

@@ -164,7 +164,6 @@ func TestCommit(t *testing.T) {
 			"label of nobody":   {func(c *lockstep.Commit) { c.Labels = []lockstep.DataLabel{{ID: "d2", Name: "X"}} }, lockstep.CodeInvalid},
 			"list without id":   {func(c *lockstep.Commit) { c.Lists = []lockstep.ListSettings{{Account: a.ID}} }, lockstep.CodeInvalid},
 			"mapping of nobody": {func(c *lockstep.Commit) { c.Mappings = []lockstep.DataMapping{{ID: "p2"}} }, lockstep.CodeInvalid},
-			"finding twice":     {func(c *lockstep.Commit) { c.Findings = []lockstep.Finding{{ID: "f001"}} }, lockstep.CodeConflict},
 		} {
 			c := base
 			bad.change(&c)
@@ -172,6 +171,20 @@ func TestCommit(t *testing.T) {
 				wantCode(t, s.Commit(ctx, c), bad.code)
 				equal(t, dump(t, s), before)
 			})
+		}
+
+		// What a slice found that died is found again, and told and counted once.
+		ok(t, s.Commit(ctx, lockstep.Commit{Run: run.ID, Account: a.ID, Counts: lockstep.Counts{Findings: 2},
+			Findings: []lockstep.Finding{{ID: "f001", Message: "Again."}, {ID: "new", Message: "New."}}}))
+		again, err := s.Run(ctx, run.ID)
+		ok(t, err)
+		if again.Counts.Findings != got.Counts.Findings+1 {
+			t.Errorf("%d findings are counted, want %d", again.Counts.Findings, got.Counts.Findings+1)
+		}
+		findings, err = s.Findings(ctx, run.ID, "", 1000)
+		ok(t, err)
+		if len(findings) != len(c.Findings)+1 {
+			t.Errorf("%d findings are stored, want %d", len(findings), len(c.Findings)+1)
 		}
 	})
 }

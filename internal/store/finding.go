@@ -24,9 +24,11 @@ WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3`, run, after, pageSize(limit))
 	return findings, in("store: read findings", err)
 }
 
-func (s *Store) addFindings(ctx context.Context, tx Tx, c lockstep.Commit) error {
+// addFindings stores a commit's findings and returns how many the run has already: a
+// slice that is worked again after a crash tells the same ones again.
+func (s *Store) addFindings(ctx context.Context, tx Tx, c lockstep.Commit) (again int64, err error) {
 	now := s.now()
-	_, err := insert(ctx, tx, `INSERT INTO findings (id, run, account, code, table_name, record, contact, list, field, message, hint, at) VALUES`, ``,
+	added, err := insert(ctx, tx, `INSERT INTO findings (id, run, account, code, table_name, record, contact, list, field, message, hint, at) VALUES`, `ON CONFLICT (id) DO NOTHING`,
 		12, len(c.Findings), func(args []any, i int) []any {
 			f := c.Findings[i]
 			if f.ID == "" {
@@ -37,7 +39,7 @@ func (s *Store) addFindings(ctx context.Context, tx Tx, c lockstep.Commit) error
 			}
 			return append(args, f.ID, c.Run, c.Account, f.Code, f.Table, recordID(f.Record), string(f.Contact), f.List, clean(f.Field), clean(f.Message), clean(f.Hint), micros(f.At))
 		})
-	return err
+	return int64(len(c.Findings)) - added, err
 }
 
 // recordID and parseID carry a record id as columns do; the zero id is empty.
