@@ -33,6 +33,11 @@ type listSync struct {
 
 	approved *approval // when a preview is applied
 
+	// Memory that is used again and again on the way of a page.
+	people  []person
+	slab    valueSlab
+	scratch []lockstep.Value
+
 	inflight map[uint64]int // addresses on their way to becoming contacts
 	writer   *writer
 	// incomplete says why nothing may be removed in this run; empty = it may.
@@ -55,6 +60,20 @@ type listSync struct {
 	staleLinks []staleLink
 	closeLinks []crosswalk.Link
 	mergers    []merger
+}
+
+// valueSlab hands out slices of values from larger pieces of memory, so that the
+// people of a page cost a few allocations and not some each.
+type valueSlab struct{ free []lockstep.Value }
+
+// take returns n absent values.
+func (v *valueSlab) take(n int) []lockstep.Value {
+	if len(v.free) < n {
+		v.free = make([]lockstep.Value, max(n, 1024))
+	}
+	out := v.free[:n:n]
+	v.free = v.free[n:]
+	return out
 }
 
 // tablePlan is how records of one table become contacts and back.

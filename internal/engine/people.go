@@ -54,7 +54,11 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 	if err != nil {
 		return err
 	}
-	people := make([]person, 0, 256)
+	people := s.sync.people[:0]
+	defer func() {
+		clear(people) // its memory is kept for the next page, what it points to is not
+		s.sync.people = people[:0]
+	}()
 	slab := make([]lockstep.Value, 0, len(recs)*len(plan.pos))
 	var deferred []lockstep.Record
 	var equal int64
@@ -364,7 +368,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	if s.sync.deleted[r.contact] {
 		r.standing = lockstep.ContactDeleted
 	}
-	r.base = make([]lockstep.Value, len(s.sync.names))
+	r.base = s.sync.slab.take(len(s.sync.names))
 	if p.linked {
 		copy(r.base, p.entry.Base)
 	}
@@ -519,9 +523,11 @@ func (s *session) shared(p *person) bool {
 // mergeFields merges each mapped label of the record that speaks for the contact.
 func (s *session) mergeFields(plan *tablePlan, p *person) {
 	r := &p.row
-	r.values = make([]lockstep.Value, len(s.sync.names))
-	r.old = make([]lockstep.Value, len(s.sync.names))
-	copy(r.old, r.base)
+	r.values = s.sync.slab.take(len(s.sync.names))
+	if known := p.linked || p.adopted; known { // else nothing was there
+		r.old = s.sync.slab.take(len(s.sync.names))
+		copy(r.old, r.base)
+	}
 	for i, pos := range plan.pos {
 		in := merge.FieldInput{Rule: plan.rules[i], Base: r.base[pos], CRM: p.vals[i], CRMAt: p.rec.Modified}
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,8 +113,30 @@ type writer struct {
 	wg   sync.WaitGroup
 	last chan struct{} // closed when the batch before has committed
 
-	mu  sync.Mutex
-	err error
+	mu    sync.Mutex
+	err   error
+	spare [][]row // of batches that are done
+}
+
+// recycle keeps the memory of a batch that is done for the next one.
+func (w *writer) recycle(b *batch) {
+	clear(b.rows)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.spare) < w.s.e.InFlight {
+		w.spare = append(w.spare, b.rows[:0])
+	}
+}
+
+// next starts a batch.
+func (w *writer) next() *batch {
+	b := &batch{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.spare); n > 0 {
+		b.rows, w.spare = w.spare[n-1], w.spare[:n-1]
+	}
+	return b
 }
 
 func newWriter(s *session) *writer {
@@ -176,7 +199,11 @@ func (s *session) queue(p *person) (bool, error) {
 // written, so that the echo of it is recognised.
 func (s *session) expect(p *person) {
 	r := &p.row
-	values := make([]lockstep.Value, len(s.sync.names))
+	if s.sync.scratch == nil {
+		s.sync.scratch = make([]lockstep.Value, len(s.sync.names))
+	}
+	values := s.sync.scratch
+	clear(values)
 	switch {
 	case p.plat != nil:
 		copy(values, p.plat.Values)
@@ -248,7 +275,7 @@ func (w *writer) flush() error {
 		return err
 	}
 	b := w.cur
-	w.cur = &batch{}
+	w.cur = w.next()
 	if len(b.rows) == 0 && len(b.quiet) == 0 && len(b.cursors) == 0 {
 		return nil
 	}
@@ -270,6 +297,7 @@ func (w *writer) flush() error {
 		if err != nil {
 			w.fail(err)
 		}
+		w.recycle(b)
 	})
 	return nil
 }
@@ -332,6 +360,10 @@ func (s *session) send(b *batch) error {
 		}
 		if r.contact == "" || r.email != "" {
 			cw.Email = r.address()
+		}
+		if i > 0 && slices.Equal(r.adds, b.rows[i-1].adds) {
+			cw.Books = writes[i-1].Books // most people join the same books
+			continue
 		}
 		for _, l := range r.adds {
 			cw.Books = append(cw.Books, l.book.ID)
@@ -573,9 +605,14 @@ func (c *linkChunks) payloads() [][]byte {
 	return c.out
 }
 
+// journals keeps the buffers in which payloads grow.
+var journals = sync.Pool{New: func() any { return &journal.Writer{} }}
+
 // encode is the journal payload of rows. state overrides each row's own when set.
 func (s *session) encode(rows []row, state lockstep.ChangeState) []byte {
-	var w journal.Writer
+	w := journals.Get().(*journal.Writer)
+	defer journals.Put(w)
+	w.Reset()
 	var fields []lockstep.FieldChange
 	var books []lockstep.BookID
 	for i := range rows {
@@ -583,7 +620,11 @@ func (s *session) encode(rows []row, state lockstep.ChangeState) []byte {
 		fields, books = fields[:0], books[:0]
 		for j, v := range r.values {
 			if !v.IsAbsent() {
-				fields = append(fields, lockstep.FieldChange{Name: s.sync.names[j], Old: r.old[j], New: v})
+				f := lockstep.FieldChange{Name: s.sync.names[j], New: v}
+				if r.old != nil {
+					f.Old = r.old[j]
+				}
+				fields = append(fields, f)
 			}
 		}
 		for _, l := range r.adds {
