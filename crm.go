@@ -109,6 +109,18 @@ type ListReader interface {
 	QueryTables(list MarketingList) (tables []string, volatile bool, err error)
 }
 
+// MemberTester is a CRM that can ask a dynamic list's query about single records,
+// which costs less than evaluating it when few of many records have changed.
+type MemberTester interface {
+	// DynamicMembersAmong tells which of these records are in the list. It takes
+	// one call for each TestedMembers of them. Errors as of DynamicMembers.
+	DynamicMembersAmong(ctx context.Context, list MarketingList, among []ID, each func([]ID) error) error
+}
+
+// TestedMembers is the number of records that one call of DynamicMembersAmong asks
+// about.
+const TestedMembers = 300
+
 // ListWriter changes the members of static lists.
 type ListWriter interface {
 	// AddMembers adds records of the list's member table. Adding a member that

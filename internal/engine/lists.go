@@ -41,9 +41,12 @@ type listSync struct {
 	inflight map[uint64]int // addresses on their way to becoming contacts
 	writer   *writer
 	// incomplete says why nothing may be removed in this run; empty = it may.
-	incomplete   string
-	creates      int             // records created in this run
-	moved        map[string]bool // tables whose feed delivered something
+	incomplete string
+	creates    int             // records created in this run
+	moved      map[string]bool // tables whose feed delivered something
+	// changed are the records that the feed of a table told of, as long as it told
+	// of all that changed since the last run and of few.
+	changed      map[string]*changedRecords
 	resolve      map[resolveKey]lockstep.Conflict
 	resolvedUpTo time.Time
 	recheck      map[lockstep.Ref]bool       // records whose group changed its mind about being mailed
@@ -169,7 +172,7 @@ func (l *listState) has(id lockstep.ID) bool {
 // syncLists is the run of address-books-in and, with outward, of marketing-lists.
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
+		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()

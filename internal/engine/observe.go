@@ -152,7 +152,7 @@ func (s *session) doubt(l *listState) {
 func (s *session) observeDynamicFirst() error {
 	return s.observeDynamic(func(l *listState, _ []string, volatile bool) bool {
 		return volatile || s.needsFull(l) || l.sum.Query != l.crm.Query
-	})
+	}, s.evaluate)
 }
 
 // observeDynamicMoved evaluates the other ones whose records turned out to have
@@ -162,10 +162,10 @@ func (s *session) observeDynamicMoved() error {
 		return l.again || slices.ContainsFunc(tables, func(t string) bool {
 			return s.sync.moved[t] || len(s.sync.byTable[t]) == 0 // nobody follows that table's changes
 		})
-	})
+	}, s.reevaluate)
 }
 
-func (s *session) observeDynamic(need func(l *listState, tables []string, volatile bool) bool) error {
+func (s *session) observeDynamic(need func(l *listState, tables []string, volatile bool) bool, evaluate func(*listState) error) error {
 	for _, l := range s.sync.lists {
 		if !l.set.Dynamic || l.failed || l.observed != nil && !l.again {
 			continue
@@ -180,7 +180,7 @@ func (s *session) observeDynamic(need func(l *listState, tables []string, volati
 			continue
 		}
 		s.stage("evaluating the list " + l.set.Name)
-		if err := s.evaluate(l); err != nil {
+		if err := evaluate(l); err != nil {
 			return err
 		}
 	}
@@ -206,11 +206,7 @@ func (s *session) evaluate(l *listState) error {
 		return s.checkpoint()
 	})
 	if err != nil {
-		if c := lockstep.CodeOf(err); c == lockstep.CodeInvalid || c == lockstep.CodeNotFound || c == lockstep.CodeForbidden {
-			s.unreadable(l, err)
-			return nil
-		}
-		return err
+		return s.queryFailed(l, err)
 	}
 	now.Seal()
 	l.observed, l.fresh, l.touched = now, true, true
@@ -218,6 +214,88 @@ func (s *session) evaluate(l *listState) error {
 	s.doubt(l)
 	return nil
 }
+
+// queryFailed keeps one list's bad query from ending the run.
+func (s *session) queryFailed(l *listState, err error) error {
+	if c := lockstep.CodeOf(err); c == lockstep.CodeInvalid || c == lockstep.CodeNotFound || c == lockstep.CodeForbidden {
+		s.unreadable(l, err)
+		return nil
+	}
+	return err
+}
+
+// changedRecords are the records that a feed told of. unknown is set when it did not
+// tell of all that changed, or of too many to be asked about one by one.
+type changedRecords struct {
+	ids     []lockstep.ID
+	unknown bool
+}
+
+// maxChangedRecords bounds the memory for changedRecords.
+const maxChangedRecords = 20_000
+
+func (c *changedRecords) add(recs []lockstep.Record) {
+	if c == nil || c.unknown {
+		return
+	}
+	if len(c.ids)+len(recs) > maxChangedRecords {
+		c.ids, c.unknown = nil, true
+		return
+	}
+	for i := range recs {
+		c.ids = append(c.ids, recs[i].ID)
+	}
+}
+
+// membersOfPage is how many members one call of an evaluation tells.
+const membersOfPage = 5000
+
+// reevaluate brings the members of a dynamic list up to date after the feed of its
+// table. Where the query reads no other table, whoever did not change is in it as
+// before, so that asking about the changed records alone is enough; it is done when
+// it takes fewer calls than evaluating the list.
+func (s *session) reevaluate(l *listState) error {
+	changed := s.sync.changed[l.set.MemberTable]
+	tester, can := s.crm.(lockstep.MemberTester)
+	if !can || l.observed != nil || len(l.tables) != 1 || l.tables[0] != l.set.MemberTable || changed == nil || changed.unknown {
+		return s.evaluate(l)
+	}
+	if err := s.loadMembers(l); err != nil {
+		return err
+	}
+	if calls(len(changed.ids), lockstep.TestedMembers) >= calls(l.members.InList()+1, membersOfPage) {
+		return s.evaluate(l)
+	}
+	asked := &crosswalk.Observed{}
+	for _, id := range changed.ids {
+		asked.Add(id)
+	}
+	asked.Seal()
+	now := &crosswalk.Observed{}
+	err := tester.DynamicMembersAmong(s.ctx, l.crm, slices.Collect(asked.All()), func(ids []lockstep.ID) error {
+		for _, id := range ids {
+			now.Add(id)
+		}
+		return s.checkpoint()
+	})
+	if err != nil {
+		return s.queryFailed(l, err)
+	}
+	s.mu.Lock()
+	for m := range l.members.All() {
+		if m.InList && !asked.Has(m.Record) {
+			now.Add(m.Record)
+		}
+	}
+	s.mu.Unlock()
+	now.Seal()
+	l.observed, l.fresh, l.touched = now, true, true
+	s.doubt(l)
+	return nil
+}
+
+// calls is how many calls it takes to tell n things, so many in each.
+func calls(n, each int) int { return (n + each - 1) / each }
 
 // clockDoubt is by how much the clocks of this machine and of the CRM may differ.
 const clockDoubt = 10 * time.Minute
@@ -231,6 +309,7 @@ func (s *session) stirred(table string, recs []lockstep.Record) {
 		return
 	}
 	s.sync.moved[table] = true
+	s.sync.changed[table].add(recs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.sync.lists {

@@ -61,6 +61,9 @@ func (s *session) readTable(table string) error {
 	if page != "" {
 		start = page // a slice or a process ended in the middle of the feed
 	}
+	// Only a feed that is read from the last run's end to its own names every record
+	// that changed; a full one does not name those that were deleted.
+	s.sync.changed[table] = &changedRecords{unknown: full || page != ""}
 	var read int64
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
 		read += int64(len(pg.Records))

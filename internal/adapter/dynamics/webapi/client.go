@@ -72,7 +72,10 @@ type Client struct {
 	identity lockstep.OrganizationIdentity
 }
 
-var _ lockstep.CRM = (*Client)(nil)
+var (
+	_ lockstep.CRM          = (*Client)(nil)
+	_ lockstep.MemberTester = (*Client)(nil)
+)
 
 // Open returns a client for the organization that the settings describe. It sends
 // nothing: the first call signs in and finds out the version.

@@ -328,14 +328,23 @@ func isVolatile(op string) bool {
 	return strings.Contains(op, "userid") || strings.Contains(op, "userteams") || strings.Contains(op, "useroruser") || strings.Contains(op, "businessid") || strings.Contains(op, "userlanguage")
 }
 
-// members writes the query for one page of the members' keys.
-func (q *fetchQuery) members(key string, rows, page int, cookie string) string {
+// members writes the query for one page of the members' keys, narrowed to these
+// records when there are any: filters beside each other must all hold.
+func (q *fetchQuery) members(key string, among []lockstep.ID, rows, page int, cookie string) string {
 	var b strings.Builder
 	b.WriteString(`<fetch version="1.0" mapping="logical" distinct="true" count="` + strconv.Itoa(rows) + `" page="` + strconv.Itoa(page) + `"`)
 	if cookie != "" {
 		b.WriteString(` paging-cookie="` + escapeXML(cookie) + `"`)
 	}
-	b.WriteString(`><entity name="` + q.entity + `"><attribute name="` + key + `"/><order attribute="` + key + `"/>` + q.body + `</entity></fetch>`)
+	b.WriteString(`><entity name="` + q.entity + `"><attribute name="` + key + `"/><order attribute="` + key + `"/>` + q.body)
+	if len(among) > 0 {
+		b.WriteString(`<filter><condition attribute="` + key + `" operator="in">`)
+		for _, id := range among {
+			b.WriteString(`<value>` + id.String() + `</value>`)
+		}
+		b.WriteString(`</condition></filter>`)
+	}
+	b.WriteString(`</entity></fetch>`)
 	return b.String()
 }
 
