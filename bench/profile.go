@@ -86,6 +86,62 @@ func (b *bench) profiles(c twinsConfig, ids ...string) (err error) {
 	return nil
 }
 
+// deltaProfile says where the time of small changes goes.
+func (b *bench) deltaProfile(c twinsConfig) (err error) {
+	if !b.missed("PF-8") {
+		return nil
+	}
+	say("  PF-8 missed; once more with a profiler")
+	t, err := b.startTwins(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.stop()) }()
+	p, err := b.startProduct(t, dynamicList, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if _, err := p.sync(t); err != nil {
+		return err
+	}
+	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-PF-8")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file, taken := filepath.Join(dir, "cpu"), make(chan error, 1)
+	const deltas = 20
+	if err := t.advance(time.Hour); err != nil {
+		return err
+	}
+	go func() { taken <- profiler{p.pprof}.fetch("profile?seconds=8", file) }()
+	for i := range deltas {
+		if err := t.change(b.ids, fmt.Sprintf("Profile %d", i), changedRows); err != nil {
+			return err
+		}
+		run, err := p.begin()
+		if err != nil {
+			return err
+		}
+		if _, err := p.wait(run.ID, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	if err := <-taken; err != nil {
+		return err
+	}
+	cpu, err := top(file, 15, "-flat")
+	if err != nil {
+		return err
+	}
+	cum, err := top(file, 60, "-cum")
+	if err != nil {
+		return err
+	}
+	b.note("Profile: PF-8", "%d runs with %d changes each. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", deltas, changedRows, cpu, ours(cum, 20))
+	return nil
+}
+
 type profiler struct{ socket string }
 
 func (p profiler) fetch(what, file string) error {

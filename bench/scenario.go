@@ -283,6 +283,9 @@ func (b *bench) usual() error {
 	)
 	b.note("What came of it", "After the last full load of each program every one of the %s contacts was read back from the twins and says, field by field, what its CRM record says.\n\nCalls of Lockstep's full load: %s.\n\nCalls of the floor's: %s.",
 		n, loads[len(loads)-1].operations(), measured{calls: floors[0].calls}.operations())
+	if err := b.deltaProfile(c); err != nil {
+		return err
+	}
 	return b.profiles(c, "PF-1", "PF-2", "PF-3", "PF-4")
 }
 

@@ -205,7 +205,8 @@ func (f *floor) load(ctx context.Context, link string) (n int, delta string, err
 			}
 		})
 	}
-	rows := encoder{}
+	const bodySize = importRows * 360
+	rows := encoder{buf: make([]byte, 0, bodySize)}
 	flush := func() {
 		if rows.n > 0 {
 			bodies <- append(rows.buf, "]}"...)
@@ -213,6 +214,7 @@ func (f *floor) load(ctx context.Context, link string) (n int, delta string, err
 			select {
 			case rows.buf = <-spare:
 			default:
+				rows.buf = make([]byte, 0, bodySize)
 			}
 		}
 	}
