@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -126,5 +128,143 @@ func TestAddressPassedOn(t *testing.T) {
 		}
 	}
 	w.wantIn("afterwards", l, "ben", "ben.new", "cleo", "cleo.new", "emil", "fay", "fay.new")
+	w.quiet()
+}
+
+// Several records with one address are one contact with one speaker, whichever of
+// them is edited: nothing goes back and forth.
+func TestSharedAddressHasOneSpeaker(t *testing.T) {
+	for name, tables := range map[string][2]string{"two contacts": {"contact", "contact"}, "contact and lead": {"contact", "lead"}, "lead and account": {"lead", "account"}} {
+		t.Run(name, func(t *testing.T) {
+			w := newStage(t)
+			lists := map[string]lockstep.ListSettings{}
+			ids := [2]string{}
+			for i, table := range tables {
+				if _, made := lists[table]; !made {
+					lists[table] = w.list("List of "+table, table, lockstep.ActionIgnore, "")
+				}
+				w.twins.Clock.Advance(2 * time.Second)
+				ids[i] = w.cast(table, "both@stage.example", cols{"address1_city": fmt.Sprintf("City %d", i)})
+				w.join(lists[table], ids[i])
+			}
+			run := w.sync()
+			w.told(run, lockstep.FindingDuplicate, "")
+			if n := len(w.contacts("")); n != 1 {
+				t.Fatalf("%d contacts, want 1", n)
+			}
+			for _, l := range lists {
+				w.wantIn("at first", l, "both")
+			}
+			w.quiet()
+			first := w.field("both@stage.example", "CITY")
+			speaker := 0
+			if first == "City 1" {
+				speaker = 1
+			}
+			if name != "two contacts" && speaker != 0 {
+				t.Errorf("the %s speaks, not the %s", tables[1], tables[0])
+			}
+			for i := range 5 {
+				who := i % 2
+				w.twins.Clock.Advance(2 * time.Second)
+				city := fmt.Sprintf("Edit %d of %d", i, who)
+				w.editRecord(tables[who], ids[who], cols{"address1_city": city})
+				want := w.field("both@stage.example", "CITY")
+				if who == speaker {
+					want = city
+				}
+				rows := w.crmWrites.Load()
+				w.sync()
+				if got := w.field("both@stage.example", "CITY"); got != want {
+					t.Errorf("edit %d: the platform has %q, want %q", i, got, want)
+				}
+				if n := w.crmWrites.Load() - rows; n != 0 {
+					t.Errorf("edit %d: %d rows written in the CRM", i, n)
+				}
+				w.quiet()
+			}
+			// Without the speaker the other one speaks, and the contact stays where it belongs.
+			w.editRecord(tables[speaker], ids[speaker], cols{"emailaddress1": "alone@stage.example"})
+			w.sync()
+			w.sync()
+			other := 1 - speaker
+			want := w.record(tables[other], ids[other], "address1_city").str("address1_city")
+			if got := w.field("both@stage.example", "CITY"); got != want {
+				t.Errorf("the remaining record does not speak: %q, want %q", got, want)
+			}
+			own := w.record(tables[speaker], ids[speaker], "address1_city").str("address1_city")
+			if got := w.field("alone@stage.example", "CITY"); got != own {
+				t.Errorf("the one that left: %q, want %q", got, own)
+			}
+			w.quiet()
+		})
+	}
+}
+
+// The strictest word of all records that share an address counts, however it comes
+// about, and ends with it.
+func TestSharedAddressWithAnOptOut(t *testing.T) {
+	w := newStage(t)
+	contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionIgnore, "")
+	ann, lea := w.cast("contact", "both@stage.example"), w.cast("lead", "both@stage.example")
+	w.join(contacts, ann, w.cast("contact", "other@stage.example"))
+	w.join(leads, lea, w.cast("lead", "lone@stage.example"))
+	w.sync()
+	w.wantIn("at first", contacts, "both", "other")
+	w.wantIn("at first", leads, "both", "lone")
+	for _, flag := range []string{"donotbulkemail", "donotemail"} {
+		for table, id := range map[string]string{"contact": ann, "lead": lea} {
+			w.editRecord(table, id, cols{flag: true})
+			w.sync()
+			w.wantIn(table+" set "+flag, contacts, "other")
+			w.wantIn(table+" set "+flag, leads, "lone")
+			w.quiet()
+			w.editRecord(table, id, cols{flag: false})
+			w.sync()
+			w.wantIn(table+" cleared "+flag, contacts, "both", "other")
+			w.wantIn(table+" cleared "+flag, leads, "both", "lone")
+			w.quiet()
+		}
+	}
+	// Opted out by one record before the other exists.
+	w.editRecord("lead", lea, cols{"donotemail": true})
+	w.sync()
+	late := w.cast("contact", "both@stage.example", cols{"lastname": "late"})
+	w.join(contacts, late)
+	w.sync()
+	w.sync()
+	w.wantIn("a third record", contacts, "other")
+	w.quiet()
+}
+
+// Where two members of one list share an address, the contact stays in the book until
+// the last of them has left.
+func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionRemove, "")
+	ann, ben := w.cast("contact", "both@stage.example", cols{"lastname": "ann"}), w.cast("contact", "both@stage.example", cols{"lastname": "ben"})
+	w.join(l, ann, ben)
+	w.sync()
+	w.wantIn("at first", l, "both")
+	w.quiet()
+	w.quit(l, ann)
+	w.sync()
+	w.wantIn("one left", l, "both")
+	w.sync() // the other one speaks from now on
+	if got := w.field("both@stage.example", "LASTNAME"); got != "ben" {
+		t.Errorf("%q speaks", got)
+	}
+	w.quiet()
+	w.quit(l, ben)
+	w.sync()
+	w.wantIn("both left", l)
+	w.quiet()
+	w.join(l, ann)
+	w.sync()
+	w.wantIn("one is back", l, "both")
+	w.quiet()
+	w.crm("DELETE", "contacts("+ann+")", nil, nil)
+	w.sync()
+	w.wantIn("and deleted", l)
 	w.quiet()
 }

@@ -136,9 +136,10 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 			if r := m.now[ref]; r != nil && !r.Deleted {
 				s.mu.Lock()
 				link, _ := s.sync.links.ByRef(ref)
+				member := len(s.scope(ref.Table, ref.ID, nil)) > 0
 				s.mu.Unlock()
 				email := lockstep.NormalizeEmail(r.Email)
-				if lockstep.CheckEmail(email) == "" && link.Email != crosswalk.EmailKey(email) && len(s.scope(ref.Table, ref.ID, nil)) > 0 {
+				if lockstep.CheckEmail(email) == "" && link.Email != crosswalk.EmailKey(email) && member {
 					s.sync.leaving[ref] = email
 				}
 			}

@@ -180,7 +180,7 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if err := s.fetchEntries(people); err != nil {
 		return err
 	}
-	if err := s.askPlatform(people); err != nil {
+	if err := s.askPlatform(plan, people); err != nil {
 		return err
 	}
 	var writes []*person
@@ -290,10 +290,10 @@ func (s *session) fetchEntries(people []person) error {
 
 // askPlatform reads contacts whose state on the platform is not known because they
 // changed there while no list of a run wanted them.
-func (s *session) askPlatform(people []person) error {
+func (s *session) askPlatform(plan *tablePlan, people []person) error {
 	for i := range people {
 		p := &people[i]
-		if !p.linked || p.plat != nil || p.link.Seen != 0 && !p.promoted() {
+		if !p.linked || p.plat != nil || p.link.Seen != 0 && !s.promoted(plan, p) {
 			continue
 		}
 		c, err := s.platform.Contact(s.ctx, p.entry.Email, s.sync.names)
@@ -404,20 +404,7 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 		if !o.Master {
 			continue
 		}
-		s.mu.Lock()
-		member := len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0
-		s.mu.Unlock()
-		other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
-		if p.adopted || p.entry.Ref == o.Ref {
-			other.Modified = p.entry.Modified
-		}
-		// Between records of one table that are both members, the one that speaks
-		// already goes on speaking: a later edit of the other must not make the
-		// contact flip from one to the other.
-		if !p.adopted && mine.Rank == other.Rank && other.Member {
-			other.Modified = mine.Modified + 1
-		}
-		if merge.Less(other, mine) {
+		if s.outranks(o, p, mine) {
 			r.master = false
 		} else {
 			r.demote = append(r.demote, o)
@@ -432,6 +419,25 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	if r.master && p.adopted && len(r.demote) > 0 {
 		copy(r.base, p.entry.Base) // the contact's base stays what both sides agreed on
 	}
+}
+
+// outranks reports whether a record that speaks for a contact goes on doing so beside
+// another one of the same contact.
+func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
+	s.mu.Lock()
+	member := len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0
+	s.mu.Unlock()
+	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
+	if p.adopted || p.entry.Ref == o.Ref {
+		other.Modified = p.entry.Modified
+	}
+	// Between records of one table that are both members, the one that speaks
+	// already goes on speaking: a later edit of the other must not make the
+	// contact flip from one to the other.
+	if !p.adopted && mine.Rank == other.Rank && other.Member {
+		other.Modified = mine.Modified + 1
+	}
+	return merge.Less(other, mine)
 }
 
 func refs(group []lockstep.Ref) string {
@@ -509,10 +515,10 @@ func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
 }
 
 // promoted reports that a record which did not speak for its contact has to do so
-// now, because nobody else does.
-func (p *person) promoted() bool {
+// now, because nobody else does who outranks it.
+func (s *session) promoted(plan *tablePlan, p *person) bool {
 	return p.linked && !p.link.Master && !slices.ContainsFunc(p.others, func(o crosswalk.Link) bool {
-		return o.Ref != p.rec.Ref && o.Ref.Table != "" && o.Master
+		return o.Ref != p.rec.Ref && o.Ref.Table != "" && o.Master && s.outranks(o, p, s.candidate(plan, p))
 	})
 }
 
