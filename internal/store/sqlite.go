@@ -56,6 +56,15 @@ func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqlite
 	if err != nil {
 		return nil, err
 	}
+	// Personal data: readable by this user alone, whatever the folder allows. SQLite
+	// gives its side files the permissions of the database.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: "The database file cannot be made.", Hint: "Check the data folder's permissions.", Err: err}
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
 	name := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + pragmas
 	if d.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
 		return nil, err

@@ -27,9 +27,14 @@ import (
 // process of TestSecondProcess.
 const holdEnv = "LOCKSTEP_TEST_HOLD"
 
+// held keeps the other process's store from being collected, which would let go of
+// the folder.
+var held *Store
+
 func TestMain(m *testing.M) {
 	if folder := os.Getenv(holdEnv); folder != "" {
-		if _, err := Open(context.Background(), Options{Path: folder}); err != nil {
+		var err error
+		if held, err = Open(context.Background(), Options{Path: folder}); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -382,4 +387,26 @@ func TestTokens(t *testing.T) {
 		_, err = s.CheckToken(ctx, plain)
 		wantCode(t, err, lockstep.CodeUnauthorized)
 	})
+}
+
+// The database holds personal data: nobody else on the machine may read it.
+func TestFilesArePrivate(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, Options{Path: folder})
+	ok(t, s.SetSetting(context.Background(), "name", "value"))
+	files, err := filepath.Glob(filepath.Join(folder, DatabaseFile+"*"))
+	ok(t, err)
+	if len(files) < 2 {
+		t.Fatalf("only %v: the write-ahead log was expected too", files)
+	}
+	for _, f := range files {
+		info, err := os.Stat(f)
+		ok(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", filepath.Base(f), info.Mode().Perm())
+		}
+	}
 }
