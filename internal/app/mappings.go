@@ -17,11 +17,13 @@ func (a *App) Labels(ctx context.Context, account string) ([]lockstep.DataLabel,
 // SaveLabel makes a data label or changes its description, privacy and default.
 // Name and type are fixed once it is made.
 func (a *App) SaveLabel(ctx context.Context, l lockstep.DataLabel) (lockstep.DataLabel, error) {
-	name, err := transform.LabelName(l.Name)
-	if err != nil {
-		return l, err
+	if l.ID == "" { // one that exists, such as FIRSTNAME, has a name that no new one may take
+		name, err := transform.LabelName(l.Name)
+		if err != nil {
+			return l, err
+		}
+		l.Name = name
 	}
-	l.Name = name
 	switch l.Type {
 	case lockstep.FieldText, lockstep.FieldNumber, lockstep.FieldDate, lockstep.FieldBool:
 	default:
