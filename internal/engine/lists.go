@@ -31,6 +31,11 @@ type listSync struct {
 	// madeBooks are lists whose address book an earlier process planned to make.
 	madeBooks map[lockstep.ID]bool
 
+	// maybe are the changes, by contact, of imports that may have been carried out
+	// or not, and doubtful the ends of batches that wait for settleDoubts.
+	maybe    map[string][]lockstep.Change
+	doubtful []lockstep.BatchEnd
+
 	approved *approval // when a preview is applied
 
 	// Memory that is used again and again on the way of a page.
@@ -172,7 +177,7 @@ func (l *listState) has(id lockstep.ID) bool {
 // syncLists is the run of address-books-in and, with outward, of marketing-lists.
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
+		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
@@ -208,7 +213,7 @@ func (s *session) syncLists(outward bool) error {
 	}
 	s.sync.writer = newWriter(s)
 	defer s.sync.writer.stop()
-	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.strangers}
+	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
 		steps = append(steps, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
 	}

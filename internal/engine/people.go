@@ -539,12 +539,21 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		switch {
 		case p.plat != nil:
 			in.Platform, in.PlatformAt = plan.t.Platform(i, p.plat.Values[pos], s.report(p.rec.Ref, r.contact)), p.plat.Modified
+			switch ours, mine := s.echo(p, s.sync.names[pos], in.Platform); {
+			case mine:
+				in.Base, r.base[pos] = in.Platform, in.Platform
+			case ours && p.linked:
+				in.Platform, in.PlatformAt = lockstep.Value{}, timeValue{}
+			}
 		case p.linked:
 			in.Platform = lockstep.Value{} // as the base
 		case p.adopted && len(r.demote) == 0:
 			in.Platform = lockstep.NullValue()
 			if v := p.entry.Base[pos]; !v.IsAbsent() { // what the platform said of the contact nobody had linked
 				in.Platform = plan.t.Platform(i, v, s.report(p.rec.Ref, r.contact))
+				if _, mine := s.echo(p, s.sync.names[pos], in.Platform); mine {
+					in.Base, r.base[pos] = in.Platform, in.Platform
+				}
 			}
 		case p.adopted:
 			in.Platform = lockstep.Value{}

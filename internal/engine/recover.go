@@ -25,7 +25,7 @@ func (s *session) recover() error {
 		return err
 	}
 	for _, b := range open {
-		if b.Run != s.run.ID && s.dry() {
+		if b.Run != s.run.ID && s.dry() && (b.Kind != lockstep.WriteContact || b.State == lockstep.Sent) {
 			continue // a preview settles nobody's affairs
 		}
 		changes, err := journal.Changes(b.Payload)
@@ -46,11 +46,13 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 		changes[i].State, changes[i].Cause = lockstep.Dropped, "interrupted; compared and planned again"
 	}
 	c := lockstep.Commit{}
+	later := false // the end is stored once this slice has made use of it
 	switch {
 	case b.Kind == lockstep.CreateBook || b.Kind == lockstep.RenameBook:
 		for _, ch := range changes {
 			s.sync.madeBooks[ch.List] = true
 		}
+		later = true
 	case b.State == lockstep.Sent && b.Kind == lockstep.RemoveFromBook:
 		ctx, stop := context.WithDeadline(s.ctx, s.deadline)
 		defer stop()
@@ -66,12 +68,27 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 			return err
 		}
 		c.Links = links
+		later = links == nil
+	case b.Kind == lockstep.WriteContact:
+		later = true
+	}
+	if later && b.Kind == lockstep.WriteContact {
+		for _, ch := range changes {
+			s.sync.maybe[contactKey(ch.Contact, ch.Email)] = append(s.sync.maybe[contactKey(ch.Contact, ch.Email)], ch)
+			if ch.Contact != "" && ch.Email != "" {
+				s.sync.maybe[contactKey("", ch.Email)] = append(s.sync.maybe[contactKey("", ch.Email)], ch)
+			}
+		}
 	}
 	end.Payload = journal.Encode(changes)
 	for _, ch := range changes {
 		if ch.State == lockstep.Acknowledged {
 			end.State = lockstep.Acknowledged
 		}
+	}
+	if later {
+		s.sync.doubtful = append(s.sync.doubtful, end)
+		return nil
 	}
 	c.Batches = []lockstep.BatchEnd{end}
 	if err := s.commit(c); err != nil {
@@ -80,6 +97,48 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refreshLinks()
+}
+
+// settleDoubts ends the batches whose outcome nobody knows, once books were compared
+// and the platform's feed was read with them in mind.
+func (s *session) settleDoubts() error {
+	if s.dry() || len(s.sync.doubtful) == 0 {
+		return nil
+	}
+	ends := s.sync.doubtful
+	s.sync.doubtful = nil
+	return s.commit(lockstep.Commit{Batches: ends})
+}
+
+func contactKey(id lockstep.ContactID, email string) string {
+	if id != "" {
+		return "#" + string(id)
+	}
+	return email
+}
+
+// echo reports whether a field's value on the platform is what an import wanted to
+// write there whose outcome is not known: then it is our own word coming back and no
+// change of the platform's. mine is set when it was this person's own record that
+// spoke, and not another one that shares the contact.
+func (s *session) echo(p *person, label string, v lockstep.Value) (ours, mine bool) {
+	if len(s.sync.maybe) == 0 {
+		return false, false
+	}
+	email := p.email
+	if p.plat != nil {
+		email = lockstep.NormalizeEmail(p.plat.Email)
+	}
+	for _, key := range [...]string{contactKey(p.row.contact, ""), email} {
+		for _, c := range s.sync.maybe[key] {
+			for _, f := range c.Fields {
+				if f.Name == label && (f.New == v || f.New.Text() == v.Text()) {
+					ours, mine = true, mine || c.Ref == p.rec.Ref
+				}
+			}
+		}
+	}
+	return ours, mine
 }
 
 // recoverImport reads the result of an import that was accepted and links what it

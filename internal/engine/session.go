@@ -251,6 +251,9 @@ func (s *session) callEach(changes []lockstep.Change, call func(*lockstep.Change
 		}
 		end.Batches = []lockstep.BatchEnd{{ID: id, State: lockstep.Acknowledged, Payload: journal.Encode(changes)}}
 		if failed != nil {
+			if lockstep.IsUnknown(failed) {
+				end.Batches = nil // stays open: the next slice finds out
+			}
 			if finish != nil {
 				finish(&end)
 			}
