@@ -147,8 +147,11 @@ type memberState struct {
 }
 
 // NewMembers returns an empty set.
-func NewMembers() *Members {
-	return &Members{records: map[lockstep.ID]memberState{}, strangers: map[packed]memberState{}}
+func NewMembers() *Members { return NewMembersSized(0) }
+
+// NewMembersSized returns an empty set with room for about n records.
+func NewMembersSized(n int) *Members {
+	return &Members{records: make(map[lockstep.ID]memberState, max(n, 0)), strangers: map[packed]memberState{}}
 }
 
 // Add takes in a stored payload. Payloads must come in the order in which they

@@ -77,7 +77,9 @@ func (s *session) counted(l *listState, m crosswalk.Member) bool {
 	if m.Record.IsZero() {
 		return false
 	}
-	for _, k := range s.sync.links.ByContact(m.Contact, nil) {
+	s.sync.group = s.sync.links.ByContact(m.Contact, s.sync.group[:0])
+	for i := range s.sync.group {
+		k := &s.sync.group[i]
 		if k.Ref.Table != l.set.MemberTable || slices.Compare(k.Ref.ID[:], m.Record[:]) >= 0 {
 			continue
 		}

@@ -42,6 +42,7 @@ type listSync struct {
 	people  []person
 	slab    valueSlab
 	scratch []lockstep.Value
+	group   []crosswalk.Link
 
 	inflight map[uint64]int // addresses on their way to becoming contacts
 	writer   *writer
@@ -124,6 +125,9 @@ type listState struct {
 	blobs    []int64 // stored payloads that members was read from
 	removals []removal
 
+	ruleText string // rules of ruleBook, once asked for
+	ruleBook lockstep.BookID
+
 	newStrangers bool
 	admitted     int // strangers added to the marketing list in this run
 }
@@ -154,7 +158,11 @@ type listSummary struct {
 func (l *listState) cursor() string { return "list/" + l.set.ID }
 
 func (l *listState) rules() string {
-	return fmt.Sprint(l.set.MembershipAction, l.set.SubscriptionFilter, l.set.MinOptIn, l.set.MirrorRemovals, l.set.Dynamic, l.book.ID)
+	if l.ruleText == "" || l.ruleBook != l.book.ID { // asked for every member
+		l.ruleBook = l.book.ID
+		l.ruleText = fmt.Sprint(l.set.MembershipAction, l.set.SubscriptionFilter, l.set.MinOptIn, l.set.MirrorRemovals, l.set.Dynamic, l.book.ID)
+	}
+	return l.ruleText
 }
 
 // ruled reports whether the rules of membership changed since the last sync, so that
@@ -374,7 +382,7 @@ func (s *session) loadMembers(l *listState) error {
 	if l.members != nil {
 		return nil
 	}
-	m := crosswalk.NewMembers()
+	m := crosswalk.NewMembersSized(l.sum.InList + l.sum.Strangers)
 	err := s.e.Store.Members(s.ctx, l.set.ID, func(b lockstep.StoredBlob) error {
 		l.blobs = append(l.blobs, b.ID)
 		return m.Add(b.Payload)
