@@ -149,9 +149,10 @@ type memberState struct {
 // NewMembers returns an empty set.
 func NewMembers() *Members { return NewMembersSized(0) }
 
-// NewMembersSized returns an empty set with room for about n records.
+// NewMembersSized returns an empty set with room for about n records; room for more
+// than a million is made when they come.
 func NewMembersSized(n int) *Members {
-	return &Members{records: make(map[lockstep.ID]memberState, max(n, 0)), strangers: map[packed]memberState{}}
+	return &Members{records: make(map[lockstep.ID]memberState, min(max(n, 0), 1_000_000)), strangers: map[packed]memberState{}}
 }
 
 // Add takes in a stored payload. Payloads must come in the order in which they
