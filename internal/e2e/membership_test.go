@@ -163,11 +163,36 @@ func TestCB03MembershipActionsChangeTheirCellsOnly(t *testing.T) {
 			w.told(run, lockstep.FindingBlockedByConsent, s.ids["refuser"])
 		}
 	}
-	w.sync()
+	w.applyPreview()
 	if diff := cmp.Diff(wantThird, changed(after, w.state())); diff != "" {
 		t.Errorf("the third sync (-want +got):\n%s", diff)
 	}
 	w.quiet()
+	w.quiet()
+}
+
+// A preview shows what becomes of strangers, and applying it does that. What a record
+// that does not exist yet will say of its contact cannot be previewed: it follows with
+// the next run.
+func TestStrangersPreviewed(t *testing.T) {
+	w := newStage(t)
+	scenes := []*scene{w.scene("contact", lockstep.ActionAllowKnown, true), w.scene("contact", lockstep.ActionCreateContact, true), w.scene("lead", lockstep.ActionRemove, false)}
+	w.applyPreview()
+	w.quiet()
+	for _, s := range scenes {
+		w.unfold(s)
+	}
+	w.applyPreview()
+	for _, s := range scenes[:2] {
+		if got := w.field(s.email("known"), "LASTNAME"); got != s.who("known") {
+			t.Errorf("%s has LASTNAME %v", s.email("known"), got)
+		}
+	}
+	w.applyPreview()
+	if got := w.field(scenes[1].email("unknown"), "LASTNAME"); got != scenes[1].who("unknown") {
+		t.Errorf("%s has LASTNAME %v", scenes[1].email("unknown"), got)
+	}
+	w.sync()
 	w.quiet()
 }
 

@@ -13,7 +13,7 @@ import (
 
 // applyPreview previews a run and applies the preview: what is written is exactly
 // what was shown.
-func (w *stage) applyPreview() {
+func (w *stage) applyPreview() lockstep.Run {
 	w.t.Helper()
 	preview, err := w.app.RunToEnd(w.t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists, Mode: lockstep.ModePreview})
 	if err != nil {
@@ -29,6 +29,7 @@ func (w *stage) applyPreview() {
 	if diff := cmp.Diff(w.changes(preview.ID), w.changes(apply.ID)); diff != "" {
 		w.t.Errorf("previewed and written (-previewed +written):\n%s", diff)
 	}
+	return apply
 }
 
 // Two people swap their addresses: it settles, and nobody's data ends up under the

@@ -538,7 +538,7 @@ func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error
 		s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: joins[i].Ref.ID, Contact: joins[i].Contact, List: l.set.ID,
 			Message: "the CRM refused the list member: " + e.Msg, Hint: e.Hint})
 	}, func(ok int64) lockstep.Counts { return lockstep.Counts{ListAdds: ok} })
-	if err != nil || s.dry() {
+	if err != nil {
 		return err
 	}
 	now := &crosswalk.Observed{}
@@ -552,20 +552,34 @@ func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error
 			now.Add(id)
 		}
 	}
+	note := l.put
+	if s.dry() {
+		note = l.members.Set
+		// A record that a preview would create cannot be read, so the preview does not
+		// tell what its contact would be given.
+		for _, c := range creates {
+			refused[c.Ref.ID] = true
+		}
+	}
+	joined := ids[:0]
 	s.mu.Lock()
 	for i, id := range ids {
 		if !refused[id] {
 			now.Add(id)
-			l.put(crosswalk.Member{Contact: joins[i].Contact}) // no stranger any more
-			l.put(crosswalk.Member{Record: id, Contact: joins[i].Contact, InBook: true})
+			note(crosswalk.Member{Contact: joins[i].Contact}) // no stranger any more
+			note(crosswalk.Member{Record: id, Contact: joins[i].Contact, InBook: true})
 			l.admitted++
+			joined = append(joined, id)
 		}
 	}
 	s.mu.Unlock()
 	now.Seal()
 	l.observed, l.fresh, l.touched = now, true, true
+	if len(joined) == 0 {
+		return nil
+	}
 	// Linking is the same as for any member that the platform knows already.
-	return s.crm.Records(s.ctx, plan.query, ids, func(recs []lockstep.Record) error { return s.mergePage(plan.table, recs, nil) })
+	return s.crm.Records(s.ctx, plan.query, joined, func(recs []lockstep.Record) error { return s.mergePage(plan.table, recs, nil) })
 }
 
 // newRecord are the columns of a record made for a stranger: the mapped inward
