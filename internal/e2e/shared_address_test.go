@@ -269,3 +269,79 @@ func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {
 	w.wantIn("and deleted", l)
 	w.quiet()
 }
+
+// A contact and a lead swap addresses, and three people pass theirs on in a circle
+// while one of them is edited on the platform.
+func TestAddressesGoRound(t *testing.T) {
+	w := newStage(t)
+	contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionRemove, "")
+	type one struct{ table, id, from, to string }
+	people := map[string]*one{
+		"ann": {"contact", "", "ann", "lea"}, "lea": {"lead", "", "lea", "ann"},
+		"ben": {"contact", "", "ben", "cleo"}, "cleo": {"contact", "", "cleo", "dora"}, "dora": {"contact", "", "dora", "ben"},
+	}
+	for who, p := range people {
+		p.id = w.cast(p.table, p.from+"@stage.example", cols{"jobtitle": "Job of " + who, "address1_city": "City of " + who})
+		if p.table == "lead" {
+			w.join(leads, p.id)
+		} else {
+			w.join(contacts, p.id)
+		}
+	}
+	w.sync()
+	for _, p := range people {
+		w.editRecord(p.table, p.id, cols{"emailaddress1": p.to + "@stage.example"})
+	}
+	w.applyPreview()
+	w.sync()
+	for who, p := range people {
+		r := w.record(p.table, p.id, "emailaddress1,jobtitle,lastname")
+		c := w.contact(p.to + "@stage.example")
+		got := []any{r.str("emailaddress1"), r.str("jobtitle"), c.DataFields["JOBTITLE"], c.DataFields["CITY"], c.DataFields["LASTNAME"]}
+		want := []any{p.to + "@stage.example", "Job of " + who, "Job of " + who, "City of " + who, who}
+		if p.table == "lead" {
+			want[4] = c.DataFields["LASTNAME"] // FULLNAME is all that a lead sends of the name
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", who, diff)
+		}
+	}
+	w.wantIn("afterwards", contacts, "ben", "cleo", "dora", "lea")
+	w.wantIn("afterwards", leads, "ann")
+	w.quiet()
+	if n := len(w.contacts("")); n != len(people) {
+		t.Errorf("%d contacts, want %d", n, len(people))
+	}
+}
+
+// Contacts swap their addresses on the platform while the records are edited: each
+// edit stays with its person.
+func TestSwapOnThePlatformWithEdits(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ids, contact := map[string]string{}, map[string]int64{}
+	for _, who := range []string{"ann", "ben"} {
+		ids[who] = w.cast("contact", who+"@stage.example", cols{"jobtitle": "Job of " + who})
+		w.join(l, ids[who])
+	}
+	w.sync()
+	for who := range ids {
+		contact[who] = w.contact(who + "@stage.example").ContactID
+	}
+	w.readdress(contact["ann"], "between@stage.example")
+	w.readdress(contact["ben"], "ann@stage.example")
+	w.readdress(contact["ann"], "ben@stage.example")
+	for who, id := range ids {
+		w.editRecord("contact", id, cols{"address1_city": "City of " + who})
+	}
+	for range 3 {
+		w.sync()
+	}
+	for who, id := range ids {
+		c, r := w.byID(contact[who]), w.record("contact", id, "emailaddress1,jobtitle")
+		if c.DataFields["CITY"] != "City of "+who || c.DataFields["JOBTITLE"] != "Job of "+who || r.str("jobtitle") != "Job of "+who || r.str("emailaddress1") != c.Identifiers.Email {
+			t.Errorf("%s: record %v, contact %s %v", who, r, c.Identifiers.Email, c.DataFields)
+		}
+	}
+	w.quiet()
+}

@@ -120,6 +120,11 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 		}
 		s.mu.Unlock()
 		for table, ids := range missing {
+			for _, l := range s.sync.byTable[table] {
+				if err := s.loadMembers(l); err != nil {
+					return err
+				}
+			}
 			err := s.crm.Records(s.ctx, s.sync.plans[table].query, ids, func(recs []lockstep.Record) error {
 				for i := range recs {
 					r := recs[i]

@@ -80,6 +80,9 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		link, linked := s.sync.links.ByRef(r.Ref)
 		lists := s.scope(table, r.ID, nil)
 		s.mu.Unlock()
+		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
+			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
+		}
 		p := person{rec: r, link: link, linked: linked, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
 		if len(p.lists) == 0 {
 			equal++
