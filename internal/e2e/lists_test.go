@@ -248,3 +248,37 @@ func TestTakenOutByHandComesBack(t *testing.T) {
 	w.sync()
 	w.quiet()
 }
+
+// What happened while a list was not activated is made up for once it is again.
+func TestListActivatedAgain(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionRemove, "")
+	ids := map[string]string{}
+	for _, who := range []string{"ann", "ben", "cleo", "dora"} {
+		ids[who] = w.cast("contact", who+"@stage.example")
+		w.join(l, ids[who])
+	}
+	other := w.list("Two", "contact", lockstep.ActionIgnore, "")
+	w.join(other, ids["ann"])
+	w.sync()
+	yes, no := true, false
+	w.patchList(l, app.ListPatch{Activated: &no})
+	w.quit(l, ids["ann"])
+	w.crm("DELETE", "contacts("+ids["ben"]+")", nil, nil)
+	w.editRecord("contact", ids["cleo"], cols{"donotemail": true})
+	w.editRecord("contact", ids["dora"], cols{"emailaddress1": "dora.new@stage.example", "jobtitle": "Diver"})
+	w.join(l, w.cast("contact", "emil@stage.example"))
+	w.signUp(w.book(l), "stranger@stage.example")
+	w.sync()
+	w.wantIn("not activated", l, "ann", "ben", "cleo", "dora", "stranger")
+	w.patchList(l, app.ListPatch{Activated: &yes})
+	w.sync()
+	w.wantIn("activated again", l, "dora.new", "emil", "stranger")
+	if got := w.field("dora.new@stage.example", "JOBTITLE"); got != "Diver" {
+		t.Errorf("an edit made meanwhile: %v", got)
+	}
+	w.wantIn("the other list", other, "ann")
+	w.sync()
+	w.wantIn("a cycle later", l, "dora.new", "emil")
+	w.quiet()
+}
