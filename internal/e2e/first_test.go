@@ -30,7 +30,9 @@ func (w *world) allCalls() int64 {
 	return total(w.calls("dataverse")) + total(w.calls("dotdigital"))
 }
 
-func (w *world) allWrites() int64 { return writes(w.calls("dataverse")) + writes(w.calls("dotdigital")) }
+func (w *world) allWrites() int64 {
+	return writes(w.calls("dataverse")) + writes(w.calls("dotdigital"))
+}
 
 // one returns the id of a record of a list's members that is eligible and whose
 // address no other record has.
