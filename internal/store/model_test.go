@@ -84,7 +84,7 @@ func (m *model) plan(t *rapid.T) {
 func (m *model) send(t *rapid.T) {
 	can := m.batches(lockstep.Planned, lockstep.Sent)
 	if len(can) == 0 {
-		t.Skip("nothing to send")
+		return // nothing to send
 	}
 	id := rapid.SampledFrom(can).Draw(t, "batch")
 	ok(t, m.s.MarkSent(m.ctx, id, lockstep.JobID(rapid.StringMatching(`[a-z0-9-]{0,8}`).Draw(t, "job"))))
@@ -167,7 +167,7 @@ func (m *model) turn(t *rapid.T) {
 
 func (m *model) ranges(t *rapid.T) {
 	if len(m.links) == 0 {
-		t.Skip("no links")
+		return // no links
 	}
 	var ranges []lockstep.BlobRange
 	var want [][]byte
