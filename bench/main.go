@@ -111,14 +111,19 @@ func (b *bench) run(ctx context.Context) (err error) {
 		{[]string{"PF-1", "PF-2", "PF-3", "PF-4", "PF-7", "PF-8"}, b.usual},
 		{[]string{"PF-6"}, b.distantLoad},
 		{[]string{"PF-5"}, b.largeLoad},
-		{[]string{"PF-16"}, b.flatMemory},
 		{[]string{"PF-19"}, b.twinSpeed},
+		{[]string{"PF-16"}, b.flatMemory},
 	} {
 		if !b.wants(s.ids...) {
 			continue
 		}
 		if err := s.run(); err != nil {
 			return fmt.Errorf("%s: %w", s.ids[0], errors.Join(err, ctx.Err()))
+		}
+		if b.out != "-" { // what is measured is not lost when a later one fails
+			if err := b.write(host); err != nil {
+				return err
+			}
 		}
 	}
 	return b.write(host)

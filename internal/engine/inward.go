@@ -18,7 +18,7 @@ func (s *session) feedCursor() string {
 // contacts are merged against their record as it is now, contacts that nobody has
 // linked are remembered so that a record with their address finds them.
 func (s *session) inward() error {
-	return s.readPlatform("reading changes of the platform")
+	return s.whole(func() error { return s.readPlatform("reading changes of the platform") })
 }
 
 func (s *session) readPlatform(stage string) error {
@@ -35,7 +35,7 @@ func (s *session) readPlatform(stage string) error {
 		if err := s.keepMarks(); err != nil {
 			return err
 		}
-		return s.checkpoint()
+		return s.ctx.Err()
 	})
 	if lockstep.CodeOf(err) == lockstep.CodeExpired {
 		if cerr := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{name: ""}}); cerr != nil {
@@ -190,7 +190,7 @@ func (s *session) settle() error {
 	if s.dry() || s.totals().ContactsCreated+s.totals().ContactsUpdated <= settleAbove {
 		return nil
 	}
-	return s.readPlatform("reading back what was written")
+	return s.whole(func() error { return s.readPlatform("reading back what was written") })
 }
 
 // settleAbove is the number of written contacts from which reading them back at

@@ -44,7 +44,7 @@ func (s *session) observeStatic() error {
 		return nil
 	}
 	s.stage(fmt.Sprintf("reading the members of %d static lists", len(full)))
-	return s.observeFull(full)
+	return s.whole(func() error { return s.observeFull(full) })
 }
 
 func (s *session) needsFull(l *listState) bool {
@@ -122,7 +122,7 @@ func (s *session) observeFull(lists []*listState) error {
 				l.sum.Version = max(l.sum.Version, m.Version)
 			}
 		}
-		return s.checkpoint()
+		return s.ctx.Err()
 	})
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func (s *session) observeDynamic(need func(l *listState, tables []string, volati
 			continue
 		}
 		s.stage("evaluating the list " + l.set.Name)
-		if err := evaluate(l); err != nil {
+		if err := s.whole(func() error { return evaluate(l) }); err != nil {
 			return err
 		}
 	}
@@ -203,7 +203,7 @@ func (s *session) evaluate(l *listState) error {
 		for _, id := range ids {
 			now.Add(id)
 		}
-		return s.checkpoint()
+		return s.ctx.Err()
 	})
 	if err != nil {
 		return s.queryFailed(l, err)
@@ -276,7 +276,7 @@ func (s *session) reevaluate(l *listState) error {
 		for _, id := range ids {
 			now.Add(id)
 		}
-		return s.checkpoint()
+		return s.ctx.Err()
 	})
 	if err != nil {
 		return s.queryFailed(l, err)

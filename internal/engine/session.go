@@ -105,6 +105,17 @@ func (s *session) checkpoint() error {
 	return nil
 }
 
+// whole lets the slice's time stand still during a step of which nothing is kept
+// until it is done: a list or a feed that takes longer to read than a slice lasts
+// would otherwise be begun again by every slice and never come to its end. Nothing
+// may be on its way when the step ends.
+func (s *session) whole(step func() error) error {
+	began := s.e.Now()
+	err := step()
+	s.deadline = s.deadline.Add(s.e.Now().Sub(began))
+	return err
+}
+
 // cancelled asks the store whether a person cancelled the run.
 func (s *session) cancelled() error {
 	asked, err := s.e.Store.CancelRequested(s.ctx, s.run.ID)
