@@ -34,6 +34,9 @@ type Config struct {
 	AllowHosts []string
 	// ImportRows, InFlight: see engine.Config.
 	ImportRows, InFlight int
+	// RetryPause is the first pause of a run after an error that may pass; 0 takes
+	// the default. For tests.
+	RetryPause time.Duration
 	// OnStep: see engine.Config. For tests.
 	OnStep func(string)
 }
@@ -80,6 +83,9 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep})
 	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
+	}
+	if cfg.RetryPause > 0 {
+		a.jobs.SetPause(cfg.RetryPause)
 	}
 	return a, nil
 }

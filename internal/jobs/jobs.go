@@ -96,6 +96,10 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t 
 	return j, nil
 }
 
+// SetPause replaces the first pause after an error that may pass, which is doubled
+// each time; usually 2 s. It is for tests, and is called before Start.
+func (j *Jobs) SetPause(d time.Duration) { j.timing.firstPause = d }
+
 // Start begins to work on queued runs, and continues those that a process left
 // behind. On SQLite, which one process has to itself, that happens at once; on
 // PostgreSQL the job of a process that was killed is taken over after minutes,
