@@ -106,6 +106,7 @@ type attributeMetadata struct {
 	MaxLength, Precision       int
 	MinValue, MaxValue         json.Number
 	DateTimeBehavior           *struct{ Value string }
+	Targets                    []string // tables that a lookup leads to
 	OptionSet, GlobalOptionSet *optionSet
 }
 
@@ -354,6 +355,8 @@ func (m *entityMetadata) describe(options map[string][]lockstep.Option) lockstep
 		switch col.Type {
 		case lockstep.ColumnText:
 			col.MaxLength = a.MaxLength
+		case lockstep.ColumnLookup:
+			col.Targets = a.Targets
 		case lockstep.ColumnWhole, lockstep.ColumnBigInt, lockstep.ColumnDecimal, lockstep.ColumnDouble, lockstep.ColumnMoney:
 			col.Precision = a.Precision
 			if v, ok := lockstep.ParseNumber(a.MinValue.String()); ok {
