@@ -145,3 +145,26 @@ func TestEmptyAnswerIsNoRemoval(t *testing.T) {
 		})
 	}
 }
+
+// An expired change token means one full comparison, which writes nothing.
+func TestExpiredTokenComparesOnce(t *testing.T) {
+	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 300, Seed: 3}})
+	w.sync()
+	w.sync()
+	if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dataverse, Kind: "delta-expired", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	w.resetCalls()
+	run := w.sync()
+	addsUp(t, run)
+	if n := w.allWrites() - w.calls("dataverse")["batch"]; n+run.Counts.Written != 0 {
+		t.Errorf("%d writes, %+v: %v %v", n, run.Counts, w.calls("dataverse"), w.calls("dotdigital"))
+	}
+	if run.Counts.Read < 300 {
+		t.Errorf("only %d records were compared", run.Counts.Read)
+	}
+	w.resetCalls()
+	if again := w.sync(); again.Counts.Read > 50 {
+		t.Errorf("the next run compared %d records again", again.Counts.Read)
+	}
+}
