@@ -76,6 +76,11 @@ func (s *session) observeNew(lists []*listState, since int64) (more []*listState
 		if len(added[l]) == 0 && l.crm.Members == l.sum.CRMCount {
 			continue
 		}
+		// Once some of the newcomers are stored, the counter may fit although others
+		// left: an interrupted run must not be fooled by that.
+		s.mu.Lock()
+		s.owe(l)
+		s.mu.Unlock()
 		if err := s.loadMembers(l); err != nil {
 			return nil, err
 		}
