@@ -88,6 +88,17 @@ func (w *world) agree(strangersBefore map[lockstep.BookID]map[string]bool) {
 			}
 		}
 	}
+	listed := map[string]bool{} // addresses that a refusing member of any list has
+	for _, l := range lists {
+		if !l.Activated {
+			continue
+		}
+		for _, id := range w.membersOf(l) {
+			if r := people[l.MemberTable][id]; r.str("donotemail") == "true" || r.str("donotbulkemail") == "true" {
+				listed[lockstep.NormalizeEmail(r.str("emailaddress1"))] = true
+			}
+		}
+	}
 	checked, compared := 0, 0
 	for _, l := range lists {
 		if !l.Activated {
@@ -110,7 +121,9 @@ func (w *world) agree(strangersBefore map[lockstep.BookID]map[string]bool) {
 				continue // opted out on the platform
 			}
 			if sharing[email] > 1 && refused[email] {
-				maybe[email] = true // counts when the refusing record is linked as well
+				// The strictest word of all list members with the address counts; one of
+				// a record in no list may not be known.
+				maybe[email] = !listed[email]
 				continue
 			}
 			want[email] = true

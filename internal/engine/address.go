@@ -87,7 +87,7 @@ func (s *session) holders(r *lockstep.Record) []crosswalk.Link {
 		return nil
 	}
 	email := lockstep.NormalizeEmail(r.Email)
-	own, linked := s.sync.links.ByRef(r.Ref)
+	own, linked := s.linkOf(r.Ref)
 	if linked && own.Email == crosswalk.EmailKey(email) || lockstep.CheckEmail(email) != "" {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (s *session) holders(r *lockstep.Record) []crosswalk.Link {
 		return nil
 	}
 	return slices.DeleteFunc(s.sync.links.ByEmail(email, nil), func(k crosswalk.Link) bool {
-		return k.Ref.Table == "" || k.Ref == r.Ref || linked && k.Contact == own.Contact
+		return k.Ref.Table == "" || k.Contact == "" || k.Ref == r.Ref || linked && k.Contact == own.Contact
 	})
 }
 
@@ -140,7 +140,7 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 		for _, ref := range next {
 			if r := m.now[ref]; r != nil && !r.Deleted {
 				s.mu.Lock()
-				link, _ := s.sync.links.ByRef(ref)
+				link, _ := s.linkOf(ref)
 				member := len(s.scope(ref.Table, ref.ID, nil)) > 0
 				s.mu.Unlock()
 				email := lockstep.NormalizeEmail(r.Email)
@@ -183,7 +183,7 @@ func (s *session) ring(m *moves, ref lockstep.Ref) []lockstep.Ref {
 func (s *session) shares(ref lockstep.Ref) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	link, linked := s.sync.links.ByRef(ref)
+	link, linked := s.linkOf(ref)
 	return !linked || slices.ContainsFunc(s.sync.links.ByContact(link.Contact, nil), func(k crosswalk.Link) bool { return k.Ref != ref && k.Ref.Table != "" })
 }
 
@@ -197,7 +197,7 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 	links := make([]crosswalk.Link, len(ring))
 	s.mu.Lock()
 	for i, ref := range ring {
-		links[i], _ = s.sync.links.ByRef(ref)
+		links[i], _ = s.linkOf(ref)
 	}
 	s.mu.Unlock()
 	entries, err := s.entries(links)

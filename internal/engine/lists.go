@@ -55,12 +55,13 @@ type listSync struct {
 	changed      map[string]*changedRecords
 	resolve      map[resolveKey]lockstep.Conflict
 	resolvedUpTo time.Time
-	recheck      map[lockstep.Ref]bool       // records whose group changed its mind about being mailed
-	looked       map[lockstep.Ref]bool       // in a preview: records that were looked at
-	held         bool                        // a change was not written because it was not previewed so
-	deleted      map[lockstep.ContactID]bool // contacts that turned out to be gone from the platform
-	leaving      map[lockstep.Ref]string     // records that have another address now than their contact
-	settled      map[lockstep.Ref]bool       // those of them that were looked at in this slice
+	recheck      map[lockstep.Ref]bool                       // records whose group changed its mind about being mailed
+	refused      map[string]map[lockstep.Ref]lockstep.OptOut // by address: the words of records without a contact, met in this slice
+	looked       map[lockstep.Ref]bool                       // in a preview: records that were looked at
+	held         bool                                        // a change was not written because it was not previewed so
+	deleted      map[lockstep.ContactID]bool                 // contacts that turned out to be gone from the platform
+	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
+	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	exchanged    map[lockstep.Ref]crosswalk.Entry
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
@@ -186,7 +187,7 @@ func (l *listState) has(id lockstep.ID) bool {
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]bool{}}
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{}}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
 	if err := s.chooseLists(); err != nil {

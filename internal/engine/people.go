@@ -23,7 +23,12 @@ type person struct {
 	entry   crosswalk.Entry
 	adopted bool // linked to an existing contact in this run
 	others  []crosswalk.Link
-	plat    *lockstep.Contact // as read now; nil = as the base
+	// refusal is the record's own link without a contact, refusing those of other
+	// records with the address; group is the strictest word of all.
+	refusal  crosswalk.Link
+	refusing []crosswalk.Link
+	group    lockstep.OptOut
+	plat     *lockstep.Contact // as read now; nil = as the base
 	// platPartial is set when plat does not tell the memberships.
 	platPartial bool
 	vals        []lockstep.Value // in label form, in the plan's order
@@ -77,13 +82,17 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			s.follow(table, r)
 		}
 		s.mu.Lock()
-		link, linked := s.sync.links.ByRef(r.Ref)
+		link, linked := s.linkOf(r.Ref)
+		var refusal crosswalk.Link
+		if !linked {
+			refusal, _ = s.sync.links.ByRef(r.Ref)
+		}
 		lists := s.scope(table, r.ID, nil)
 		s.mu.Unlock()
 		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
 			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
 		}
-		p := person{rec: r, link: link, linked: linked, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
+		p := person{rec: r, link: link, linked: linked, refusal: refusal, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
 		if len(p.lists) == 0 {
 			equal++
 			if linked && !s.dry() {
@@ -331,6 +340,10 @@ func (s *session) rebase(labels []string, base []lockstep.Value) []lockstep.Valu
 // join links a record to the contact that already has its address: one that is
 // known to the platform alone, or one that other records share.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
+	if l.Contact == "" {
+		p.refusing = append(p.refusing, l)
+		return
+	}
 	if p.linked && p.link.Contact == l.Contact {
 		return
 	}
@@ -611,27 +624,6 @@ func platAt(p *person) (t timeValue) {
 	return t
 }
 
-// groupOptOut is what the CRM says against mailing the contact: the strictest of all
-// records that share it. Where this record's own word is new, the others are looked
-// at again.
-func (s *session) groupOptOut(p *person) lockstep.OptOut {
-	all := p.rec.OptOut
-	for _, o := range p.others {
-		if o.Ref != p.rec.Ref && o.Ref.Table != "" {
-			all |= o.OptOut
-		}
-	}
-	was := lockstep.OptOut(0)
-	if p.linked {
-		was = p.link.OptOut
-	}
-	if was == p.rec.OptOut {
-		return all
-	}
-	s.recheckOthers(p.rec.Ref, p.others)
-	return all
-}
-
 // keeper reports whether another record of the same contact keeps it in the list's
 // address book. The caller holds s.mu.
 func (s *session) keeper(l *listState, p *person) bool {
@@ -650,6 +642,7 @@ func (s *session) keeper(l *listState, p *person) bool {
 func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
 	optOut := s.groupOptOut(p)
+	p.group = optOut
 	var found []lockstep.Finding
 	s.mu.Lock()
 	for _, l := range p.lists {

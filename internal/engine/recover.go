@@ -191,7 +191,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
 			continue
 		}
-		if l, ok := s.sync.links.ByRef(c.Ref); ok {
+		if l, ok := s.linkOf(c.Ref); ok {
 			known = append(known, l)
 			continue
 		}

@@ -168,12 +168,12 @@ func (s *session) queue(p *person) (bool, error) {
 		r.closeRef = p.link.Ref
 	}
 	if r.contact == "" && (r.keepOnly || len(r.adds) == 0) {
-		if p.link.Ref == p.rec.Ref && !p.linked && !s.dry() {
+		if p.link.Ref == p.rec.Ref && !p.linked && !s.dry() && (p.group == 0 || p.noEmail != "") {
 			s.mu.Lock()
 			s.sync.closeLinks = append(s.sync.closeLinks, p.link) // it left its contact for nobody's
 			s.mu.Unlock()
 		}
-		return false, nil
+		return false, s.refuse(p)
 	}
 	s.expect(p)
 	w := s.sync.writer
@@ -499,7 +499,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			findings = append(findings, s.refused(r))
 			counts.Rejected++
 			counts.Written--
-			if l, ok := s.sync.links.ByRef(r.ref); ok && r.state == lockstep.Unknown {
+			if l, ok := s.linkOf(r.ref); ok && r.state == lockstep.Unknown {
 				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, true})
 			}
 			continue
