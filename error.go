@@ -78,8 +78,7 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return CodeInternal
@@ -88,8 +87,7 @@ func CodeOf(err error) Code {
 // ScopeOf returns how far err reaches. An error that carries no scope is taken
 // to concern the whole connection.
 func ScopeOf(err error) Scope {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Scope
 	}
 	return ScopeConnection
@@ -97,8 +95,7 @@ func ScopeOf(err error) Scope {
 
 // AsError returns the *Error in err's chain, or wraps err as internal.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Code: CodeInternal, Msg: "Internal error.", Scope: ScopeConnection, Err: err}

@@ -105,15 +105,12 @@ func ParseNumber(s string) (v Value, ok bool) {
 
 // plainNumber canonicalises digits[.digits] with an optional minus by cutting only.
 func plainNumber(s string) (string, bool) {
-	digits := s
-	if strings.HasPrefix(digits, "-") {
-		digits = digits[1:]
-	}
+	digits := strings.TrimPrefix(s, "-")
 	if digits == "" || len(digits) > 400 {
 		return "", false
 	}
 	dot := -1
-	for i := 0; i < len(digits); i++ {
+	for i := range len(digits) {
 		switch c := digits[i]; {
 		case c >= '0' && c <= '9':
 		case c == '.' && dot < 0 && i > 0 && i < len(digits)-1:

@@ -365,7 +365,7 @@ func (s *crmSuite) stop() {
 	stop := errors.New("stop")
 	calls := 0
 	_, err := s.Changes(s.Context(), lockstep.RecordQuery{Table: "contact"}, "", func(lockstep.RecordPage) error { calls++; return stop })
-	if err != stop || calls != 1 {
+	if !errors.Is(err, stop) || calls != 1 {
 		s.Errorf("%v after %d calls", err, calls)
 	}
 }

@@ -76,7 +76,7 @@ func New(a *app.App, o Options) http.Handler {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if v := recover(); v != nil {
-			if v == http.ErrAbortHandler {
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares the same way
 				panic(v)
 			}
 			write(w, problem(context.Background(), s.app.Report, fmt.Errorf("panic: %v", v)))
@@ -112,7 +112,7 @@ func (s *server) checkScope(ctx huma.Context, next func(huma.Context)) {
 	need, _ := ctx.Operation().Metadata["scope"].(string)
 	token, _ := ctx.Context().Value(tokenKey{}).(app.Token)
 	if !slices.Contains(token.Scopes, need) {
-		p := newProblem(http.StatusForbidden, lockstep.CodeForbidden, "the token does not allow this", fmt.Sprintf("use a token with the scope %s", need))
+		p := newProblem(http.StatusForbidden, lockstep.CodeForbidden, "the token does not allow this", "use a token with the scope "+need)
 		_, w := humago.Unwrap(ctx)
 		write(w, p)
 		return
@@ -160,8 +160,10 @@ func operation(id, method, path, tag, summary string, extra ...int) huma.Operati
 	return huma.Operation{
 		OperationID: id, Method: method, Path: base + path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: MaxBody,
 		Security: []map[string][]string{{"token": {}}}, Metadata: map[string]any{"scope": scope},
-		Errors: append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests,
-			http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable}, extra...),
+		Errors: append([]int{
+			http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests,
+			http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable,
+		}, extra...),
 	}
 }
 
@@ -253,8 +255,10 @@ type (
 
 // Schema describes a field's value.
 func (value) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{OneOf: []*huma.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}, {Type: "null"}},
-		Description: "A field's value. Days are YYYY-MM-DD, instants RFC 3339 in UTC, several options numbers joined by commas; null is empty, or was not known."}
+	return &huma.Schema{
+		OneOf:       []*huma.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}, {Type: "null"}},
+		Description: "A field's value. Days are YYYY-MM-DD, instants RFC 3339 in UTC, several options numbers joined by commas; null is empty, or was not known.",
+	}
 }
 
 // Schema describes the id of a CRM record.

@@ -64,7 +64,7 @@ func mint(t *testing.T, a *app.App, scopes ...string) string {
 
 func (c *client) document() []byte {
 	w := httptest.NewRecorder()
-	c.handler.ServeHTTP(w, httptest.NewRequest("GET", "/api/openapi.json", nil))
+	c.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/openapi.json", nil))
 	if w.Code != http.StatusOK {
 		c.t.Fatalf("the OpenAPI document answered %d: %s", w.Code, w.Body)
 	}
@@ -336,7 +336,7 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 			}
 		}
 	}
-	r := httptest.NewRequest("GET", "/api/v1/runs", nil)
+	r := httptest.NewRequest(http.MethodGet, "/api/v1/runs", nil)
 	r.SetBasicAuth("admin", c.token)
 	w := httptest.NewRecorder()
 	if c.handler.ServeHTTP(w, r); w.Code != http.StatusUnauthorized {

@@ -27,7 +27,8 @@ func (s *server) connections() {
 	handle(s, operation("list-tables", http.MethodGet, "/tables", tagConnections, "The CRM tables that can be mapped, with their columns"),
 		func(ctx context.Context, in *struct {
 			Account string `query:"account" maxLength:"200" doc:"Id or name of the email account; may be left out when there is only one."`
-		}) (*pageOut[lockstep.Table], error) {
+		},
+		) (*pageOut[lockstep.Table], error) {
 			acc, err := s.app.Account(ctx, in.Account)
 			if err != nil {
 				return nil, err
@@ -48,7 +49,8 @@ func (s *server) connections() {
 			Adapter  string            `json:"adapter" maxLength:"80" example:"dotdigital"`
 			Settings map[string]string `json:"settings" doc:"The adapter's settings by name, secrets included."`
 		}
-	}) (*oneOut[app.TestResult], error) {
+	},
+	) (*oneOut[app.TestResult], error) {
 		return one(s.app.TestConnection(ctx, in.Body.Adapter, in.Body.Settings))
 	})
 }

@@ -48,8 +48,10 @@ func (s *server) lists() {
 	handle(s, operation("change-list", http.MethodPatch, "/lists/{id}", tagLists, "Change a list's email settings; what is left out stays", withBody...),
 		func(ctx context.Context, in *listPatch) (*oneOut[list], error) {
 			b := in.Body
-			p := app.ListPatch{Activated: b.Activated, MembershipAction: b.MembershipAction, SubscriptionFilter: b.SubscriptionFilter,
-				MirrorRemovals: b.MirrorRemovals, ClearOnSend: b.ClearOnSend, SyncOrder: b.SyncOrder, ManualOnly: b.ManualOnly, Book: b.Book}
+			p := app.ListPatch{
+				Activated: b.Activated, MembershipAction: b.MembershipAction, SubscriptionFilter: b.SubscriptionFilter,
+				MirrorRemovals: b.MirrorRemovals, ClearOnSend: b.ClearOnSend, SyncOrder: b.SyncOrder, ManualOnly: b.ManualOnly, Book: b.Book,
+			}
 			if b.MinOptIn != nil {
 				for o := lockstep.OptInUnknown; o <= lockstep.OptInVerifiedDouble; o++ {
 					if o.String() == *b.MinOptIn {

@@ -112,8 +112,10 @@ func (s *server) mappings() {
 		if err != nil {
 			return nil, err
 		}
-		return one(s.app.SaveMapping(ctx, lockstep.DataMapping{Account: acc.ID, Label: b.Label, Table: b.Table, Direction: b.Direction, Column: b.Column,
-			Winner: b.Winner, Empty: b.Empty, Default: b.Default, Truncate: b.Truncate, AsNumber: b.AsNumber}))
+		return one(s.app.SaveMapping(ctx, lockstep.DataMapping{
+			Account: acc.ID, Label: b.Label, Table: b.Table, Direction: b.Direction, Column: b.Column,
+			Winner: b.Winner, Empty: b.Empty, Default: b.Default, Truncate: b.Truncate, AsNumber: b.AsNumber,
+		}))
 	})
 	handle(s, operation("change-data-mapping", http.MethodPatch, "/data-mappings/{id}", tagMappings, "Change a mapping; what is left out stays", withBody...),
 		func(ctx context.Context, in *mappingPatch) (*oneOut[lockstep.DataMapping], error) {

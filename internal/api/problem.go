@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -64,7 +65,7 @@ func sentence(s string) string {
 	return s
 }
 
-func init() {
+func init() { //nolint:gochecknoinits // the library has one variable for all its interfaces: it is set once, before any is built
 	// Huma makes the errors of its own checks, and the schema of errors, with this.
 	huma.NewError = func(status int, msg string, details ...error) huma.StatusError {
 		code := lockstep.CodeInvalid
@@ -174,11 +175,8 @@ func write(w http.ResponseWriter, err error) {
 	if !errors.As(err, &p) {
 		p = newProblem(http.StatusInternalServerError, lockstep.CodeInternal, "", "")
 	}
-	var h huma.HeadersError
-	if errors.As(err, &h) {
-		for name, values := range h.GetHeaders() {
-			w.Header()[name] = values
-		}
+	if h, ok := errors.AsType[huma.HeadersError](err); ok {
+		maps.Copy(w.Header(), h.GetHeaders())
 	}
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)

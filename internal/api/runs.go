@@ -122,7 +122,8 @@ func (s *server) conflicts() {
 			Body struct {
 				Winner string `json:"winner" enum:"crm,platform"`
 			}
-		}) (*oneOut[lockstep.Conflict], error) {
+		},
+		) (*oneOut[lockstep.Conflict], error) {
 			return one(s.app.ResolveConflict(ctx, in.ID, in.Body.Winner, caller(ctx)))
 		})
 }
@@ -135,7 +136,8 @@ func (s *server) explain() {
 	handle(s, get, func(ctx context.Context, in *struct {
 		Email   string `query:"email" required:"true" maxLength:"400"`
 		Account string `query:"account" maxLength:"200" doc:"Id or name of the email account; may be left out when there is only one."`
-	}) (*oneOut[lockstep.Explanation], error) {
+	},
+	) (*oneOut[lockstep.Explanation], error) {
 		return s.explained(ctx, in.Account, in.Email)
 	})
 	post := operation("explain-record", http.MethodPost, "/records/explain", tagRecords, "Who an address is on each side, and why", withBody...)
@@ -146,7 +148,8 @@ func (s *server) explain() {
 			Email   string `json:"email" maxLength:"400"`
 			Account string `json:"account,omitempty" maxLength:"200" doc:"Id or name of the email account; may be left out when there is only one."`
 		}
-	}) (*oneOut[lockstep.Explanation], error) {
+	},
+	) (*oneOut[lockstep.Explanation], error) {
 		return s.explained(ctx, in.Body.Account, in.Body.Email)
 	})
 }

@@ -79,8 +79,10 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 		return nil, err
 	}
 	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
-	a.engine = engine.New(engine.Config{Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,
-		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep})
+	a.engine = engine.New(engine.Config{
+		Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,
+		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep,
+	})
 	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}

@@ -198,8 +198,10 @@ func (a *App) ConnectAccount(ctx context.Context, id, organization, name, adapte
 	if name == "" {
 		name = identity.Name
 	}
-	acc, err := a.store.SaveAccount(ctx, lockstep.EmailAccount{ID: id, Organization: organization, Name: name, Adapter: adapterName, Settings: open, Identity: identity,
-		Priority: slices.Clone(lockstep.DefaultPriority), CreateCap: lockstep.DefaultCreateCap})
+	acc, err := a.store.SaveAccount(ctx, lockstep.EmailAccount{
+		ID: id, Organization: organization, Name: name, Adapter: adapterName, Settings: open, Identity: identity,
+		Priority: slices.Clone(lockstep.DefaultPriority), CreateCap: lockstep.DefaultCreateCap,
+	})
 	if err != nil {
 		return acc, err
 	}

@@ -19,8 +19,10 @@ const (
 // written. It makes no call to either side.
 func (a *App) Explain(ctx context.Context, account, email string) (lockstep.Explanation, error) {
 	email = lockstep.NormalizeEmail(email)
-	out := lockstep.Explanation{Email: email, Account: account, Links: []lockstep.ExplainedLink{}, LastWrites: []lockstep.ExplainedWrite{},
-		Findings: []lockstep.Finding{}, Conflicts: []lockstep.Conflict{}}
+	out := lockstep.Explanation{
+		Email: email, Account: account, Links: []lockstep.ExplainedLink{}, LastWrites: []lockstep.ExplainedWrite{},
+		Findings: []lockstep.Finding{}, Conflicts: []lockstep.Conflict{},
+	}
 	if problem := lockstep.CheckEmail(email); problem != "" {
 		return out, invalid("email", problem, "give one whole address")
 	}
@@ -48,8 +50,10 @@ func (a *App) Explain(ctx context.Context, account, email string) (lockstep.Expl
 	}
 	refs, contacts := map[lockstep.Ref]bool{}, map[lockstep.ContactID]bool{}
 	for ref, e := range links {
-		x := lockstep.ExplainedLink{Contact: e.Contact, Speaks: e.Master, Standing: e.Standing.String(), OptIn: e.OptIn.String(), Agreed: map[string]lockstep.Value{},
-			Memberships: []lockstep.ExplainedMembership{}}
+		x := lockstep.ExplainedLink{
+			Contact: e.Contact, Speaks: e.Master, Standing: e.Standing.String(), OptIn: e.OptIn.String(), Agreed: map[string]lockstep.Value{},
+			Memberships: []lockstep.ExplainedMembership{},
+		}
 		if ref.Table != "" {
 			r := ref
 			x.Record = &r
@@ -103,8 +107,10 @@ func (a *App) explainMemberships(ctx context.Context, account string, out *locks
 		}
 		for i, m := range last {
 			if m.InList || m.InBook {
-				out.Links[i].Memberships = append(out.Links[i].Memberships, lockstep.ExplainedMembership{List: l.ID, Name: l.Name,
-					InList: m.InList, InAddressBook: m.InBook, Excluded: m.Excluded, Unsubscribed: m.Unsubscribed})
+				out.Links[i].Memberships = append(out.Links[i].Memberships, lockstep.ExplainedMembership{
+					List: l.ID, Name: l.Name,
+					InList: m.InList, InAddressBook: m.InBook, Excluded: m.Excluded, Unsubscribed: m.Unsubscribed,
+				})
 			}
 		}
 	}

@@ -91,8 +91,10 @@ type ListPatch struct {
 	Book *lockstep.BookID
 }
 
-var filters = []lockstep.SubscriptionFilter{lockstep.FilterNone, lockstep.FilterBulkEmail, lockstep.FilterAnyOptOut, lockstep.FilterMaterial,
-	lockstep.FilterListUnsubscribers, lockstep.FilterSuppressed, lockstep.FilterOptInAtLeast}
+var filters = []lockstep.SubscriptionFilter{
+	lockstep.FilterNone, lockstep.FilterBulkEmail, lockstep.FilterAnyOptOut, lockstep.FilterMaterial,
+	lockstep.FilterListUnsubscribers, lockstep.FilterSuppressed, lockstep.FilterOptInAtLeast,
+}
 
 // UpdateList changes a list's email settings.
 func (a *App) UpdateList(ctx context.Context, id string, p ListPatch) (lockstep.ListSettings, error) {

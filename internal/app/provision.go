@@ -11,8 +11,12 @@ import (
 // contacts and leads, and an account's name as the full name. The address itself
 // is the key and needs none.
 var defaultMappings = []struct{ label, table, column string }{
-	{"FIRSTNAME", "contact", "firstname"}, {"LASTNAME", "contact", "lastname"}, {"FULLNAME", "contact", "fullname"},
-	{"FIRSTNAME", "lead", "firstname"}, {"LASTNAME", "lead", "lastname"}, {"FULLNAME", "lead", "fullname"},
+	{"FIRSTNAME", "contact", "firstname"},
+	{"LASTNAME", "contact", "lastname"},
+	{"FULLNAME", "contact", "fullname"},
+	{"FIRSTNAME", "lead", "firstname"},
+	{"LASTNAME", "lead", "lastname"},
+	{"FULLNAME", "lead", "fullname"},
 	{"FULLNAME", "account", "name"},
 }
 

@@ -115,8 +115,10 @@ var rules = []rule{
 	{"internal/identity", []string{".", "internal/store"}, "who may do what does not depend on what there is to do"},
 
 	{"internal/app/apptest", []string{".", "internal/..."}, "a world for tests"},
-	{"internal/app", []string{".", "internal/adapter/...", "internal/crosswalk", "internal/engine", "internal/identity", "internal/jobs", "internal/journal", "internal/merge",
-		"internal/schedule", "internal/secret", "internal/store", "internal/telemetry", "internal/transform"}, "app wires everything, but knows neither twins nor surfaces"},
+	{"internal/app", []string{
+		".", "internal/adapter/...", "internal/crosswalk", "internal/engine", "internal/identity", "internal/jobs", "internal/journal", "internal/merge",
+		"internal/schedule", "internal/secret", "internal/store", "internal/telemetry", "internal/transform",
+	}, "app wires everything, but knows neither twins nor surfaces"},
 	{"internal/api", []string{".", "internal/app"}, "a surface shows use cases and does nothing itself"},
 	{"internal/web/...", []string{".", "internal/app", "internal/api", "internal/web/..."}, "a surface shows use cases and does nothing itself"},
 	{"internal/cli", []string{".", "internal/app", "internal/adapter", "internal/web", "internal/twin", "internal/twin/population"}, "the command line starts servers and twins and otherwise shows use cases; of adapters it knows the register alone"},

@@ -32,7 +32,7 @@ func otherTwins(folder, why string) error {
 // checkOwnTwins says when the folder belongs to twins that the demo did not start.
 func (d *demo) checkOwnTwins() error {
 	if _, err := os.Stat(filepath.Join(d.folder, markFile)); err != nil {
-		return nil // a new folder
+		return nil //nolint:nilerr // a new folder
 	}
 	if _, err := os.Stat(filepath.Join(d.twins.DataDir, "twins.json")); err != nil {
 		return otherTwins(d.folder, "its twins are not kept there: they were started by lockstep twin")

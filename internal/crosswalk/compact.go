@@ -19,15 +19,15 @@ type Compaction struct {
 }
 
 // Compact rewrites small and outdated blobs, the oldest first, into payloads of
-// at most ChunkEntries entries. A call takes on at most max entries, outdated
+// at most ChunkEntries entries. A call takes on at most limit entries, outdated
 // ones included, but one blob at least; fetch reads whole blobs. With nothing
 // worth doing it returns an empty Compaction. The index itself is not changed.
-func (x *Index) Compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max int) (Compaction, error) {
-	return x.compact(fetch, max, ChunkEntries)
+func (x *Index) Compact(fetch func([]lockstep.BlobRange) ([][]byte, error), limit int) (Compaction, error) {
+	return x.compact(fetch, limit, ChunkEntries)
 }
 
-func (x *Index) compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max, chunk int) (Compaction, error) {
-	chosen := x.wasteful(max, chunk)
+func (x *Index) compact(fetch func([]lockstep.BlobRange) ([][]byte, error), limit, chunk int) (Compaction, error) {
+	chosen := x.wasteful(limit, chunk)
 	if len(chosen) == 0 {
 		return Compaction{}, nil
 	}
@@ -60,7 +60,7 @@ func (x *Index) compact(fetch func([]lockstep.BlobRange) ([][]byte, error), max,
 
 // wasteful returns the positions of the blobs to rewrite: those with less than
 // half a chunk of entries that count, or with less than half of theirs.
-func (x *Index) wasteful(max, chunk int) []int {
+func (x *Index) wasteful(limit, chunk int) []int {
 	var chosen []int
 	entries, live := 0, 0
 	for i := range x.blobs {
@@ -68,7 +68,7 @@ func (x *Index) wasteful(max, chunk int) []int {
 		if b.live >= chunk/2 && b.live*2 >= b.entries {
 			continue
 		}
-		if len(chosen) > 0 && entries+b.entries > max {
+		if len(chosen) > 0 && entries+b.entries > limit {
 			break
 		}
 		chosen = append(chosen, i)
@@ -146,8 +146,10 @@ func (w *compactor) take(b *blob, payload []byte, keepClosed bool) error {
 func (x *Index) Drop(blobIDs []int64) error {
 	for _, id := range blobIDs {
 		if i, ok := x.blobIndex(id); ok && x.blobs[i].live > 0 {
-			return &lockstep.Error{Code: lockstep.CodeInternal, Op: "crosswalk: drop blobs", Scope: lockstep.ScopeConnection,
-				Msg: "a blob to drop still holds open links", Hint: "add the compacted payloads first"}
+			return &lockstep.Error{
+				Code: lockstep.CodeInternal, Op: "crosswalk: drop blobs", Scope: lockstep.ScopeConnection,
+				Msg: "a blob to drop still holds open links", Hint: "add the compacted payloads first",
+			}
 		}
 	}
 	x.blobs = slices.DeleteFunc(x.blobs, func(b blob) bool { return slices.Contains(blobIDs, b.id) })

@@ -111,7 +111,9 @@ func (r *reader) text() []byte {
 }
 
 // peek views bytes as a string for a look-up that does not keep it.
-func peek(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func peek(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // the string lives no longer than the look-up, and b does not change meanwhile
+}
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)

@@ -116,8 +116,10 @@ func (x *Index) Len() int { return x.live }
 // payload that is damaged changes nothing.
 func (x *Index) Add(blobID int64, payload []byte) error {
 	if n := len(x.blobs); n > 0 && x.blobs[n-1].id >= blobID {
-		return &lockstep.Error{Code: lockstep.CodeInternal, Op: "crosswalk: add batch", Scope: lockstep.ScopeConnection,
-			Msg: "the blobs of the link log came out of order", Hint: "read them by ascending id"}
+		return &lockstep.Error{
+			Code: lockstep.CodeInternal, Op: "crosswalk: add batch", Scope: lockstep.ScopeConnection,
+			Msg: "the blobs of the link log came out of order", Hint: "read them by ascending id",
+		}
 	}
 	if x.end+uint64(len(payload)) > maxAddress {
 		return damaged("the link log is longer than a terabyte")

@@ -86,10 +86,12 @@ func TestBatchRoundTrip(t *testing.T) {
 }
 
 func sample(n int) Entry {
-	return Entry{Ref: lockstep.Ref{Table: "contact", ID: lockstep.ID{0: byte(n), 1: byte(n >> 8), 2: byte(n >> 16), 15: 1}},
+	return Entry{
+		Ref:     lockstep.Ref{Table: "contact", ID: lockstep.ID{0: byte(n), 1: byte(n >> 8), 2: byte(n >> 16), 15: 1}},
 		Contact: lockstep.ContactID(fmt.Sprint(1000 + n)), Email: fmt.Sprintf("p%d@example.com", n), Standing: lockstep.Subscribed,
 		Master: true, Hash: transform.Hash128{1, byte(n)}, Modified: int64(n),
-		Base: []lockstep.Value{lockstep.TextValue("Ann"), lockstep.NullValue()}}
+		Base: []lockstep.Value{lockstep.TextValue("Ann"), lockstep.NullValue()},
+	}
 }
 
 func TestEveryPrefixAndEveryFlippedBitIsNoticed(t *testing.T) {
@@ -131,7 +133,7 @@ func TestDecodeEndsWithTheCallersError(t *testing.T) {
 	stop := errors.New("stop")
 	n := 0
 	err := Decode(payloadOf(labelsOf(2), sample(1), sample(2)), func(int, int, Entry) error { n++; return stop })
-	if err != stop || n != 1 {
+	if !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%v after %d entries", err, n)
 	}
 }
@@ -194,8 +196,8 @@ func (w *world) fetch(ranges []lockstep.BlobRange) ([][]byte, error) {
 	return out, nil
 }
 
-func (w *world) compact(max, chunk int) (dropped int, err error) {
-	c, err := w.index.compact(w.fetch, max, chunk)
+func (w *world) compact(limit, chunk int) (dropped int, err error) {
+	c, err := w.index.compact(w.fetch, limit, chunk)
 	if err != nil {
 		return 0, err
 	}

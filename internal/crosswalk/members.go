@@ -54,8 +54,10 @@ func memberBits(m Member) byte {
 }
 
 func memberOf(f byte) Member {
-	return Member{InList: f&memberInList != 0, InBook: f&memberInBook != 0, Former: f&memberFormer != 0,
-		Unsubscribed: f&memberUnsubscribed != 0, Excluded: f&memberExcluded != 0}
+	return Member{
+		InList: f&memberInList != 0, InBook: f&memberInBook != 0, Former: f&memberFormer != 0,
+		Unsubscribed: f&memberUnsubscribed != 0, Excluded: f&memberExcluded != 0,
+	}
 }
 
 // MemberBatch collects members of one list for one payload.

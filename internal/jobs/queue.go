@@ -108,7 +108,8 @@ func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run string) (in
 	res, err := q.client.InsertTx(ctx, tx.Native().(T), runArgs{Run: run}, &river.InsertOpts{
 		Queue: queueName,
 		UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
-			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled}},
+			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+		}},
 	})
 	if err != nil {
 		return 0, err

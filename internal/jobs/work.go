@@ -127,11 +127,9 @@ func (j *Jobs) watchCancel(ctx context.Context, id string, cancel context.Cancel
 		if asked, err := j.store.CancelRequested(ctx, id); err != nil || !asked {
 			continue
 		}
-		grace := time.NewTimer(j.timing.cancelGrace)
-		defer grace.Stop()
 		select {
 		case <-ctx.Done():
-		case <-grace.C:
+		case <-time.After(j.timing.cancelGrace):
 			cancel(errCancelGrace)
 		}
 		return

@@ -56,8 +56,10 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestDamageIsDetected(t *testing.T) {
-	payload := journal.Encode([]lockstep.Change{{Kind: lockstep.WriteContact, State: lockstep.Planned, Why: "changed", Email: "a@example.com",
-		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", New: lockstep.TextValue("Ann")}}}})
+	payload := journal.Encode([]lockstep.Change{{
+		Kind: lockstep.WriteContact, State: lockstep.Planned, Why: "changed", Email: "a@example.com",
+		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", New: lockstep.TextValue("Ann")}},
+	}})
 	for i := range payload {
 		bad := append([]byte(nil), payload...)
 		bad[i] ^= 0x10

@@ -10,8 +10,10 @@ import (
 )
 
 func TestExcluded(t *testing.T) {
-	filters := []lockstep.SubscriptionFilter{lockstep.FilterNone, lockstep.FilterBulkEmail, lockstep.FilterAnyOptOut, lockstep.FilterMaterial,
-		lockstep.FilterListUnsubscribers, lockstep.FilterSuppressed, lockstep.FilterOptInAtLeast}
+	filters := []lockstep.SubscriptionFilter{
+		lockstep.FilterNone, lockstep.FilterBulkEmail, lockstep.FilterAnyOptOut, lockstep.FilterMaterial,
+		lockstep.FilterListUnsubscribers, lockstep.FilterSuppressed, lockstep.FilterOptInAtLeast,
+	}
 	for _, c := range []struct {
 		name     string
 		optOut   lockstep.OptOut
@@ -99,8 +101,10 @@ func TestMasterIsStable(t *testing.T) {
 		var cands []Candidate
 		for i := range n {
 			table := rapid.SampledFrom([]string{"contact", "lead", "account", "custom"}).Draw(t, "table")
-			cands = append(cands, Candidate{Ref: lockstep.Ref{Table: table, ID: lockstep.ID{byte(i)}}, Rank: Rank(TableOrder, table),
-				Member: rapid.Bool().Draw(t, "member"), Modified: rapid.Int64Range(0, 2).Draw(t, "modified")})
+			cands = append(cands, Candidate{
+				Ref: lockstep.Ref{Table: table, ID: lockstep.ID{byte(i)}}, Rank: Rank(TableOrder, table),
+				Member: rapid.Bool().Draw(t, "member"), Modified: rapid.Int64Range(0, 2).Draw(t, "modified"),
+			})
 		}
 		best := cands[Best(cands)]
 		shuffled := rapid.Permutation(cands).Draw(t, "order")

@@ -237,9 +237,11 @@ func drawField(t *rapid.T) FieldInput {
 	value := rapid.SampledFrom([]lockstep.Value{absent, null, text("a"), text("b"), text("c"), num("1"), lockstep.BoolValue(false)})
 	at := rapid.SampledFrom([]time.Time{{}, early, late})
 	return FieldInput{
-		Rule: Rule{Out: drawWay(t, "out"), In: drawWay(t, "in"),
+		Rule: Rule{
+			Out: drawWay(t, "out"), In: drawWay(t, "in"),
 			Policy: rapid.SampledFrom([]lockstep.Winner{"", lockstep.WinnerNewest, lockstep.WinnerCRM, lockstep.WinnerPlatform, lockstep.WinnerHold}).Draw(t, "policy"),
-			Tie:    rapid.SampledFrom([]Side{CRM, Platform}).Draw(t, "tie")},
+			Tie:    rapid.SampledFrom([]Side{CRM, Platform}).Draw(t, "tie"),
+		},
 		Base: value.Draw(t, "base"), CRM: value.Draw(t, "crm"), Platform: value.Draw(t, "platform"),
 		CRMAt: at.Draw(t, "crm at"), PlatformAt: at.Draw(t, "platform at"),
 	}
@@ -292,8 +294,10 @@ func TestFieldMirrors(t *testing.T) {
 	policies := map[lockstep.Winner]lockstep.Winner{lockstep.WinnerCRM: lockstep.WinnerPlatform, lockstep.WinnerPlatform: lockstep.WinnerCRM}
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawField(t)
-		m := FieldInput{Rule: Rule{Out: in.Rule.In, In: in.Rule.Out, Policy: in.Rule.Policy, Tie: swap(in.Rule.Tie)},
-			Base: in.Base, CRM: in.Platform, Platform: in.CRM, CRMAt: in.PlatformAt, PlatformAt: in.CRMAt}
+		m := FieldInput{
+			Rule: Rule{Out: in.Rule.In, In: in.Rule.Out, Policy: in.Rule.Policy, Tie: swap(in.Rule.Tie)},
+			Base: in.Base, CRM: in.Platform, Platform: in.CRM, CRMAt: in.PlatformAt, PlatformAt: in.CRMAt,
+		}
 		if p, ok := policies[in.Rule.Policy]; ok {
 			m.Rule.Policy = p
 		}

@@ -191,7 +191,7 @@ func CheckAction(action lockstep.MembershipAction, memberTable string, dynamic b
 	refuse := func(msg, hint string) error {
 		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "membership_action", Msg: msg, Hint: hint}
 	}
-	wants := ""
+	var wants string
 	switch action {
 	case lockstep.ActionIgnore, lockstep.ActionRemove, lockstep.ActionAllowKnown:
 		return nil

@@ -102,8 +102,10 @@ func everyMembership(each func(MembershipInput)) {
 	standings := []lockstep.Standing{lockstep.StandingUnknown, lockstep.Subscribed, lockstep.PendingOptIn, lockstep.Unsubscribed, lockstep.ContactDeleted}
 	for bits := range 1 << 13 {
 		on := func(i int) bool { return bits>>i&1 == 1 }
-		in := MembershipInput{Dynamic: on(0), MirrorRemovals: on(1), InList: on(2), WasInList: on(3), InBook: on(4), WasInBook: on(5),
-			FirstSeen: on(6), NoEmail: on(7), Unsubscribed: on(8), MatchInList: on(9)}
+		in := MembershipInput{
+			Dynamic: on(0), MirrorRemovals: on(1), InList: on(2), WasInList: on(3), InBook: on(4), WasInBook: on(5),
+			FirstSeen: on(6), NoEmail: on(7), Unsubscribed: on(8), MatchInList: on(9),
+		}
 		if on(10) {
 			in.Excluded = "x"
 		}

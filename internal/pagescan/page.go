@@ -1,6 +1,7 @@
 package pagescan
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -204,9 +205,9 @@ func (p *Page) end() error {
 // Member returns an outer member read so far; all of them once Next reported the
 // end.
 func (p *Page) Member(name string) Cell {
-	for i := len(p.outside) - 1; i >= 0; i-- {
-		if p.outside[i].name == name {
-			return p.outside[i].cell
+	for _, v := range slices.Backward(p.outside) {
+		if v.name == name {
+			return v.cell
 		}
 	}
 	return Cell{}

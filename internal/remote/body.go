@@ -52,7 +52,7 @@ type inflater struct {
 func (i *inflater) Read(p []byte) (int, error) {
 	if i.z == nil {
 		z, err := gzip.NewReader(bufio.NewReaderSize(i.src, 64<<10))
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return 0, io.EOF
 		}
 		if err != nil {
@@ -106,7 +106,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.stall.Stop()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		if cause := context.Cause(b.ctx); cause != nil {
 			err = cause
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -160,7 +161,7 @@ type callState struct {
 type stateKey struct{}
 
 func stateOf(req *http.Request) *callState {
-	return req.Context().Value(stateKey{}).(*callState) //nolint:errcheck // only Do builds requests for the chain
+	return req.Context().Value(stateKey{}).(*callState)
 }
 
 // Do sends the call. An answer of any status is returned as it is once repeating
@@ -177,9 +178,7 @@ func (c *Client) Do(ctx context.Context, call Call) (*Response, error) {
 	if err != nil {
 		return nil, &lockstep.Error{Code: lockstep.CodeInvalid, Op: c.op(&call), Msg: "the request cannot be formed", Scope: lockstep.ScopeBatch}
 	}
-	for k, v := range call.Header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, call.Header)
 	if call.Body != nil {
 		req.ContentLength = int64(len(call.Body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(call.Body)), nil }
@@ -199,16 +198,18 @@ func (c *Client) Do(ctx context.Context, call Call) (*Response, error) {
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
 		after = 0
 	}
-	max := call.MaxBody
+	limit := call.MaxBody
 	if resp.StatusCode >= 400 {
-		max = min(max, ErrorBody)
+		limit = min(limit, ErrorBody)
 	}
-	body, length, err := openBody(resp, max)
+	body, length, err := openBody(resp, limit)
 	if err != nil {
 		return nil, c.fault(st, err)
 	}
-	return &Response{Status: resp.StatusCode, Header: resp.Header, Length: length, After: after,
-		Body: &answerBody{ReadCloser: body, fault: func(err error) error { return c.fault(st, err) }}}, nil
+	return &Response{
+		Status: resp.StatusCode, Header: resp.Header, Length: length, After: after,
+		Body: &answerBody{ReadCloser: body, fault: func(err error) error { return c.fault(st, err) }},
+	}, nil
 }
 
 func (c *Client) op(call *Call) string { return c.o.Name + ": " + call.Op }
@@ -262,7 +263,7 @@ type answerBody struct {
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.fault(err)
 	}
 	return n, err
@@ -276,9 +277,11 @@ func (c *Client) Link(link string) (*url.URL, error) {
 		u = c.o.Base.ResolveReference(u)
 	}
 	if err != nil || !sameOrigin(u, c.o.Base) {
-		return nil, &lockstep.Error{Code: lockstep.CodeGuarded, Op: c.o.Name, Scope: lockstep.ScopeConnection,
+		return nil, &lockstep.Error{
+			Code: lockstep.CodeGuarded, Op: c.o.Name, Scope: lockstep.ScopeConnection,
 			Msg:  c.o.Title + " answered with a link that leads to another server",
-			Hint: "nothing was sent there; check what answers at " + c.o.Base.Host}
+			Hint: "nothing was sent there; check what answers at " + c.o.Base.Host,
+		}
 	}
 	return u, nil
 }

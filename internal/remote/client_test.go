@@ -289,9 +289,9 @@ func TestBodyCap(t *testing.T) {
 			fmt.Fprint(w, "this is no gzip")
 		case "/announced":
 			w.Header().Set("Content-Length", "99999999")
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 		case "/error":
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write(make([]byte, remote.ErrorBody+1))
 		default:
 			for range 2048 {
@@ -409,9 +409,9 @@ func TestThrottledCallersWaitTogether(t *testing.T) {
 				if time.Since(start) > 0 {
 					early.Add(1)
 				}
-				return &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {"120"}}}
+				return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"120"}}}
 			}
-			return &http.Response{StatusCode: 200}
+			return &http.Response{StatusCode: http.StatusOK}
 		})
 		var wg sync.WaitGroup
 		for range 8 {
@@ -435,7 +435,7 @@ func TestThrottledCallersWaitTogether(t *testing.T) {
 func TestThrottledBeyondTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := virtual(t, nil, func(int32, *http.Request) *http.Response {
-			return &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {"300"}}}
+			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"300"}}}
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -461,7 +461,7 @@ func TestPaceClimbsAndKeepsItsCeiling(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			inFlight.Add(-1)
-			return &http.Response{StatusCode: 200}
+			return &http.Response{StatusCode: http.StatusOK}
 		})
 		run := func(calls int) {
 			var wg sync.WaitGroup

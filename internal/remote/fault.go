@@ -43,8 +43,7 @@ func Fault(err error, title string, l Limits) *lockstep.Error {
 }
 
 func describe(err error, title string, l Limits) *lockstep.Error {
-	var known *lockstep.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*lockstep.Error](err); ok {
 		e := *known
 		return &e
 	}

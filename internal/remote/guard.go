@@ -31,9 +31,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != http.StatusNotModified {
 		_ = resp.Body.Close()
-		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection,
+		return nil, &lockstep.Error{
+			Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection,
 			Msg:  fmt.Sprintf("the server answered with a redirect (%d), which is not followed", resp.StatusCode),
-			Hint: "enter the address that the API itself answers on, not one that forwards to it"}
+			Hint: "enter the address that the API itself answers on, not one that forwards to it",
+		}
 	}
 	return resp, nil
 }

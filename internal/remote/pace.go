@@ -101,8 +101,10 @@ func (p *Pace) acquire(ctx context.Context) error {
 		if d := time.Until(p.gate); d > 0 {
 			p.mu.Unlock()
 			if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
-				return &lockstep.Error{Code: lockstep.CodeThrottled, Scope: lockstep.ScopeConnection, After: d,
-					Msg: "the server asked for a pause that is longer than this call may take"}
+				return &lockstep.Error{
+					Code: lockstep.CodeThrottled, Scope: lockstep.ScopeConnection, After: d,
+					Msg: "the server asked for a pause that is longer than this call may take",
+				}
 			}
 			if err := sleep(ctx, d); err != nil {
 				return err

@@ -54,8 +54,7 @@ func (r *retrier) judge(st *callState, resp *http.Response, err error) (again, w
 		return false, false
 	}
 	if err != nil {
-		var known *lockstep.Error
-		if errors.As(err, &known) {
+		if _, ok := errors.AsType[*lockstep.Error](err); ok {
 			return false, false
 		}
 		return st.call.Repeatable || !maybeSent(st, err), true
@@ -134,7 +133,7 @@ func discard(resp *http.Response) {
 // backoff is exponential with full jitter, at most 30 s.
 func backoff(attempt int, base time.Duration) time.Duration {
 	top := min(base<<min(attempt, 10), 30*time.Second)
-	return time.Duration(rand.Int64N(int64(top))) + time.Millisecond //nolint:gosec // jitter, not a secret
+	return time.Duration(rand.Int64N(int64(top))) + time.Millisecond
 }
 
 // maybeSent reports whether the request may have reached the other side.
@@ -143,8 +142,7 @@ func maybeSent(st *callState, err error) bool {
 	if errors.As(err, &op) && op.Op == "dial" {
 		return false
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return false
 	}
 	return st.sent.Load()

@@ -36,11 +36,11 @@ const maxFile = 64 << 10
 func Load(env, folder string) (*Keyring, error) {
 	keys, err := parse(env)
 	if err != nil {
-		return nil, invalid(EnvKey+" cannot be used: "+err.Error()+".", nil)
+		return nil, invalid(EnvKey + " cannot be used: " + err.Error() + ".")
 	}
 	if folder == "" {
 		if len(keys) == 0 {
-			return nil, invalid(EnvKey+" is not set.", nil)
+			return nil, invalid(EnvKey + " is not set.")
 		}
 		return NewKeyring(keys...)
 	}
@@ -72,8 +72,8 @@ func AddKey(folder string) error {
 	return write(path, append(freshLine(), old...), os.Rename)
 }
 
-func invalid(msg string, err error) error {
-	return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "secret: load keys", Msg: msg, Hint: "Give keys of 32 bytes as base64, newest first; make one with: openssl rand -base64 32", Field: EnvKey, Err: err}
+func invalid(msg string) error {
+	return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "secret: load keys", Msg: msg, Hint: "Give keys of 32 bytes as base64, newest first; make one with: openssl rand -base64 32", Field: EnvKey}
 }
 
 // parse reads keys. Its errors must not show what they are about.
@@ -104,7 +104,7 @@ func readFile(path string) ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the key file: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read the key file: %w", err)
@@ -117,7 +117,7 @@ func readFile(path string) ([][]byte, error) {
 		return nil, fmt.Errorf("read the key file: %w", err)
 	}
 	if len(b) > maxFile {
-		return nil, invalid("The key file "+path+" is too long to be one.", nil)
+		return nil, invalid("The key file " + path + " is too long to be one.")
 	}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
@@ -127,10 +127,10 @@ func readFile(path string) ([][]byte, error) {
 	}
 	keys, err := parse(strings.Join(lines, "\n"))
 	if err != nil {
-		return nil, invalid("The key file "+path+" cannot be used: "+err.Error()+".", nil)
+		return nil, invalid("The key file " + path + " cannot be used: " + err.Error() + ".")
 	}
 	if len(keys) == 0 {
-		return nil, invalid("The key file "+path+" holds no key.", nil)
+		return nil, invalid("The key file " + path + " holds no key.")
 	}
 	return keys, nil
 }
@@ -165,7 +165,7 @@ func write(path string, content []byte, move func(from, to string) error) error 
 	if err != nil {
 		return fmt.Errorf("write the key file: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // after a rename there is nothing left to remove
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()

@@ -26,9 +26,11 @@ func fullCommit(run lockstep.Run, batch int64) lockstep.Commit {
 		Batches: []lockstep.BatchEnd{{ID: batch, State: lockstep.Acknowledged, Payload: []byte("result")}},
 		Links:   [][]byte{bytes.Repeat([]byte("link"), 20_000), {}, []byte("small")},
 		Members: []lockstep.MemberBlob{{List: "l1", Payload: []byte("m1")}, {List: "l2", Payload: nil}, {List: "l1", Payload: []byte("m2")}},
-		Conflicts: []lockstep.Conflict{{ID: "c1", Run: run.ID, Account: run.Account, Ref: record, Contact: "17", Label: "CITY", Column: "address1_city",
+		Conflicts: []lockstep.Conflict{{
+			ID: "c1", Run: run.ID, Account: run.Account, Ref: record, Contact: "17", Label: "CITY", Column: "address1_city",
 			Base: lockstep.TextValue("Köln"), CRM: lockstep.NullValue(), Platform: lockstep.CanonicalValue(lockstep.Number, "1.5"),
-			CRMAt: day, Policy: lockstep.WinnerHold, Winner: "held", DetectedAt: day}},
+			CRMAt: day, Policy: lockstep.WinnerHold, Winner: "held", DetectedAt: day,
+		}},
 		Cursors:  map[string]lockstep.Cursor{"contacts": "delta:9", "leads": ""},
 		Lists:    []lockstep.ListSettings{{ID: "l1", Account: run.Account, CRMID: lockstep.ID{1}, Name: "VIP"}},
 		Labels:   []lockstep.DataLabel{{ID: "d1", Account: run.Account, Name: "CITY"}},
@@ -39,8 +41,10 @@ func fullCommit(run lockstep.Run, batch int64) lockstep.Commit {
 		Progress: []byte{1, 2, 3},
 	}
 	for i := range 120 {
-		c.Findings = append(c.Findings, lockstep.Finding{ID: fmt.Sprintf("f%03d", i), Run: run.ID, Account: run.Account, Code: lockstep.FindingNoEmail, Table: "contact",
-			Record: record.ID, Contact: "17", List: "l1", Field: "emailaddress1", Message: "It has no address.\x00", Hint: "Enter one.", At: day})
+		c.Findings = append(c.Findings, lockstep.Finding{
+			ID: fmt.Sprintf("f%03d", i), Run: run.ID, Account: run.Account, Code: lockstep.FindingNoEmail, Table: "contact",
+			Record: record.ID, Contact: "17", List: "l1", Field: "emailaddress1", Message: "It has no address.\x00", Hint: "Enter one.", At: day,
+		})
 	}
 	return c
 }
@@ -126,8 +130,10 @@ func TestCommit(t *testing.T) {
 		}
 
 		// The second commit adds counts, keeps what it does not name, and compacts.
-		ok(t, s.Commit(ctx, lockstep.Commit{Run: run.ID, Account: a.ID, Counts: lockstep.Counts{Read: 1, Equal: 1}, DropLinks: ids[:2], Links: [][]byte{[]byte("both")},
-			DropMembers: mids, Members: []lockstep.MemberBlob{{List: "l1", Payload: []byte("m1m2")}}}))
+		ok(t, s.Commit(ctx, lockstep.Commit{
+			Run: run.ID, Account: a.ID, Counts: lockstep.Counts{Read: 1, Equal: 1}, DropLinks: ids[:2], Links: [][]byte{[]byte("both")},
+			DropMembers: mids, Members: []lockstep.MemberBlob{{List: "l1", Payload: []byte("m1m2")}},
+		}))
 		got, err = s.Run(ctx, run.ID)
 		ok(t, err)
 		want := c.Counts
@@ -174,8 +180,10 @@ func TestCommit(t *testing.T) {
 		}
 
 		// What a slice found that died is found again, and told and counted once.
-		ok(t, s.Commit(ctx, lockstep.Commit{Run: run.ID, Account: a.ID, Counts: lockstep.Counts{Findings: 2},
-			Findings: []lockstep.Finding{{ID: "f001", Message: "Again."}, {ID: "new", Message: "New."}}}))
+		ok(t, s.Commit(ctx, lockstep.Commit{
+			Run: run.ID, Account: a.ID, Counts: lockstep.Counts{Findings: 2},
+			Findings: []lockstep.Finding{{ID: "f001", Message: "Again."}, {ID: "new", Message: "New."}},
+		}))
 		again, err := s.Run(ctx, run.ID)
 		ok(t, err)
 		if again.Counts.Findings != got.Counts.Findings+1 {
@@ -212,7 +220,7 @@ func TestNthWriteFails(t *testing.T) {
 			{"start run", func() error {
 				next, _, err := s.StartRun(context.Background(), run.ID)
 				if err == nil {
-					ctx = next
+					ctx = next //nolint:fatcontext // the steps after it belong to the run
 				}
 				return err
 			}},

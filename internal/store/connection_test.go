@@ -16,8 +16,10 @@ func TestConnections(t *testing.T) {
 	ctx := context.Background()
 	engines(t, func(t *testing.T, o Options) {
 		s := mustOpen(t, o)
-		org, err := s.SaveOrganization(ctx, lockstep.Organization{Name: "Fabrikam", Adapter: "dynamics", Settings: map[string]string{"url": "https://x.crm4.dynamics.com"},
-			Identity: lockstep.OrganizationIdentity{ID: "1", Name: "org"}})
+		org, err := s.SaveOrganization(ctx, lockstep.Organization{
+			Name: "Fabrikam", Adapter: "dynamics", Settings: map[string]string{"url": "https://x.crm4.dynamics.com"},
+			Identity: lockstep.OrganizationIdentity{ID: "1", Name: "org"},
+		})
 		ok(t, err)
 		org.Name = "Contoso"
 		_, err = s.SaveOrganization(ctx, org)
@@ -145,7 +147,8 @@ func TestTables(t *testing.T) {
 		tables := []lockstep.Table{
 			{Name: "account", DisplayName: "Account"},
 			{Name: "contact", DisplayName: "Contact", PrimaryName: "fullname", ChangeTracked: true, Columns: []lockstep.Column{
-				{Table: "contact", Name: "gendercode", Type: lockstep.ColumnOption, Options: []lockstep.Option{{Value: 1, Label: "männlich\x00"}}, Readable: true}}},
+				{Table: "contact", Name: "gendercode", Type: lockstep.ColumnOption, Options: []lockstep.Option{{Value: 1, Label: "männlich\x00"}}, Readable: true},
+			}},
 		}
 		ok(t, s.SaveTables(ctx, a.Organization, []lockstep.Table{{Name: "lead"}}))
 		ok(t, s.SaveTables(ctx, a.Organization, tables))
@@ -162,8 +165,10 @@ func TestLists(t *testing.T) {
 	engines(t, func(t *testing.T, o Options) {
 		s := mustOpen(t, o)
 		a := account(t, s)
-		one := lockstep.ListSettings{Account: a.ID, CRMID: lockstep.ID{1}, Name: "VIP", MemberTable: "contact", MembershipAction: lockstep.ActionRemove,
-			SubscriptionFilter: lockstep.FilterOptInAtLeast, MinOptIn: lockstep.OptInDouble, SyncOrder: 2, Activated: true, MirrorRemovals: true}
+		one := lockstep.ListSettings{
+			Account: a.ID, CRMID: lockstep.ID{1}, Name: "VIP", MemberTable: "contact", MembershipAction: lockstep.ActionRemove,
+			SubscriptionFilter: lockstep.FilterOptInAtLeast, MinOptIn: lockstep.OptInDouble, SyncOrder: 2, Activated: true, MirrorRemovals: true,
+		}
 		two := lockstep.ListSettings{Account: a.ID, CRMID: lockstep.ID{2}, Name: "All", SyncOrder: 1}
 		saved, err := s.SaveLists(ctx, one, two)
 		ok(t, err)
@@ -214,8 +219,10 @@ func TestMappings(t *testing.T) {
 		_, err = s.SaveLabel(ctx, lockstep.DataLabel{Account: a.ID})
 		wantCode(t, err, lockstep.CodeInvalid)
 
-		m, err := s.SaveMapping(ctx, lockstep.DataMapping{Account: a.ID, Label: "FIRSTNAME", Table: "contact", Direction: lockstep.ToPlatform, Column: "firstname",
-			Winner: lockstep.WinnerNewest, Empty: lockstep.EmptyClear})
+		m, err := s.SaveMapping(ctx, lockstep.DataMapping{
+			Account: a.ID, Label: "FIRSTNAME", Table: "contact", Direction: lockstep.ToPlatform, Column: "firstname",
+			Winner: lockstep.WinnerNewest, Empty: lockstep.EmptyClear,
+		})
 		ok(t, err)
 		back := m
 		back.ID, back.Direction = "", lockstep.ToCRM

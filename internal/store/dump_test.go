@@ -9,8 +9,10 @@ import (
 	"slices"
 )
 
-var tableNames = []string{"settings", "organizations", "email_accounts", "secrets", "crm_tables", "lists", "labels", "mappings", "runs", "journal",
-	"links", "members", "logs", "cursors", "findings", "conflicts", "staged", "api_tokens"}
+var tableNames = []string{
+	"settings", "organizations", "email_accounts", "secrets", "crm_tables", "lists", "labels", "mappings", "runs", "journal",
+	"links", "members", "logs", "cursors", "findings", "conflicts", "staged", "api_tokens",
+}
 
 // dump returns every row of every table but sequences, which may have gaps.
 func dump(t tester, s *Store) map[string][]string {

@@ -107,7 +107,8 @@ func (m *model) draw(t *rapid.T) lockstep.Commit {
 	for _, id := range m.batches(lockstep.Planned, lockstep.Sent, lockstep.Unknown) {
 		if rapid.Bool().Draw(t, "end") {
 			c.Batches = append(c.Batches, lockstep.BatchEnd{ID: id, State: rapid.SampledFrom([]lockstep.ChangeState{
-				lockstep.Acknowledged, lockstep.Refused, lockstep.Unknown, lockstep.Dropped}).Draw(t, "state")})
+				lockstep.Acknowledged, lockstep.Refused, lockstep.Unknown, lockstep.Dropped,
+			}).Draw(t, "state")})
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.links)) {

@@ -152,7 +152,7 @@ func postgresError(ctx context.Context, err error) error {
 	case "40001", "40P01", "55P03":
 		return unavailable("The database is busy with a competing change.", "It is tried again.")
 	case "XX001", "XX002":
-		e := damaged("a page").(*lockstep.Error)
+		e := damaged("a page")
 		e.Err = err
 		return e
 	}

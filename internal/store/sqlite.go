@@ -102,7 +102,7 @@ func (d *sqliteDB) check(ctx context.Context, path string, log *slog.Logger) err
 		return sqliteError(ctx, err)
 	}
 	if found != "ok" {
-		e := damaged("the file").(*lockstep.Error)
+		e := damaged("the file")
 		e.Err = errors.New(found)
 		return e
 	}
@@ -128,7 +128,7 @@ func (d *sqliteDB) Query(ctx context.Context, q string, args ...any) (Rows, erro
 	if err := storable(args); err != nil {
 		return nil, err
 	}
-	rows, err := d.read.QueryContext(ctx, q, args...)
+	rows, err := d.read.QueryContext(ctx, q, args...) //nolint:rowserrcheck // the caller reads the rows and asks for their error
 	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
 }
 
@@ -171,7 +171,7 @@ func (t sqliteTx) Query(ctx context.Context, q string, args ...any) (Rows, error
 	if err := storable(args); err != nil {
 		return nil, err
 	}
-	rows, err := t.tx.QueryContext(ctx, q, args...)
+	rows, err := t.tx.QueryContext(ctx, q, args...) //nolint:rowserrcheck // the caller reads the rows and asks for their error
 	return sqliteRows{ctx, rows}, sqliteError(ctx, err)
 }
 
@@ -224,7 +224,7 @@ func sqliteError(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection, Msg: "Another program holds the database.", Hint: "Close other programs that have the database file open.", Err: err}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		e := damaged("the file").(*lockstep.Error)
+		e := damaged("the file")
 		e.Err = fmt.Errorf("SQLite: %w", err)
 		return e
 	}

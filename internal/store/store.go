@@ -153,7 +153,7 @@ func invalid(op, field, format string, args ...any) error {
 }
 
 // damaged says that stored bytes are not what was written.
-func damaged(what string) error {
+func damaged(what string) *lockstep.Error {
 	return &lockstep.Error{
 		Code: lockstep.CodeInternal, Scope: lockstep.ScopeConnection, Upstream: "damaged",
 		Msg:  "The database is damaged: " + what + " does not match its checksum.",

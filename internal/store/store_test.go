@@ -198,7 +198,7 @@ func TestSecondProcess(t *testing.T) {
 	out, err := other.StdoutPipe()
 	ok(t, err)
 	ok(t, other.Start())
-	defer other.Process.Kill() //nolint:errcheck // it is gone already when the test passes
+	defer other.Process.Kill()
 	word := make([]byte, 5)
 	if _, err := out.Read(word); err != nil || string(word[:4]) != "open" {
 		t.Fatalf("the other process says %q, %v", word, err)
@@ -368,8 +368,10 @@ func TestTokens(t *testing.T) {
 		if len(all) != 2 {
 			t.Fatal(all)
 		}
-		for _, bad := range []string{"", "lockstep_", plain + "A", plain[:len(plain)-2] + "AA", strings.ToUpper(plain),
-			plain[:len("lockstep_")+33] + other[len("lockstep_")+33:], strings.Replace(plain, "lockstep_", "lockstep_'", 1)} {
+		for _, bad := range []string{
+			"", "lockstep_", plain + "A", plain[:len(plain)-2] + "AA", strings.ToUpper(plain),
+			plain[:len("lockstep_")+33] + other[len("lockstep_")+33:], strings.Replace(plain, "lockstep_", "lockstep_'", 1),
+		} {
 			_, err := s.CheckToken(ctx, bad)
 			wantCode(t, err, lockstep.CodeUnauthorized)
 		}

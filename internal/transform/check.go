@@ -2,6 +2,7 @@ package transform
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -108,10 +109,8 @@ func LabelName(name string) (string, error) {
 			return bad("the name of the data label contains a character that the platform does not take")
 		}
 	}
-	for _, r := range ReservedLabelNames {
-		if name == r {
-			return "", refuse("name", fmt.Sprintf("%s is reserved: every account has this field already", name), "choose another name, or map the existing field")
-		}
+	if slices.Contains(ReservedLabelNames, name) {
+		return "", refuse("name", name+" is reserved: every account has this field already", "choose another name, or map the existing field")
 	}
 	return name, nil
 }

@@ -121,8 +121,10 @@ func (f *Field) fit(v lockstep.Value) (lockstep.Value, *fault) {
 	}
 	// Of an option's label, a part would not be found again on the way back.
 	if whole := f.In != nil && f.sources[0].col.Type != lockstep.ColumnText; !f.cut || whole {
-		return v, &fault{code: lockstep.FindingTooLong, msg: fmt.Sprintf("the text is longer than the %d characters of a field on the platform", f.limit),
-			hint: "shorten it, or let the mapping cut texts that are too long"}
+		return v, &fault{
+			code: lockstep.FindingTooLong, msg: fmt.Sprintf("the text is longer than the %d characters of a field on the platform", f.limit),
+			hint: "shorten it, or let the mapping cut texts that are too long",
+		}
 	}
 	n := 0
 	for i := range v.Text() {
@@ -299,8 +301,10 @@ func (s *source) textColumn(v lockstep.Value, cut bool) (lockstep.Value, *fault)
 		if cut {
 			return lockstep.TextValue(text[:i]), nil
 		}
-		return v, &fault{code: lockstep.FindingTooLong, msg: fmt.Sprintf("the text is longer than the %d characters of column %s", limit, s.col.Name),
-			hint: "shorten it on the platform, lengthen the column, or let the mapping cut texts that are too long"}
+		return v, &fault{
+			code: lockstep.FindingTooLong, msg: fmt.Sprintf("the text is longer than the %d characters of column %s", limit, s.col.Name),
+			hint: "shorten it on the platform, lengthen the column, or let the mapping cut texts that are too long",
+		}
 	}
 	return v, nil
 }
@@ -318,7 +322,7 @@ func (s *source) numberColumn(v lockstep.Value) (lockstep.Value, *fault) {
 	case !whole && decimals > s.col.Precision:
 		return v, conversion(fmt.Sprintf("column %s takes %d digits after the point and the number has more", s.col.Name, s.col.Precision), "round the value on the platform, or raise the column's precision")
 	case s.min != "" && compareNumbers(text, s.min) < 0 || s.max != "" && compareNumbers(text, s.max) > 0:
-		return v, conversion(fmt.Sprintf("the number is outside the range of column %s", s.col.Name), "correct the value on the platform, or widen the column's range")
+		return v, conversion("the number is outside the range of column "+s.col.Name, "correct the value on the platform, or widen the column's range")
 	case s.col.Type == lockstep.ColumnDouble && digits(text) > 15:
 		return v, conversion(fmt.Sprintf("column %s keeps 15 digits and the number has more", s.col.Name), "round the value on the platform")
 	}
@@ -368,7 +372,7 @@ var (
 func (s *source) dateColumn(v lockstep.Value) (lockstep.Value, *fault) {
 	t, ok := v.Time()
 	if !ok || t.Before(earliest) || !t.Before(latest.AddDate(0, 0, 1)) {
-		return v, conversion(fmt.Sprintf("the date is outside the range of column %s", s.col.Name), "the CRM keeps the years 1753 to 9999; correct the value on the platform")
+		return v, conversion("the date is outside the range of column "+s.col.Name, "the CRM keeps the years 1753 to 9999; correct the value on the platform")
 	}
 	if s.col.Type == lockstep.ColumnDate {
 		return lockstep.CanonicalValue(lockstep.Date, v.Text()[:len("2006-01-02")]), nil

@@ -205,8 +205,10 @@ func (c *compiler) add(m lockstep.DataMapping) error {
 }
 
 func duplicate(label, table string) error {
-	return &lockstep.Error{Code: lockstep.CodeConflict, Op: "check mapping", Field: "label",
-		Msg: fmt.Sprintf("data label %s is mapped for %s in this direction already", label, table), Hint: "change the existing mapping instead"}
+	return &lockstep.Error{
+		Code: lockstep.CodeConflict, Op: "check mapping", Field: "label",
+		Msg: fmt.Sprintf("data label %s is mapped for %s in this direction already", label, table), Hint: "change the existing mapping instead",
+	}
 }
 
 // column finds a column of the table, or one lookup away: "lookup.column".
@@ -224,9 +226,11 @@ func (c *compiler) column(name, label string) (col *lockstep.Column, hop bool, e
 		hop = true
 	}
 	if col == nil {
-		return nil, hop, &lockstep.Error{Code: lockstep.CodeNotFound, Op: "check mapping", Field: "column",
+		return nil, hop, &lockstep.Error{
+			Code: lockstep.CodeNotFound, Op: "check mapping", Field: "column",
 			Msg:  fmt.Sprintf("column %.100q of table %s, mapped to data label %s, does not exist in the CRM any more", name, c.table.Name, label),
-			Hint: "choose another column, or refresh the CRM metadata if it is new"}
+			Hint: "choose another column, or refresh the CRM metadata if it is new",
+		}
 	}
 	return col, hop, nil
 }

@@ -15,9 +15,11 @@ import (
 
 var (
 	fieldTypes  = []lockstep.FieldType{lockstep.FieldText, lockstep.FieldNumber, lockstep.FieldDate, lockstep.FieldBool}
-	columnTypes = []lockstep.ColumnType{lockstep.ColumnText, lockstep.ColumnWhole, lockstep.ColumnBigInt, lockstep.ColumnDecimal, lockstep.ColumnDouble, lockstep.ColumnMoney,
+	columnTypes = []lockstep.ColumnType{
+		lockstep.ColumnText, lockstep.ColumnWhole, lockstep.ColumnBigInt, lockstep.ColumnDecimal, lockstep.ColumnDouble, lockstep.ColumnMoney,
 		lockstep.ColumnBool, lockstep.ColumnDateTime, lockstep.ColumnDate, lockstep.ColumnOption, lockstep.ColumnState, lockstep.ColumnStatus,
-		lockstep.ColumnMultiOption, lockstep.ColumnLookup, lockstep.ColumnID, lockstep.ColumnOther}
+		lockstep.ColumnMultiOption, lockstep.ColumnLookup, lockstep.ColumnID, lockstep.ColumnOther,
+	}
 	colours = []lockstep.Option{{Value: 1, Label: "Red"}, {Value: 7, Label: "Green, dark"}, {Value: 100000000, Label: "Blau"}}
 )
 
@@ -103,15 +105,19 @@ func TestCheckMapping(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for name, want := range map[string]string{"score": "SCORE", "A_1": "A_1", strings.Repeat("x", 20): strings.Repeat("X", 20), "": "", strings.Repeat("x", 21): "",
-		"a b": "", "É": "", "a-b": "", "Email": "", "fullname": "", "POSTCODE": "", "gender": "", "FirstName": "", "LASTNAME": ""} {
+	for name, want := range map[string]string{
+		"score": "SCORE", "A_1": "A_1", strings.Repeat("x", 20): strings.Repeat("X", 20), "": "", strings.Repeat("x", 21): "",
+		"a b": "", "É": "", "a-b": "", "Email": "", "fullname": "", "POSTCODE": "", "gender": "", "FirstName": "", "LASTNAME": "",
+	} {
 		got, err := LabelName(name)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("label %q: %q, %v", name, got, err)
 		}
 	}
-	for name, ok := range map[string]bool{"Spring": true, "": false, " ": false, "test": false, "TEST ": false, "All Contacts": false, "all contacts": false, "Testers": true,
-		strings.Repeat("é", 128): true, strings.Repeat("é", 129): false} {
+	for name, ok := range map[string]bool{
+		"Spring": true, "": false, " ": false, "test": false, "TEST ": false, "All Contacts": false, "all contacts": false, "Testers": true,
+		strings.Repeat("é", 128): true, strings.Repeat("é", 129): false,
+	} {
 		if err := CheckBookName(name); (err == nil) != ok {
 			t.Errorf("book %q: %v", name, err)
 		}
@@ -561,8 +567,10 @@ func TestContentHash(t *testing.T) {
 	}
 	seen := map[Hash128]input{}
 	draw := func(t *rapid.T) ([]lockstep.Value, input) {
-		in := input{seed: rapid.Uint64Range(0, 1).Draw(t, "seed"), email: rapid.SampledFrom([]string{"", "a", "ab"}).Draw(t, "email"),
-			optOut: lockstep.OptOut(rapid.IntRange(0, 7).Draw(t, "flags")), inactive: rapid.Bool().Draw(t, "inactive")}
+		in := input{
+			seed: rapid.Uint64Range(0, 1).Draw(t, "seed"), email: rapid.SampledFrom([]string{"", "a", "ab"}).Draw(t, "email"),
+			optOut: lockstep.OptOut(rapid.IntRange(0, 7).Draw(t, "flags")), inactive: rapid.Bool().Draw(t, "inactive"),
+		}
 		var values []lockstep.Value
 		for range rapid.IntRange(0, 4).Draw(t, "n") {
 			v := val(lockstep.Kind(rapid.IntRange(0, 7).Draw(t, "kind")), rapid.SampledFrom([]string{"", "a", "b", "ab", "\x00", "\x02\x01a"}).Draw(t, "text"))

@@ -22,12 +22,13 @@ type endpoint struct {
 
 // listen opens a port: the wanted one when it is free, else any.
 func listen(host string, wanted int) (net.Listener, error) {
+	var config net.ListenConfig
 	if wanted != 0 {
-		if l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(wanted))); err == nil {
+		if l, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(wanted))); err == nil {
 			return l, nil
 		}
 	}
-	return net.Listen("tcp", net.JoinHostPort(host, "0"))
+	return config.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 }
 
 func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
@@ -84,7 +85,7 @@ func (e *endpoint) stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	defer e.listener.Close() // it may not be served yet
+	defer e.listener.Close() //nolint:errcheck // it may not be served yet; after Shutdown it is closed already
 	if err := e.server.Shutdown(ctx); err != nil {
 		_ = e.server.Close()
 	}

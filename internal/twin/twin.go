@@ -170,8 +170,11 @@ func (t *Twins) build(opt Options) error {
 		name string
 		port *int
 	}{
-		{&org, fault.Dataverse, &id.Ports.Dataverse}, {&directory, fault.Entra, &id.Ports.Entra}, {&directoryTLS, fault.Entra, &id.Ports.EntraTLS},
-		{&email, fault.Dotdigital, &id.Ports.Dotdigital}, {&steering, "control", &id.Ports.Control},
+		{&org, fault.Dataverse, &id.Ports.Dataverse},
+		{&directory, fault.Entra, &id.Ports.Entra},
+		{&directoryTLS, fault.Entra, &id.Ports.EntraTLS},
+		{&email, fault.Dotdigital, &id.Ports.Dotdigital},
+		{&steering, "control", &id.Ports.Control},
 	} {
 		if *want.to, err = open(want.name, *want.port); err != nil {
 			return err

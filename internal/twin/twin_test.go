@@ -78,7 +78,7 @@ func (c *client) signIn(h *http.Client, tokenURL string) string {
 	var body struct {
 		Token string `json:"access_token"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&body); err != nil || res.StatusCode != 200 || body.Token == "" {
+	if err := json.NewDecoder(res.Body).Decode(&body); err != nil || res.StatusCode != http.StatusOK || body.Token == "" {
 		c.t.Fatalf("token: %d %v", res.StatusCode, err)
 	}
 	return body.Token
@@ -163,8 +163,11 @@ func (c *client) all(path string) int {
 func TestTheTwinsAnswer(t *testing.T) {
 	twins, c := start(t, Options{Contacts: 2000, Seed: 11})
 
-	var who struct{ UserId, OrganizationId string }
-	if code := c.crm("WhoAmI", &who); code != 200 || who.UserId == "" || who.OrganizationId == "" {
+	var who struct {
+		UserID         string `json:"UserId"`
+		OrganizationID string `json:"OrganizationId"`
+	}
+	if code := c.crm("WhoAmI", &who); code != 200 || who.UserID == "" || who.OrganizationID == "" {
 		t.Errorf("WhoAmI: %d %+v", code, who)
 	}
 	var first page
@@ -393,8 +396,10 @@ func TestEveryKindReachesItsTwins(t *testing.T) {
 		},
 		"entra": func() { c.signIn(c.http, c.ready.Dataverse.TokenURL) },
 	}
-	transport := map[string]bool{"refuse": true, "reset-before": true, "ack-lost": true, "late-apply": true, "hang": true, "slow-body": true,
-		"truncate": true, "garbage": true, "status": true, "retry-after": true, "clock": true, "huge": true}
+	transport := map[string]bool{
+		"refuse": true, "reset-before": true, "ack-lost": true, "late-apply": true, "hang": true, "slow-body": true,
+		"truncate": true, "garbage": true, "status": true, "retry-after": true, "clock": true, "huge": true,
+	}
 	for _, kind := range fault.Kinds() {
 		if transport[kind] {
 			continue // tested where they are made

@@ -79,7 +79,7 @@ func startBrowser() {
 	}
 	actx, stop := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, closeFirst := chromedp.NewContext(actx)
-	browser.ctx, browser.close = ctx, []func(){stop, closeFirst}
+	browser.ctx, browser.close = ctx, []func(){stop, closeFirst} //nolint:fatcontext // made once, for all tests
 	if err := chromedp.Do(ctx); err != nil {
 		browser.err = fmt.Errorf("start %s: %w", path, err)
 	}
@@ -262,8 +262,10 @@ func openTwinned(t *testing.T) (address, password string, g *gate) {
 	if err := a.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	org, err := a.ConnectOrganization(ctx, "", "Sample", "dynamics", map[string]string{"url": ready.Dataverse.URL, "tenant": ready.Dataverse.Tenant,
-		"client_id": ready.Dataverse.ClientID, "client_secret": ready.Dataverse.ClientSecret, "authority": strings.TrimSuffix(ready.Dataverse.Authority, "/"+ready.Dataverse.Tenant)})
+	org, err := a.ConnectOrganization(ctx, "", "Sample", "dynamics", map[string]string{
+		"url": ready.Dataverse.URL, "tenant": ready.Dataverse.Tenant,
+		"client_id": ready.Dataverse.ClientID, "client_secret": ready.Dataverse.ClientSecret, "authority": strings.TrimSuffix(ready.Dataverse.Authority, "/"+ready.Dataverse.Tenant),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -128,11 +129,11 @@ func (p *pages) runsEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	return p.stream(w, r, func(ctx context.Context) (string, templ.Component, bool, error) {
 		v, err := p.runsView(ctx, "", limit)
-		mark := ""
+		var mark strings.Builder
 		for _, run := range v.Runs {
-			mark += markOf(run)
+			mark.WriteString(markOf(run))
 		}
-		return mark, runsTable(v), false, err
+		return mark.String(), runsTable(v), false, err
 	})
 }
 

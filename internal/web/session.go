@@ -133,6 +133,7 @@ func (s *sessions) forgive(user string) {
 // cookie makes the session cookie; an empty value deletes it. The __Host- prefix
 // keeps other hosts of the same domain from setting it, and needs HTTPS.
 func (p *pages) cookie(r *http.Request, value string) *http.Cookie {
+	//nolint:gosec // it is Secure wherever the browser speaks TLS; on a loopback address there may be none
 	c := &http.Cookie{Name: p.cookieName(r), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: overTLS(p.options, r)}
 	if value == "" {
 		c.MaxAge = -1

@@ -63,7 +63,7 @@ func New(a *app.App, o Options) http.Handler {
 func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if v := recover(); v != nil {
-			if v == http.ErrAbortHandler {
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares the same way
 				panic(v)
 			}
 			p.problem(w, r, fmt.Errorf("panic: %v", v))
@@ -183,7 +183,7 @@ func (p *pages) signIn(w http.ResponseWriter, r *http.Request) {
 		p.sessions.end(c.Value)
 	}
 	http.SetCookie(w, p.cookie(r, p.sessions.start(app.AdminUser)))
-	http.Redirect(w, r, localPath(r.PostForm.Get("next")), http.StatusSeeOther)
+	http.Redirect(w, r, localPath(r.PostForm.Get("next")), http.StatusSeeOther) //nolint:gosec // localPath lets paths of this host pass and nothing else
 }
 
 func (p *pages) signOut(w http.ResponseWriter, r *http.Request) {
@@ -196,8 +196,7 @@ func (p *pages) signOut(w http.ResponseWriter, r *http.Request) {
 
 // formError is what a form that cannot be read means.
 func formError(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return err
 	}
 	return &lockstep.Error{Code: lockstep.CodeInvalid, Msg: "the form cannot be read"}

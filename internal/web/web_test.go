@@ -115,7 +115,7 @@ func (s *site) do(r *http.Request) answer {
 
 func (s *site) get(path string) answer {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url+path, nil)
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+path, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func (s *site) get(path string) answer {
 
 func (s *site) post(path string, form url.Values) answer {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), "POST", s.url+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func (s *site) post(path string, form url.Values) answer {
 
 func (s *site) signIn() {
 	s.t.Helper()
-	if a := s.post("/signin", url.Values{"user": {app.AdminUser}, "password": {s.password}}); a.StatusCode != 200 || a.Request.URL.Path != "/" {
+	if a := s.post("/signin", url.Values{"user": {app.AdminUser}, "password": {s.password}}); a.StatusCode != http.StatusOK || a.Request.URL.Path != "/" {
 		s.t.Fatalf("sign-in ended at %s with %d: %.300s", a.Request.URL, a.StatusCode, a.body)
 	}
 }
@@ -152,7 +152,7 @@ func TestPagesNeedASignIn(t *testing.T) {
 			t.Errorf("POST %s without a session ended at %s", path, a.Request.URL)
 		}
 	}
-	if a := s.get("/events/runs"); a.StatusCode != 401 {
+	if a := s.get("/events/runs"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("events without a session answered %d", a.StatusCode)
 	}
 	// The page that was asked for follows the sign-in; a foreign one does not.
@@ -168,12 +168,12 @@ func TestSignIn(t *testing.T) {
 	s := openSite(t)
 	for _, wrong := range []url.Values{{"user": {app.AdminUser}, "password": {"guess"}}, {"user": {"somebody"}, "password": {s.password}}, {}} {
 		a := s.post("/signin", wrong)
-		if a.StatusCode != 401 || !strings.Contains(a.body, "The user name or the password is wrong.") || strings.Contains(a.body, s.password) {
+		if a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.body, "The user name or the password is wrong.") || strings.Contains(a.body, s.password) {
 			t.Errorf("sign-in with %v answered %d: %s", wrong, a.StatusCode, a.body)
 		}
 	}
 	s.signIn()
-	if a := s.get("/"); a.StatusCode != 200 || !strings.Contains(a.body, "Contoso mailings") {
+	if a := s.get("/"); a.StatusCode != http.StatusOK || !strings.Contains(a.body, "Contoso mailings") {
 		t.Errorf("the overview answered %d: %s", a.StatusCode, a.body)
 	}
 	u, _ := url.Parse(s.url)
@@ -215,15 +215,15 @@ func TestTriesAreLimited(t *testing.T) {
 		return s.post("/signin", url.Values{"user": {user}, "password": {password}})
 	}
 	for n := range 5 {
-		if a := try(app.AdminUser, "guess"); a.StatusCode != 401 {
+		if a := try(app.AdminUser, "guess"); a.StatusCode != http.StatusUnauthorized {
 			t.Fatalf("try %d answered %d", n+1, a.StatusCode)
 		}
 	}
 	a := try(" ADMIN@example.com ", s.password)
-	if a.StatusCode != 429 || a.Header.Get("Retry-After") == "" || !strings.Contains(a.body, "Too many tries") {
+	if a.StatusCode != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" || !strings.Contains(a.body, "Too many tries") {
 		t.Errorf("the sixth try answered %d: %s", a.StatusCode, a.body)
 	}
-	if a := try("somebody else", "guess"); a.StatusCode != 401 {
+	if a := try("somebody else", "guess"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("another name answered %d", a.StatusCode)
 	}
 	s.clock.forward(16 * time.Minute)
@@ -242,7 +242,7 @@ func TestCookie(t *testing.T) {
 		name   string
 	}{{false, "lockstep"}, {true, "__Host-lockstep"}} {
 		_, _ = form.Seek(0, io.SeekStart)
-		r := httptest.NewRequest("POST", "/signin", form)
+		r := httptest.NewRequest(http.MethodPost, "/signin", form)
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if tc.secure {
 			r.TLS = &tls.ConnectionState{}
@@ -268,12 +268,12 @@ func TestForeignSitesChangeNothing(t *testing.T) {
 	s.signIn()
 	for _, headers := range []map[string]string{{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}} {
 		for _, path := range []string{"/signin", "/signout", "/runs", "/lists/" + s.company.Partners.ID, "/conflicts/" + s.company.Conflict.ID, "/api/v1/runs"} {
-			r, _ := http.NewRequestWithContext(t.Context(), "POST", s.url+path, strings.NewReader("activated=true&winner=crm&type=crm-metadata&mode=apply&account="+s.company.Account.ID))
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, strings.NewReader("activated=true&winner=crm&type=crm-metadata&mode=apply&account="+s.company.Account.ID))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			for k, v := range headers {
 				r.Header.Set(k, v)
 			}
-			if a := s.do(r); a.StatusCode != 403 {
+			if a := s.do(r); a.StatusCode != http.StatusForbidden {
 				t.Errorf("POST %s with %v answered %d", path, headers, a.StatusCode)
 			}
 		}
@@ -287,8 +287,10 @@ func TestHeaders(t *testing.T) {
 	s := openSite(t)
 	check := func(a answer, path string) {
 		t.Helper()
-		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin",
-			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin"} {
+		for name, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin",
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+		} {
 			if got := a.Header.Get(name); got != want {
 				t.Errorf("%s %s: %s is %q, want %q", a.Request.Method, path, name, got, want)
 			}
@@ -300,10 +302,10 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 		cache := a.Header.Get("Cache-Control")
-		if static := strings.HasPrefix(path, "/static/") && a.StatusCode == 200; static != strings.Contains(cache, "immutable") || !static && cache != "no-store" {
+		if static := strings.HasPrefix(path, "/static/") && a.StatusCode == http.StatusOK; static != strings.Contains(cache, "immutable") || !static && cache != "no-store" {
 			t.Errorf("%s: Cache-Control %q", path, cache)
 		}
-		if a.Header.Get("Content-Type") == "" && a.StatusCode != 204 && a.StatusCode/100 != 3 {
+		if a.Header.Get("Content-Type") == "" && a.StatusCode != http.StatusNoContent && a.StatusCode/100 != 3 {
 			t.Errorf("%s answered %d without a Content-Type", path, a.StatusCode)
 		}
 	}
@@ -344,19 +346,19 @@ func TestHeaders(t *testing.T) {
 
 func TestProbes(t *testing.T) {
 	s := openSite(t)
-	if a := s.get("/healthz"); a.StatusCode != 200 || a.body != "ok\n" {
+	if a := s.get("/healthz"); a.StatusCode != http.StatusOK || a.body != "ok\n" {
 		t.Errorf("/healthz answered %d %q", a.StatusCode, a.body)
 	}
-	if a := s.get("/readyz"); a.StatusCode != 200 || a.body != "ready\n" {
+	if a := s.get("/readyz"); a.StatusCode != http.StatusOK || a.body != "ready\n" {
 		t.Errorf("/readyz answered %d %q", a.StatusCode, a.body)
 	}
 	if err := s.app.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if a := s.get("/healthz"); a.StatusCode != 200 {
+	if a := s.get("/healthz"); a.StatusCode != http.StatusOK {
 		t.Errorf("/healthz answered %d without a store", a.StatusCode)
 	}
-	if a := s.get("/readyz"); a.StatusCode != 503 || a.body != "not ready\n" {
+	if a := s.get("/readyz"); a.StatusCode != http.StatusServiceUnavailable || a.body != "not ready\n" {
 		t.Errorf("/readyz answered %d %q without a store", a.StatusCode, a.body)
 	}
 }
@@ -427,10 +429,10 @@ func TestActions(t *testing.T) {
 	if a := s.post(run+"/cancel", nil); a.Request.URL.Path != run || !strings.Contains(a.body, "Cancelled") {
 		t.Errorf("cancel ended at %s: %s", a.Request.URL, a.body)
 	}
-	if a := s.post(run+"/cancel", nil); a.StatusCode != 409 {
+	if a := s.post(run+"/cancel", nil); a.StatusCode != http.StatusConflict {
 		t.Errorf("the second cancel answered %d", a.StatusCode)
 	}
-	if a := s.post("/runs", url.Values{"account": {c.Account.ID}, "type": {"forms"}}); a.StatusCode != 422 || !strings.Contains(a.body, "is not a sync type") {
+	if a := s.post("/runs", url.Values{"account": {c.Account.ID}, "type": {"forms"}}); a.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(a.body, "is not a sync type") {
 		t.Errorf("an unknown type answered %d: %s", a.StatusCode, a.body)
 	}
 	if a := s.post("/runs/"+c.Previewed.ID+"/apply", nil); !strings.Contains(a.body, "The preview that this run applies") {
@@ -440,10 +442,10 @@ func TestActions(t *testing.T) {
 	if l, err := s.app.List(t.Context(), c.Account.ID, c.Partners.ID); err != nil || !l.Activated {
 		t.Errorf("the list is not activated: %+v %v", l, err)
 	}
-	if a := s.post("/lists/"+c.Partners.ID, nil); a.StatusCode != 422 {
+	if a := s.post("/lists/"+c.Partners.ID, nil); a.StatusCode != http.StatusUnprocessableEntity {
 		t.Errorf("an empty form answered %d", a.StatusCode)
 	}
-	if a := s.post("/conflicts/"+c.Conflict.ID, url.Values{"winner": {"both"}}); a.StatusCode != 422 {
+	if a := s.post("/conflicts/"+c.Conflict.ID, url.Values{"winner": {"both"}}); a.StatusCode != http.StatusUnprocessableEntity {
 		t.Errorf("an unknown side answered %d", a.StatusCode)
 	}
 	if a := s.post("/conflicts/"+c.Conflict.ID, url.Values{"winner": {"crm"}, "back": {"/conflicts"}}); a.Request.URL.Path != "/conflicts" || strings.Contains(a.body, "Bobby") {
@@ -452,7 +454,7 @@ func TestActions(t *testing.T) {
 	if a := s.get("/conflicts?decided=1"); !strings.Contains(a.body, "Dynamics kept") || !strings.Contains(a.body, app.AdminUser) {
 		t.Errorf("the decision is not shown: %s", a.body)
 	}
-	if a := s.post("/lists/"+c.Partners.ID, url.Values{"activated": {strings.Repeat("x", api.MaxBody)}}); a.StatusCode != 413 {
+	if a := s.post("/lists/"+c.Partners.ID, url.Values{"activated": {strings.Repeat("x", api.MaxBody)}}); a.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("a form over the limit answered %d", a.StatusCode)
 	}
 }
@@ -466,9 +468,9 @@ func TestLogHasNoPersonalData(t *testing.T) {
 	}
 	s.get("/runs/" + s.company.Completed.ID + "?x=ada@example.com")
 	s.get("/ada@example.com")
-	r, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/api/v1/records/explain?email=ada@example.com", nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/api/v1/records/explain?email=ada@example.com", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	if a := s.do(r); a.StatusCode != 200 {
+	if a := s.do(r); a.StatusCode != http.StatusOK {
 		t.Fatalf("explain answered %d: %s", a.StatusCode, a.body)
 	}
 	log := s.log.String()
@@ -492,7 +494,7 @@ func TestStreamFollowsARun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/events/runs/"+run.ID, nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/events/runs/"+run.ID, nil)
 	res, err := s.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -520,7 +522,7 @@ func TestStreamFollowsARun(t *testing.T) {
 func TestStreamEndsWithTheSession(t *testing.T) {
 	s := openSite(t)
 	s.signIn()
-	r, _ := http.NewRequestWithContext(t.Context(), "GET", s.url+"/events/runs", nil)
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/events/runs", nil)
 	res, err := s.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -540,19 +542,19 @@ func TestStreamEndsWithTheSession(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the stream outlives its session")
 	}
-	if a := s.get("/events/runs"); a.StatusCode != 401 {
+	if a := s.get("/events/runs"); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the stream can be opened again: %d", a.StatusCode)
 	}
 	s.signIn()
 	s.clock.forward(29 * time.Minute)
-	r, _ = http.NewRequestWithContext(t.Context(), "GET", s.url+"/events/runs", nil)
+	r, _ = http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/events/runs", nil)
 	again, err := s.client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	again.Body.Close()
 	s.clock.forward(2 * time.Minute)
-	if a := s.get("/runs"); again.StatusCode != 200 || a.Request.URL.Path != "/signin" {
+	if a := s.get("/runs"); again.StatusCode != http.StatusOK || a.Request.URL.Path != "/signin" {
 		t.Errorf("a stream (%d) prolonged its session: %s", again.StatusCode, a.Request.URL)
 	}
 }
@@ -565,7 +567,7 @@ func TestPanicsAndFailuresShowAReference(t *testing.T) {
 	}
 	a := s.get("/runs")
 	m := regexp.MustCompile(`reference ([0-9a-f]{8}) `).FindStringSubmatch(a.body)
-	if a.StatusCode != 500 || m == nil || strings.Contains(a.body, "database") {
+	if a.StatusCode != http.StatusInternalServerError || m == nil || strings.Contains(a.body, "database") {
 		t.Fatalf("answered %d: %s", a.StatusCode, a.body)
 	}
 	if !strings.Contains(s.log.String(), m[1]) {

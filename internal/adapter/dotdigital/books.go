@@ -45,8 +45,10 @@ func (c *Client) Books(ctx context.Context) ([]lockstep.AddressBook, error) {
 	seen := map[int64]bool{}
 	for skip := 0; ; skip += bookPage - bookOverlap {
 		var rows []wireBook
-		q := call{op: "read address books", method: http.MethodGet, path: "/v2/address-books", repeat: true,
-			query: "select=" + strconv.Itoa(bookPage) + "&skip=" + strconv.Itoa(skip)}
+		q := call{
+			op: "read address books", method: http.MethodGet, path: "/v2/address-books", repeat: true,
+			query: "select=" + strconv.Itoa(bookPage) + "&skip=" + strconv.Itoa(skip),
+		}
 		err := c.do(ctx, q, func(body []byte) error { rows = nil; return array(&q, &rows)(body) })
 		if err != nil {
 			return nil, err
@@ -203,7 +205,7 @@ type removal struct {
 func (c *Client) AwaitRemoval(ctx context.Context, job lockstep.JobID) error {
 	q := call{op: "await removal from address book", method: http.MethodGet, route: "/v2/contacts/deletion/{id}", repeat: true, poll: true}
 	if !jobName(string(job)) {
-		return unknownJob(q.name(), job)
+		return unknownJob(q.name())
 	}
 	q.path = "/v2/contacts/deletion/" + string(job)
 	return c.await(ctx, &q, string(job), func() (bool, error) {
@@ -215,8 +217,10 @@ func (c *Client) AwaitRemoval(ctx context.Context, job lockstep.JobID) error {
 		case "completed", "finished":
 			return true, nil
 		case "failed":
-			return false, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: q.name(), Scope: lockstep.ScopeBatch, Upstream: "Failed", Unknown: true,
-				Msg: "Dotdigital could not end the removal " + string(job), Hint: "repeat it; if it fails again, give Dotdigital's support this number"}
+			return false, &lockstep.Error{
+				Code: lockstep.CodeUnavailable, Op: q.name(), Scope: lockstep.ScopeBatch, Upstream: "Failed", Unknown: true,
+				Msg: "Dotdigital could not end the removal " + string(job), Hint: "repeat it; if it fails again, give Dotdigital's support this number",
+			}
 		}
 		return false, nil
 	})

@@ -98,7 +98,7 @@ func (c *Client) do(ctx context.Context, q call, read func(body []byte) error) e
 			return err
 		}
 		wait := c.waits.retry[attempt]
-		if wait += rand.N(wait/4 + 1); e.After > wait { //nolint:gosec // jitter, not a secret
+		if wait += rand.N(wait/4 + 1); e.After > wait {
 			return err
 		}
 		if !pause(ctx, wait) {
@@ -140,8 +140,10 @@ func (c *Client) attempt(ctx context.Context, at *link, q *call, read func([]byt
 	if q.body != nil {
 		header.Set("Content-Type", "application/json")
 	}
-	resp, err := client.Do(ctx, remote.Call{Op: q.op, Method: q.method, URL: &target, Route: route, Header: header, Body: q.body,
-		Repeatable: q.repeat, Poll: q.poll, MaxBody: max(q.max, maxSmall)})
+	resp, err := client.Do(ctx, remote.Call{
+		Op: q.op, Method: q.method, URL: &target, Route: route, Header: header, Body: q.body,
+		Repeatable: q.repeat, Poll: q.poll, MaxBody: max(q.max, maxSmall),
+	})
 	if err != nil {
 		return false, err
 	}
@@ -214,12 +216,10 @@ func shapeOf(body []byte) string {
 
 // jsonCause keeps the place of a JSON error and drops what it quotes.
 func jsonCause(err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("the JSON breaks at byte %d", syntax.Offset)
 	}
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) {
+	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("the member %s has another type", kind.Field)
 	}
 	return nil

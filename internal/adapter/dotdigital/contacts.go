@@ -110,8 +110,10 @@ func parseCursor(op string, c lockstep.Cursor) (m mark, err error) {
 		m.deep, err = time.Parse(timeForm, deep)
 	}
 	if err != nil {
-		return m, &lockstep.Error{Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeBatch,
-			Msg: "the mark of the last read is none of Dotdigital's", Hint: "read from the beginning"}
+		return m, &lockstep.Error{
+			Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeBatch,
+			Msg: "the mark of the last read is none of Dotdigital's", Hint: "read from the beginning",
+		}
 	}
 	return m, nil
 }

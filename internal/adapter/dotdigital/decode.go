@@ -298,7 +298,7 @@ func wholeID(s string) bool {
 	if len(s) == 0 || len(s) > 19 {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false
 		}
@@ -367,8 +367,8 @@ func peekMarker(text string) string {
 		return firstMarker(tail[i+len(name):])
 	}
 	head := text[:min(len(text), window)]
-	if i := strings.Index(head, name); i >= 0 {
-		return firstMarker(head[i+len(name):])
+	if _, after, ok := strings.Cut(head, name); ok {
+		return firstMarker(after)
 	}
 	return ""
 }

@@ -103,8 +103,11 @@ func TestStanding(t *testing.T) {
 }
 
 var pageFields = []lockstep.DataField{
-	{Name: "FIRSTNAME", Type: lockstep.FieldText}, {Name: "SCORE", Type: lockstep.FieldNumber}, {Name: "BORN", Type: lockstep.FieldDate},
-	{Name: "VIP", Type: lockstep.FieldBool}, {Name: "GONE"},
+	{Name: "FIRSTNAME", Type: lockstep.FieldText},
+	{Name: "SCORE", Type: lockstep.FieldNumber},
+	{Name: "BORN", Type: lockstep.FieldDate},
+	{Name: "VIP", Type: lockstep.FieldBool},
+	{Name: "GONE"},
 }
 
 func decodePage(t interface{ Fatalf(string, ...any) }, text string) []lockstep.Contact {
@@ -126,18 +129,22 @@ func TestDecodePage(t *testing.T) {
 		{"contactId":3,"status":"binned","identifiers":{},"channelProperties":{"email":{"status":"subscribed"}}}]}`)
 	null, absent := lockstep.NullValue(), lockstep.Value{}
 	want := []lockstep.Contact{
-		{ID: "9007199254740993", Email: "Ann+x@Example.com", Standing: lockstep.SoftBounced, OptIn: lockstep.OptInVerifiedDouble,
+		{
+			ID: "9007199254740993", Email: "Ann+x@Example.com", Standing: lockstep.SoftBounced, OptIn: lockstep.OptInVerifiedDouble,
 			Created: time.Date(2024, 1, 31, 9, 40, 18, 527e6, time.UTC), Modified: time.Date(2024, 2, 1, 10, 0, 0, 0, time.UTC),
 			Values: []lockstep.Value{lockstep.TextValue("Zoë 😀"), lockstep.CanonicalValue(lockstep.Number, "15"), lockstep.CanonicalValue(lockstep.DateTime, "1999-12-31T00:00:00Z"), lockstep.BoolValue(true), absent},
-			Books:  []lockstep.Membership{{Book: "2"}, {Book: "3", Unsubscribed: true}, {Book: "4"}}},
+			Books:  []lockstep.Membership{{Book: "2"}, {Book: "3", Unsubscribed: true}, {Book: "4"}},
+		},
 		{ID: "2", Standing: lockstep.Suppressed, Values: []lockstep.Value{null, null, null, null, absent}, Books: []lockstep.Membership{}},
 		{ID: "3", Standing: lockstep.ContactDeleted, Values: []lockstep.Value{absent, absent, absent, absent, absent}, Books: []lockstep.Membership{}},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b lockstep.Value) bool { return a == b })); diff != "" {
 		t.Errorf("contacts (-want +got):\n%s", diff)
 	}
-	for _, bad := range []string{``, `[]`, `null`, `{}`, `{"_items":null}`, `{"_items":[1]}`, `{"_items":[{}]}`, `{"_items":[{"contactId":"7"}]}`, `{"_items":[{"contactId":-7}]}`,
-		`{"_items":[{"contactId":7}]`, `{"_items":[{"contactId":7}]}x`, "{\"_items\":[{\"contactId\":7,\"a\":\"\xff\"}]}"} {
+	for _, bad := range []string{
+		``, `[]`, `null`, `{}`, `{"_items":null}`, `{"_items":[1]}`, `{"_items":[{}]}`, `{"_items":[{"contactId":"7"}]}`, `{"_items":[{"contactId":-7}]}`,
+		`{"_items":[{"contactId":7}]`, `{"_items":[{"contactId":7}]}x`, "{\"_items\":[{\"contactId\":7,\"a\":\"\xff\"}]}",
+	} {
 		if _, _, err := newDecoder(pageFields, true).page(bad); err == nil {
 			t.Errorf("%q was read", bad)
 		}
@@ -181,8 +188,10 @@ func TestDecodeAgreesWithEncodingJSON(t *testing.T) {
 		rapid.Map(rapid.Bool(), func(b bool) any { return b }), rapid.Map(rapid.Int64(), func(n int64) any { return n }))
 	rapid.Check(t, func(t *rapid.T) {
 		items := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) item {
-			it := item{ID: rapid.Int64Range(1, 1<<62).Draw(t, "id"), Status: rapid.SampledFrom([]string{"subscribed", "unsubscribed", "binned", "x"}).Draw(t, "status"),
-				Updated: "2024-01-31T09:40:18.527Z", Identifiers: map[string]any{}, DataFields: map[string]any{}}
+			it := item{
+				ID: rapid.Int64Range(1, 1<<62).Draw(t, "id"), Status: rapid.SampledFrom([]string{"subscribed", "unsubscribed", "binned", "x"}).Draw(t, "status"),
+				Updated: "2024-01-31T09:40:18.527Z", Identifiers: map[string]any{}, DataFields: map[string]any{},
+			}
 			if rapid.Bool().Draw(t, "has email") {
 				it.Identifiers["email"] = text.Draw(t, "email")
 			}

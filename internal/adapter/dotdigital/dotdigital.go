@@ -71,12 +71,18 @@ func Kind() adapter.Kind {
 		Name:  "dotdigital",
 		Title: "Dotdigital",
 		Options: []adapter.Option{
-			{Name: "endpoint", Title: "API address", Type: adapter.URL, Default: defaultEndpoint, Example: defaultEndpoint,
-				Help: "The account's region is found by itself; change this only for a test system."},
-			{Name: "user", Title: "API user", Type: adapter.Text, Required: true, Example: "apiuser-0123456789ab@apiconnector.com",
-				Help: "Create an API user for Lockstep alone under Settings, Access, API users."},
-			{Name: "password", Title: "API password", Type: adapter.Secret, Required: true,
-				Help: "The password of the API user."},
+			{
+				Name: "endpoint", Title: "API address", Type: adapter.URL, Default: defaultEndpoint, Example: defaultEndpoint,
+				Help: "The account's region is found by itself; change this only for a test system.",
+			},
+			{
+				Name: "user", Title: "API user", Type: adapter.Text, Required: true, Example: "apiuser-0123456789ab@apiconnector.com",
+				Help: "Create an API user for Lockstep alone under Settings, Access, API users.",
+			},
+			{
+				Name: "password", Title: "API password", Type: adapter.Secret, Required: true,
+				Help: "The password of the API user.",
+			},
 		},
 		OpenPlatform: func(ctx context.Context, s adapter.Settings, env adapter.Env) (lockstep.Platform, error) {
 			return Open(ctx, s, env)

@@ -83,7 +83,7 @@ func token(s string) string {
 	if len(s) > 80 {
 		return ""
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		if c != ':' && c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
 			return ""
@@ -107,38 +107,70 @@ const releaseHint = "ask the owner of the Dotdigital account or Dotdigital's sup
 // verdicts are the codes with a meaning of their own; families of codes follow
 // in judge.
 var verdicts = map[string]verdict{
-	"ERROR_APIUSAGE_EXCEEDED": {code: lockstep.CodeThrottled, scope: lockstep.ScopeConnection, after: capWait,
-		msg: "the account has used up its API calls of this hour", hint: "it goes on by itself; if this happens often, ask Dotdigital for a higher limit"},
-	"ERROR_ADDRESSBOOK_IN_USE": {code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: busyListWait,
-		msg: "another job holds the address book"},
-	"ERROR_IMPORT_TOOMANYACTIVEIMPORTS": {code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
-		msg: "the account has as many imports under way as it may"},
-	"contacts:tooManyActiveImports": {code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
-		msg: "the account has as many imports under way as it may"},
-	"contacts:tooManyBulkDeleteJobs": {code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
-		msg: "the account has as many deletions under way as it may"},
-	"ERROR_SYSTEM_SERVICETEMPORARILYUNAVAILABLE": {code: lockstep.CodeUnavailable, scope: lockstep.ScopeConnection, after: outageWait,
-		msg: "Dotdigital is under maintenance"},
-	"ERROR_FEATURENOTACTIVE": {code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
-		msg: "this feature is not part of the account's package or the API user may not use it", hint: releaseHint},
-	"ERROR_ADDRESSBOOK_DUPLICATE": {code: lockstep.CodeConflict, scope: lockstep.ScopeBatch, field: "name",
-		msg: "an address book or a segment has this name already", hint: "choose another name, or link the existing address book"},
-	"ERROR_ADDRESSBOOK_NOTWRITABLE": {code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch,
-		msg: "this address book is Dotdigital's own and cannot be changed", hint: "choose another address book"},
-	"ERROR_ADDRESSBOOK_LIMITEXCEEDED": {code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
-		msg: "the account may have no more address books", hint: "delete address books that are not needed, or ask Dotdigital for more"},
-	"ERROR_ADDRESSBOOK_INVALID": {code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch, field: "name",
-		msg: "Dotdigital does not accept this name for an address book"},
-	"ERROR_NON_UNIQUE_DATAFIELD": {code: lockstep.CodeConflict, scope: lockstep.ScopeBatch, field: "name",
-		msg: "the data field exists already"},
-	"ERROR_DATAFIELD_LIMITEXCEEDED": {code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
-		msg: "the account may have no more data fields", hint: "delete data fields that are not needed, or ask Dotdigital for more"},
-	"ERROR_DATAFIELD_INVALID": {code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch, field: "name",
-		msg: "Dotdigital does not accept this data field"},
-	"contacts:invalidFilter": {code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch,
-		msg: "Dotdigital does not accept what was asked for", hint: "check that the address book and the data fields still exist"},
-	"contacts:idAlreadyExists": {code: lockstep.CodeConflict, scope: lockstep.ScopeRecord,
-		msg: "another contact has this address"},
+	"ERROR_APIUSAGE_EXCEEDED": {
+		code: lockstep.CodeThrottled, scope: lockstep.ScopeConnection, after: capWait,
+		msg: "the account has used up its API calls of this hour", hint: "it goes on by itself; if this happens often, ask Dotdigital for a higher limit",
+	},
+	"ERROR_ADDRESSBOOK_IN_USE": {
+		code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: busyListWait,
+		msg: "another job holds the address book",
+	},
+	"ERROR_IMPORT_TOOMANYACTIVEIMPORTS": {
+		code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
+		msg: "the account has as many imports under way as it may",
+	},
+	"contacts:tooManyActiveImports": {
+		code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
+		msg: "the account has as many imports under way as it may",
+	},
+	"contacts:tooManyBulkDeleteJobs": {
+		code: lockstep.CodeThrottled, scope: lockstep.ScopeBatch, after: importSlotWait,
+		msg: "the account has as many deletions under way as it may",
+	},
+	"ERROR_SYSTEM_SERVICETEMPORARILYUNAVAILABLE": {
+		code: lockstep.CodeUnavailable, scope: lockstep.ScopeConnection, after: outageWait,
+		msg: "Dotdigital is under maintenance",
+	},
+	"ERROR_FEATURENOTACTIVE": {
+		code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
+		msg: "this feature is not part of the account's package or the API user may not use it", hint: releaseHint,
+	},
+	"ERROR_ADDRESSBOOK_DUPLICATE": {
+		code: lockstep.CodeConflict, scope: lockstep.ScopeBatch, field: "name",
+		msg: "an address book or a segment has this name already", hint: "choose another name, or link the existing address book",
+	},
+	"ERROR_ADDRESSBOOK_NOTWRITABLE": {
+		code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch,
+		msg: "this address book is Dotdigital's own and cannot be changed", hint: "choose another address book",
+	},
+	"ERROR_ADDRESSBOOK_LIMITEXCEEDED": {
+		code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
+		msg: "the account may have no more address books", hint: "delete address books that are not needed, or ask Dotdigital for more",
+	},
+	"ERROR_ADDRESSBOOK_INVALID": {
+		code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch, field: "name",
+		msg: "Dotdigital does not accept this name for an address book",
+	},
+	"ERROR_NON_UNIQUE_DATAFIELD": {
+		code: lockstep.CodeConflict, scope: lockstep.ScopeBatch, field: "name",
+		msg: "the data field exists already",
+	},
+	"ERROR_DATAFIELD_LIMITEXCEEDED": {
+		code: lockstep.CodeForbidden, scope: lockstep.ScopeBatch,
+		msg: "the account may have no more data fields", hint: "delete data fields that are not needed, or ask Dotdigital for more",
+	},
+	"ERROR_DATAFIELD_INVALID": {
+		code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch, field: "name",
+		msg: "Dotdigital does not accept this data field",
+	},
+	"contacts:invalidFilter": {
+		code: lockstep.CodeInvalid, scope: lockstep.ScopeBatch,
+		msg: "Dotdigital does not accept what was asked for", hint: "check that the address book and the data fields still exist",
+	},
+	"contacts:idAlreadyExists": {
+		code: lockstep.CodeConflict, scope: lockstep.ScopeRecord,
+		msg: "another contact has this address",
+	},
 }
 
 // judge turns an error answer into the error that the caller acts on. wrote says
@@ -245,15 +277,19 @@ func windowLeft(h http.Header) time.Duration {
 // senseless is the error for an answer that cannot be Dotdigital's, or is one cut
 // short.
 func senseless(q *call, what string, cause error) *lockstep.Error {
-	return &lockstep.Error{Code: lockstep.CodeUnavailable, Op: q.name(), Scope: lockstep.ScopeConnection, Msg: what, Unknown: q.writes(),
-		Hint: "it is tried again; if it stays, check the API address and whether a proxy stands in between", Err: errors.Join(errUnfit, cause)}
+	return &lockstep.Error{
+		Code: lockstep.CodeUnavailable, Op: q.name(), Scope: lockstep.ScopeConnection, Msg: what, Unknown: q.writes(),
+		Hint: "it is tried again; if it stays, check the API address and whether a proxy stands in between", Err: errors.Join(errUnfit, cause),
+	}
 }
 
 // notEnded is the error of waiting for a job until the caller's patience ended.
 // last is what the last failed question about it met.
 func notEnded(ctx context.Context, op, job string, last error) *lockstep.Error {
-	e := &lockstep.Error{Code: lockstep.CodeUnavailable, Op: op, Scope: lockstep.ScopeBatch, Err: errors.Join(ctx.Err(), last),
-		Msg: "Dotdigital has not ended the job " + job + " yet", Hint: "ask again later"}
+	e := &lockstep.Error{
+		Code: lockstep.CodeUnavailable, Op: op, Scope: lockstep.ScopeBatch, Err: errors.Join(ctx.Err(), last),
+		Msg: "Dotdigital has not ended the job " + job + " yet", Hint: "ask again later",
+	}
 	if last != nil {
 		e.Msg = "Dotdigital has not told whether the job " + job + " has ended"
 	}

@@ -174,9 +174,11 @@ func (c *Client) CreateField(ctx context.Context, f lockstep.DataField) error {
 			if old.Type == f.Type {
 				return nil
 			}
-			return &lockstep.Error{Code: lockstep.CodeConflict, Op: q.name(), Field: f.Name, Scope: lockstep.ScopeBatch, Upstream: e.Upstream,
+			return &lockstep.Error{
+				Code: lockstep.CodeConflict, Op: q.name(), Field: f.Name, Scope: lockstep.ScopeBatch, Upstream: e.Upstream,
 				Msg:  "the data field " + f.Name + " exists with the type " + string(old.Type) + ", not " + string(f.Type),
-				Hint: "use another name: the type of a data field cannot be changed"}
+				Hint: "use another name: the type of a data field cannot be changed",
+			}
 		}
 		if !e.Unknown || attempt > 0 || ctx.Err() != nil {
 			return err
@@ -189,7 +191,7 @@ func newField(op string, f lockstep.DataField) (*wireField, error) {
 	if len(f.Name) < 1 || len(f.Name) > 20 {
 		return nil, invalid(op, "name", "the name of a data field has 1 to 20 characters", nameHint)
 	}
-	for i := 0; i < len(f.Name); i++ {
+	for i := range len(f.Name) {
 		if c := f.Name[i]; c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
 			return nil, invalid(op, "name", "the name of a data field holds a character that it may not", nameHint)
 		}

@@ -94,7 +94,7 @@ func (c *Client) AwaitImport(ctx context.Context, job lockstep.JobID, each func(
 func (c *Client) awaitImport(ctx context.Context, id string, each func([]lockstep.ContactResult) error) error {
 	q := call{op: "await import of contacts", method: http.MethodGet, route: "/contacts/v3/import/{id}", repeat: true, poll: true, max: maxPage}
 	if !jobName(id) {
-		return unknownJob(q.name(), lockstep.JobID(id))
+		return unknownJob(q.name())
 	}
 	q.path = "/contacts/v3/import/" + id
 	var cells [resultColumnCount]pagescan.Cell
@@ -210,7 +210,7 @@ func readIdentity(row pagescan.Cell) (who identity, err error) {
 	if row.Kind() != pagescan.Object {
 		return who, errNoObject
 	}
-	err = row.EachMember(func(name string, v pagescan.Cell) error { return who.member(name, v) })
+	err = row.EachMember(who.member)
 	return who, err
 }
 

@@ -13,7 +13,7 @@ func jobName(s string) bool {
 	if len(s) == 0 || len(s) > 64 {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
 			return false
 		}
@@ -21,7 +21,7 @@ func jobName(s string) bool {
 	return true
 }
 
-func unknownJob(op string, job lockstep.JobID) error {
+func unknownJob(op string) error {
 	return &lockstep.Error{Code: lockstep.CodeNotFound, Op: op, Scope: lockstep.ScopeBatch, Msg: "Dotdigital does not know a job of this name"}
 }
 

@@ -148,13 +148,17 @@ func (c *Client) settle(op, named string) (*link, error) {
 	if strings.TrimSpace(named) != "" {
 		var err error
 		if u, err = parseEndpoint(named); err != nil {
-			return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: op, Scope: lockstep.ScopeConnection,
-				Msg: "Dotdigital names an API address for the account that is none", Hint: "check the API address that was entered"}
+			return nil, &lockstep.Error{
+				Code: lockstep.CodeUnavailable, Op: op, Scope: lockstep.ScopeConnection,
+				Msg: "Dotdigital names an API address for the account that is none", Hint: "check the API address that was entered",
+			}
 		}
 		if !c.mayReceiveCredentials(u) {
-			return nil, &lockstep.Error{Code: lockstep.CodeGuarded, Op: op, Scope: lockstep.ScopeConnection, Field: "endpoint",
+			return nil, &lockstep.Error{
+				Code: lockstep.CodeGuarded, Op: op, Scope: lockstep.ScopeConnection, Field: "endpoint",
 				Msg:  "the service names " + u.Host + " as the account's API address, which is not Dotdigital's; the credentials are not sent there",
-				Hint: "check the API address that was entered; if that host is right, enter it"}
+				Hint: "check the API address that was entered; if that host is right, enter it",
+			}
 		}
 	}
 	c.region.mu.Lock()

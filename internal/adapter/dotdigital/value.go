@@ -104,7 +104,7 @@ func parseInstant(s string) (t time.Time, ok bool) {
 }
 
 func digits(s string) (n int, ok bool) {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}

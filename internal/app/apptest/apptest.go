@@ -92,13 +92,17 @@ func id(n int) lockstep.ID {
 
 func seedConnections(ctx context.Context, s *store.Store, c *Seeded) error {
 	var err error
-	if c.Organization, err = s.SaveOrganization(ctx, lockstep.Organization{Name: "Contoso", Adapter: "dynamics", Settings: map[string]string{"url": "https://contoso.crm4.dynamics.com"},
-		Identity: lockstep.OrganizationIdentity{ID: id(900).String(), Name: "Contoso Ltd", URL: "https://contoso.crm4.dynamics.com", Version: "9.2.24", UserID: id(901).String()}}); err != nil {
+	if c.Organization, err = s.SaveOrganization(ctx, lockstep.Organization{
+		Name: "Contoso", Adapter: "dynamics", Settings: map[string]string{"url": "https://contoso.crm4.dynamics.com"},
+		Identity: lockstep.OrganizationIdentity{ID: id(900).String(), Name: "Contoso Ltd", URL: "https://contoso.crm4.dynamics.com", Version: "9.2.24", UserID: id(901).String()},
+	}); err != nil {
 		return err
 	}
-	if c.Account, err = s.SaveAccount(ctx, lockstep.EmailAccount{Organization: c.Organization.ID, Name: "Contoso mailings", Adapter: "dotdigital", Settings: map[string]string{},
+	if c.Account, err = s.SaveAccount(ctx, lockstep.EmailAccount{
+		Organization: c.Organization.ID, Name: "Contoso mailings", Adapter: "dotdigital", Settings: map[string]string{},
 		Identity: lockstep.AccountIdentity{ID: "1337", Name: "Contoso mailings", Endpoint: "https://r1-api.dotdigital.com"}, Default: true,
-		Priority: lockstep.DefaultPriority, CreateCap: lockstep.DefaultCreateCap}); err != nil {
+		Priority: lockstep.DefaultPriority, CreateCap: lockstep.DefaultCreateCap,
+	}); err != nil {
 		return err
 	}
 	list := func(n int, name, table string, l lockstep.ListSettings) lockstep.ListSettings {
@@ -135,8 +139,10 @@ func seedConnections(ctx context.Context, s *store.Store, c *Seeded) error {
 			c.Label = l
 		}
 	}
-	c.Mapping, err = s.SaveMapping(ctx, lockstep.DataMapping{Account: c.Account.ID, Label: "VISITS", Table: "contact", Direction: lockstep.ToPlatform, Column: "numberofvisits",
-		Winner: lockstep.WinnerNewest, Empty: lockstep.EmptyClear})
+	c.Mapping, err = s.SaveMapping(ctx, lockstep.DataMapping{
+		Account: c.Account.ID, Label: "VISITS", Table: "contact", Direction: lockstep.ToPlatform, Column: "numberofvisits",
+		Winner: lockstep.WinnerNewest, Empty: lockstep.EmptyClear,
+	})
 	return err
 }
 
@@ -177,9 +183,11 @@ func seedRuns(ctx context.Context, s *store.Store, c *Seeded) error {
 }
 
 func change(c *Seeded, n int, state lockstep.ChangeState) lockstep.Change {
-	ch := lockstep.Change{Kind: lockstep.WriteContact, State: state, Ref: lockstep.Ref{Table: "contact", ID: id(n)}, Contact: lockstep.ContactID(fmt.Sprint(5000 + n)),
+	ch := lockstep.Change{
+		Kind: lockstep.WriteContact, State: state, Ref: lockstep.Ref{Table: "contact", ID: id(n)}, Contact: lockstep.ContactID(fmt.Sprint(5000 + n)),
 		Email: fmt.Sprintf("person%d@example.com", n), Books: []lockstep.BookID{"42"}, Why: "changed in the CRM",
-		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", Old: lockstep.TextValue("Bob"), New: lockstep.TextValue(fmt.Sprintf("Robert %d", n))}, {Name: "VISITS", New: lockstep.CanonicalValue(lockstep.Number, fmt.Sprint(n))}}}
+		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", Old: lockstep.TextValue("Bob"), New: lockstep.TextValue(fmt.Sprintf("Robert %d", n))}, {Name: "VISITS", New: lockstep.CanonicalValue(lockstep.Number, fmt.Sprint(n))}},
+	}
 	if n == 0 {
 		ch.Email = c.Email
 	}
@@ -191,8 +199,10 @@ func change(c *Seeded, n int, state lockstep.ChangeState) lockstep.Change {
 
 // work journals changes in batches of 100 and stores their outcome.
 func work(ctx context.Context, s *store.Store, c *Seeded, r lockstep.Run, total int) error {
-	commit := lockstep.Commit{Run: r.ID, Account: c.Account.ID, Calls: lockstep.Calls{CRM: 12, Platform: 7, Polls: 4},
-		Counts: lockstep.Counts{Read: 5000, Written: int64(total), Equal: 4767 - int64(total) + 230, Rejected: Findings, ContactsCreated: 30, ContactsUpdated: int64(total) - 30, BookAdds: 30, Findings: Findings}}
+	commit := lockstep.Commit{
+		Run: r.ID, Account: c.Account.ID, Calls: lockstep.Calls{CRM: 12, Platform: 7, Polls: 4},
+		Counts: lockstep.Counts{Read: 5000, Written: int64(total), Equal: 4767 - int64(total) + 230, Rejected: Findings, ContactsCreated: 30, ContactsUpdated: int64(total) - 30, BookAdds: 30, Findings: Findings},
+	}
 	members, links := crosswalk.NewMemberBatch(), crosswalk.NewBatch([]string{"FIRSTNAME"})
 	for from := 0; from < total; from += 100 {
 		var changes []lockstep.Change
@@ -203,8 +213,10 @@ func work(ctx context.Context, s *store.Store, c *Seeded, r lockstep.Run, total 
 			}
 			changes = append(changes, change(c, n, state))
 			members.Append(crosswalk.Member{Record: id(n), Contact: changes[len(changes)-1].Contact, InList: true, InBook: true})
-			links.Append(crosswalk.Entry{Ref: changes[len(changes)-1].Ref, Contact: changes[len(changes)-1].Contact, Email: changes[len(changes)-1].Email,
-				Standing: lockstep.Subscribed, Master: true, Base: []lockstep.Value{lockstep.TextValue("Robert")}})
+			links.Append(crosswalk.Entry{
+				Ref: changes[len(changes)-1].Ref, Contact: changes[len(changes)-1].Contact, Email: changes[len(changes)-1].Email,
+				Standing: lockstep.Subscribed, Master: true, Base: []lockstep.Value{lockstep.TextValue("Robert")},
+			})
 		}
 		batch, err := s.Plan(ctx, lockstep.Batch{Run: r.ID, Account: c.Account.ID, Kind: lockstep.WriteContact, Rows: len(changes), Payload: journal.Encode(changes)})
 		if err != nil {
@@ -218,11 +230,15 @@ func work(ctx context.Context, s *store.Store, c *Seeded, r lockstep.Run, total 
 	commit.Members = []lockstep.MemberBlob{{List: c.Customers.ID, Payload: members.Bytes()}}
 	commit.Links = [][]byte{links.Bytes()}
 	for n := range Findings {
-		commit.Findings = append(commit.Findings, lockstep.Finding{Code: lockstep.FindingRejected, Table: "contact", Record: id(n), List: c.Customers.ID, Field: "emailaddress1",
-			Message: "the platform refused the address", Hint: "correct it in the CRM"})
+		commit.Findings = append(commit.Findings, lockstep.Finding{
+			Code: lockstep.FindingRejected, Table: "contact", Record: id(n), List: c.Customers.ID, Field: "emailaddress1",
+			Message: "the platform refused the address", Hint: "correct it in the CRM",
+		})
 	}
 	at := time.Date(2026, 11, 20, 8, 30, 0, 0, time.UTC)
-	commit.Conflicts = []lockstep.Conflict{{Ref: lockstep.Ref{Table: "contact", ID: id(0)}, Contact: "5000", Label: "FIRSTNAME", Column: "firstname",
-		Base: lockstep.TextValue("Bob"), CRM: lockstep.TextValue("Robert"), Platform: lockstep.TextValue("Bobby"), CRMAt: at, PlatformAt: at.Add(3 * time.Hour), Policy: lockstep.WinnerHold, Winner: "held"}}
+	commit.Conflicts = []lockstep.Conflict{{
+		Ref: lockstep.Ref{Table: "contact", ID: id(0)}, Contact: "5000", Label: "FIRSTNAME", Column: "firstname",
+		Base: lockstep.TextValue("Bob"), CRM: lockstep.TextValue("Robert"), Platform: lockstep.TextValue("Bobby"), CRMAt: at, PlatformAt: at.Add(3 * time.Hour), Policy: lockstep.WinnerHold, Winner: "held",
+	}}
 	return s.Commit(ctx, commit)
 }

@@ -155,8 +155,7 @@ func bad(format string, args ...any) error {
 
 func refuse(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
-	var r *refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*refusal](err); ok {
 		status = r.status
 	}
 	answer(w, status, map[string]string{"error": err.Error()})
@@ -297,25 +296,26 @@ func (h *handler) recipients(r *http.Request) (any, error) {
 func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	// A failed write makes every later one fail too: the loop looks at one of them.
 	out := bufio.NewWriterSize(w, 64<<10)
-	defer out.Flush()
-	out.WriteString(`{"sends":[`)
+	defer func() { _ = out.Flush() }()
+	_, _ = out.WriteString(`{"sends":[`)
 	first := true
 	for s := range h.opt.Mailer.Sends() {
 		if !first {
-			out.WriteByte(',')
+			_ = out.WriteByte(',')
 		}
 		first = false
 		head, err := json.Marshal(s)
 		if err != nil {
 			panic(http.ErrAbortHandler) // an answer cut short must not look complete
 		}
-		out.Write(head[:len(head)-1])
-		out.WriteString(`,"recipients":[`)
+		_, _ = out.Write(head[:len(head)-1])
+		_, _ = out.WriteString(`,"recipients":[`)
 		n := 0
 		for address := range s.Recipients {
 			if n > 0 {
-				out.WriteByte(',')
+				_ = out.WriteByte(',')
 			}
 			text, _ := json.Marshal(address)
 			if _, err := out.Write(text); err != nil {
@@ -325,5 +325,5 @@ func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
 		}
 		fmt.Fprintf(out, `],"recipient_count":%d}`, n)
 	}
-	out.WriteString("]}\n")
+	_, _ = out.WriteString("]}\n")
 }

@@ -50,8 +50,10 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	g := &rig{counter: stats.New(), clock: clock.NewFixed(noon), mailer: &mailer{}}
 	g.faults = fault.New(1, g.clock)
-	opt := Options{Token: "secret", Counters: map[string]*stats.Counter{"dataverse": g.counter, "dotdigital": stats.New()},
-		Faults: g.faults, Clock: g.clock, Mailer: g.mailer}
+	opt := Options{
+		Token: "secret", Counters: map[string]*stats.Counter{"dataverse": g.counter, "dotdigital": stats.New()},
+		Faults: g.faults, Clock: g.clock, Mailer: g.mailer,
+	}
 	g.Server = httptest.NewServer(New(opt))
 	t.Cleanup(g.Close)
 	return g
@@ -91,7 +93,7 @@ func TestOnlyTheTokenOpens(t *testing.T) {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		if res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
+		if res.StatusCode != http.StatusUnauthorized || res.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%q: %d", header, res.StatusCode)
 		}
 	}
@@ -199,7 +201,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %s %.40s: %d %s", tc.method, tc.path, tc.body, code, got)
 		}
 	}
-	req, _ := http.NewRequest("POST", g.URL+"/clock", strings.NewReader(`{"advance":"1h"}`))
+	req, _ := http.NewRequest(http.MethodPost, g.URL+"/clock", strings.NewReader(`{"advance":"1h"}`))
 	req.Header.Set("Authorization", "Bearer secret")
 	req.Header.Set("Content-Type", "text/plain")
 	res, err := g.Client().Do(req)
@@ -207,7 +209,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if res.StatusCode != 415 {
+	if res.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("text/plain: %d", res.StatusCode)
 	}
 }

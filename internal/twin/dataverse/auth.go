@@ -155,8 +155,9 @@ func (s *Server) rightsOf(user value.ID) (privileges, int) {
 
 // impersonate replaces the call's user by the one its headers name.
 func (c *call) impersonate() *apiError {
-	column, id := "", ""
-	if id = c.header.Get("CallerObjectId"); id != "" {
+	var column string
+	id := c.header.Get("CallerObjectId")
+	if id != "" {
 		column = "azureactivedirectoryobjectid"
 	} else if id = c.header.Get("MSCRMCallerID"); id != "" {
 		column = "systemuserid"

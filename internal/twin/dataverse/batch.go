@@ -216,8 +216,10 @@ var inherited = []string{"MSCRM.SuppressDuplicateDetection", "MSCRM.SolutionUniq
 // runPart answers one operation. refs is non-nil inside of a change set.
 func (c *call) runPart(p part, refs map[string]string) *answer {
 	legacy := strings.HasPrefix(c.version, "8")
-	sub := &call{s: c.s, sch: c.s.sch.Load(), method: p.method, header: p.header, body: p.body, user: c.user, version: c.version,
-		now: c.now, view: c.view, tx: c.tx, refs: refs}
+	sub := &call{
+		s: c.s, sch: c.s.sch.Load(), method: p.method, header: p.header, body: p.body, user: c.user, version: c.version,
+		now: c.now, view: c.view, tx: c.tx, refs: refs,
+	}
 	for _, name := range inherited {
 		if v := c.header.Get(name); v != "" && p.header.Get(name) == "" {
 			p.header.Set(name, v)

@@ -129,11 +129,11 @@ func (c *call) price(t *schema.Table, cells []store.Cell) {
 	if currency == nil || t.Column("exchangerate") == nil {
 		return
 	}
-	any := false
+	priced := false
 	for _, col := range t.Columns() {
-		any = any || col.Type == schema.Money && col.BaseOf == "" && !cells[col.Ord].Value.IsNull()
+		priced = priced || col.Type == schema.Money && col.BaseOf == "" && !cells[col.Ord].Value.IsNull()
 	}
-	if any && cells[currency.Ord].Value.IsNull() {
+	if priced && cells[currency.Ord].Value.IsNull() {
 		cells[currency.Ord].Value = value.GUID(c.s.org.currency)
 	}
 	rate := value.Null()

@@ -38,7 +38,8 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	t.Helper()
 	fixed := clock.NewFixed(testNow)
 	w := &world{t: t, clock: fixed, faults: fault.New(1, fixed)}
-	opt := Options{Clock: w.clock, Faults: w.faults, Authority: "http://login.invalid/" + testTenant, TenantID: testTenant,
+	opt := Options{
+		Clock: w.clock, Faults: w.faults, Authority: "http://login.invalid/" + testTenant, TenantID: testTenant,
 		Tokens: VerifierFunc(func(token string) (Token, error) {
 			app, rest, ok := strings.Cut(token, "|")
 			if !ok {
@@ -56,7 +57,8 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 				tk.AppID, tk.ObjectID = otherApp, app
 			}
 			return tk, nil
-		})}
+		}),
+	}
 	for _, f := range change {
 		f(&opt)
 	}

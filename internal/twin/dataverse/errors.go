@@ -102,12 +102,10 @@ func wrongMethod(method string) *apiError {
 // asAPIError gives every error the shape of an answer. Errors of the query
 // engine carry their own status and code.
 func asAPIError(err error) *apiError {
-	var own *apiError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*apiError](err); ok {
 		return own
 	}
-	var q *query.Error
-	if errors.As(err, &q) {
+	if q, ok := errors.AsType[*query.Error](err); ok {
 		return &apiError{status: q.Status, code: q.Code, message: q.Message}
 	}
 	return fail(http.StatusInternalServerError, codeUnexpected, "An unexpected error occurred: %v", err)

@@ -24,7 +24,8 @@ func TestHostileRequests(t *testing.T) {
 		"systemusers(" + id + ")/systemuserroles_association/$ref", "listmembers", "leads(" + id + ")/Microsoft.Dynamics.CRM.QualifyLead", "contacts()", "(", "a/b/c/d", "contacts(", "'",
 	}
 	queries := []string{"", "$select=lastname", "$filter=lastname eq 'x", "$skiptoken=<cookie", "$deltatoken=1!2", "$deltatoken=99999999999999999999!01/01/2026 00:00:00", "fetchXml=<fetch", "$expand=a(b(c", "$apply=groupby((lastname))", "$top=99999999999999999999", "@p=[\"x\""}
-	bodies := []string{"", "{}", "[]", "null", `"x"`, "{", `{"a":`, `{"lastname":"` + strings.Repeat("x", 300) + `"}`, `{"Targets":[{}]}`, `{"Targets":{}}`, `{"Targets":[{"@odata.type":"Microsoft.Dynamics.CRM.contact","@odata.id":"contacts("}]}`,
+	bodies := []string{
+		"", "{}", "[]", "null", `"x"`, "{", `{"a":`, `{"lastname":"` + strings.Repeat("x", 300) + `"}`, `{"Targets":[{}]}`, `{"Targets":{}}`, `{"Targets":[{"@odata.type":"Microsoft.Dynamics.CRM.contact","@odata.id":"contacts("}]}`,
 		`{"EntityId":7}`, `{"List":{},"Members":[1]}`, `{"List":{"@odata.type":"#Microsoft.Dynamics.CRM.list","listid":"` + list + `"},"Members":[null]}`, `{"Target":{},"Subordinate":{}}`, `{"parentcustomerid_account@odata.bind":"$1/x"}`,
 		`{"parentcustomerid_account":{"primarycontactid":{"parentcustomerid_account":{"primarycontactid":{"x":1}}}}}`, `{"contact_customer_contacts":[1,{}]}`, `{"@odata.id":"http://[::1"}`, `{"ListMember":[],"OverrideorRemove":1}`,
 		`{"Privileges":[{"PrivilegeId":"x"}]}`, `{"SchemaName":"lsx_A","KeyAttributes":["lastname","lastname"]}`, `{"@odata.type":"Microsoft.Dynamics.CRM.EntityMetadata"}`, "\xff\xfe", `{"\ud800":1}`, `{"lastname":"\ud800"}`,

@@ -34,8 +34,10 @@ func (s *Server) Loader(table string, columns []string) (*Loader, error) {
 	if t == nil {
 		return nil, fmt.Errorf("load: there is no table %q", table)
 	}
-	c := &call{s: s, sch: sch, now: s.clock.Now(), view: s.store.View(),
-		user: &principal{id: s.org.system, real: s.org.system, unit: s.org.rootUnit, rights: s.everything()}}
+	c := &call{
+		s: s, sch: sch, now: s.clock.Now(), view: s.store.View(),
+		user: &principal{id: s.org.system, real: s.org.system, unit: s.org.rootUnit, rights: s.everything()},
+	}
 	l := &Loader{c: c, t: t, defs: make([]store.Cell, t.Width()), cells: make([]store.Cell, t.Width()), name: c.nameConvention(), touched: map[string]bool{}}
 	for _, name := range columns {
 		col, target := t.Column(name), uint8(0)

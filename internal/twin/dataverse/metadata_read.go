@@ -64,25 +64,60 @@ func tableObject(t *schema.Table) object {
 	var privileges []any
 	for _, v := range verbs {
 		name := privilegeName(v.name, t)
-		privileges = append(privileges, object{{"CanBeBasic", true}, {"CanBeDeep", true}, {"CanBeGlobal", true}, {"CanBeLocal", true},
-			{"CanBeEntityReference", false}, {"CanBeParentEntityReference", false}, {"Name", name}, {"PrivilegeId", privilegeID(name).String()}, {"PrivilegeType", v.name}})
+		privileges = append(privileges, object{
+			{"CanBeBasic", true},
+			{"CanBeDeep", true},
+			{"CanBeGlobal", true},
+			{"CanBeLocal", true},
+			{"CanBeEntityReference", false},
+			{"CanBeParentEntityReference", false},
+			{"Name", name},
+			{"PrivilegeId", privilegeID(name).String()},
+			{"PrivilegeType", v.name},
+		})
 	}
 	name := any(t.PrimaryName)
 	if t.PrimaryName == "" {
 		name = nil
 	}
 	return object{
-		{"MetadataId", id(t.ID)}, {"LogicalName", t.Name}, {"SchemaName", t.SchemaName}, {"EntitySetName", t.Set}, {"LogicalCollectionName", t.Set},
-		{"CollectionSchemaName", t.SchemaName + "s"}, {"PrimaryIdAttribute", t.PrimaryID}, {"PrimaryNameAttribute", name}, {"PrimaryImageAttribute", nil},
-		{"ObjectTypeCode", t.Code}, {"OwnershipType", t.Ownership}, {"TableType", "Standard"},
-		{"DisplayName", label(t.Label, !t.Custom, t.ID)}, {"DisplayCollectionName", label(t.Plural, !t.Custom, t.ID)}, {"Description", label(t.Detail, !t.Custom, t.ID)},
-		{"IsCustomEntity", t.Custom}, {"IsManaged", !t.Custom}, {"IsIntersect", t.Intersect}, {"IsActivity", t.Activity}, {"IsActivityParty", t.Activity},
-		{"IsLogicalEntity", false}, {"IsPrivate", false}, {"IsCustomizable", managed(!t.ReadOnly, "iscustomizable")},
-		{"IsDuplicateDetectionEnabled", managed(false, "canmodifyduplicatedetectionsettings")}, {"IsAuditEnabled", managed(false, "canmodifyauditsettings")},
-		{"CanCreateAttributes", managed(!t.ReadOnly, "cancreateattributes")}, {"ChangeTrackingEnabled", t.ChangeTracking},
-		{"CanChangeTrackingBeEnabled", managed(!t.Intersect, "canchangetrackingbeenabled")}, {"IsOptimisticConcurrencyEnabled", t.Optimistic},
-		{"EnforceStateTransitions", false}, {"IsStateModelAware", t.Column("statecode") != nil}, {"HasNotes", false}, {"HasActivities", false},
-		{"DataProviderId", nil}, {"Privileges", privileges}, {"CreatedOn", "1900-01-01T00:00:00Z"}, {"ModifiedOn", "1900-01-01T00:00:00Z"},
+		{"MetadataId", id(t.ID)},
+		{"LogicalName", t.Name},
+		{"SchemaName", t.SchemaName},
+		{"EntitySetName", t.Set},
+		{"LogicalCollectionName", t.Set},
+		{"CollectionSchemaName", t.SchemaName + "s"},
+		{"PrimaryIdAttribute", t.PrimaryID},
+		{"PrimaryNameAttribute", name},
+		{"PrimaryImageAttribute", nil},
+		{"ObjectTypeCode", t.Code},
+		{"OwnershipType", t.Ownership},
+		{"TableType", "Standard"},
+		{"DisplayName", label(t.Label, !t.Custom, t.ID)},
+		{"DisplayCollectionName", label(t.Plural, !t.Custom, t.ID)},
+		{"Description", label(t.Detail, !t.Custom, t.ID)},
+		{"IsCustomEntity", t.Custom},
+		{"IsManaged", !t.Custom},
+		{"IsIntersect", t.Intersect},
+		{"IsActivity", t.Activity},
+		{"IsActivityParty", t.Activity},
+		{"IsLogicalEntity", false},
+		{"IsPrivate", false},
+		{"IsCustomizable", managed(!t.ReadOnly, "iscustomizable")},
+		{"IsDuplicateDetectionEnabled", managed(false, "canmodifyduplicatedetectionsettings")},
+		{"IsAuditEnabled", managed(false, "canmodifyauditsettings")},
+		{"CanCreateAttributes", managed(!t.ReadOnly, "cancreateattributes")},
+		{"ChangeTrackingEnabled", t.ChangeTracking},
+		{"CanChangeTrackingBeEnabled", managed(!t.Intersect, "canchangetrackingbeenabled")},
+		{"IsOptimisticConcurrencyEnabled", t.Optimistic},
+		{"EnforceStateTransitions", false},
+		{"IsStateModelAware", t.Column("statecode") != nil},
+		{"HasNotes", false},
+		{"HasActivities", false},
+		{"DataProviderId", nil},
+		{"Privileges", privileges},
+		{"CreatedOn", "1900-01-01T00:00:00Z"},
+		{"ModifiedOn", "1900-01-01T00:00:00Z"},
 	}
 }
 
@@ -93,14 +128,35 @@ func columnObject(t *schema.Table, c *schema.Column) object {
 		of = c.AttributeOf
 	}
 	return object{
-		{"MetadataId", id(c.ID)}, {"LogicalName", c.Name}, {"SchemaName", c.SchemaName}, {"EntityLogicalName", t.Name},
-		{"AttributeType", c.Type.AttributeType()}, {"AttributeTypeName", object{{"Value", c.Type.TypeName()}}}, {"AttributeOf", of}, {"ColumnNumber", int(c.Ord) + 1},
-		{"DisplayName", label(c.Label, !c.Custom, c.ID)}, {"Description", label(c.Detail, !c.Custom, c.ID)},
-		{"IsCustomAttribute", c.Custom}, {"IsManaged", !c.Custom}, {"IsPrimaryId", c.Name == t.PrimaryID}, {"IsPrimaryName", c.Name == t.PrimaryName},
-		{"IsLogical", c.AttributeOf != ""}, {"IsSecured", false}, {"IsFilterable", true}, {"IsSearchable", c.Type.IsText()}, {"IsRetrievable", true},
-		{"IsValidForCreate", c.ForCreate}, {"IsValidForRead", c.ForRead}, {"IsValidForUpdate", c.ForUpdate}, {"IsValidODataAttribute", c.AttributeOf == ""},
-		{"IsRequiredForForm", false}, {"RequiredLevel", managed(string(c.Required), "canmodifyrequirementlevelsettings")}, {"SourceType", 0},
-		{"AutoNumberFormat", nil}, {"LinkedAttributeId", nil}, {"IsCustomizable", managed(true, "iscustomizable")},
+		{"MetadataId", id(c.ID)},
+		{"LogicalName", c.Name},
+		{"SchemaName", c.SchemaName},
+		{"EntityLogicalName", t.Name},
+		{"AttributeType", c.Type.AttributeType()},
+		{"AttributeTypeName", object{{"Value", c.Type.TypeName()}}},
+		{"AttributeOf", of},
+		{"ColumnNumber", int(c.Ord) + 1},
+		{"DisplayName", label(c.Label, !c.Custom, c.ID)},
+		{"Description", label(c.Detail, !c.Custom, c.ID)},
+		{"IsCustomAttribute", c.Custom},
+		{"IsManaged", !c.Custom},
+		{"IsPrimaryId", c.Name == t.PrimaryID},
+		{"IsPrimaryName", c.Name == t.PrimaryName},
+		{"IsLogical", c.AttributeOf != ""},
+		{"IsSecured", false},
+		{"IsFilterable", true},
+		{"IsSearchable", c.Type.IsText()},
+		{"IsRetrievable", true},
+		{"IsValidForCreate", c.ForCreate},
+		{"IsValidForRead", c.ForRead},
+		{"IsValidForUpdate", c.ForUpdate},
+		{"IsValidODataAttribute", c.AttributeOf == ""},
+		{"IsRequiredForForm", false},
+		{"RequiredLevel", managed(string(c.Required), "canmodifyrequirementlevelsettings")},
+		{"SourceType", 0},
+		{"AutoNumberFormat", nil},
+		{"LinkedAttributeId", nil},
+		{"IsCustomizable", managed(true, "iscustomizable")},
 	}
 }
 
@@ -145,8 +201,17 @@ func typedObject(c *schema.Column) object {
 // optionSet is the option set of a column.
 func optionSet(c *schema.Column) object {
 	option := func(o schema.Option, extra ...field) object {
-		out := object{{"Value", o.Value}, {"Color", nil}, {"IsManaged", !c.Custom}, {"ExternalValue", ""}, {"ParentValues", []any{}}, {"MetadataId", nil}, {"HasChanged", nil},
-			{"Label", label(o.Label, !c.Custom, c.ID)}, {"Description", label("", false, c.ID)}}
+		out := object{
+			{"Value", o.Value},
+			{"Color", nil},
+			{"IsManaged", !c.Custom},
+			{"ExternalValue", ""},
+			{"ParentValues", []any{}},
+			{"MetadataId", nil},
+			{"HasChanged", nil},
+			{"Label", label(o.Label, !c.Custom, c.ID)},
+			{"Description", label("", false, c.ID)},
+		}
 		return append(extra, out...)
 	}
 	head := object{{"MetadataId", id(schema.NameID("optionset", c.OptionSet))}, {"Name", c.OptionSet}, {"IsGlobal", c.GlobalOptions}, {"IsCustomOptionSet", c.Custom}}
@@ -175,22 +240,54 @@ func optionSet(c *schema.Column) object {
 }
 
 func keyObject(t *schema.Table, k *schema.Key, status string) object {
-	return object{{"MetadataId", id(k.ID)}, {"LogicalName", k.Name}, {"SchemaName", k.SchemaName}, {"EntityLogicalName", t.Name}, {"KeyAttributes", k.Columns},
-		{"EntityKeyIndexStatus", status}, {"IsManaged", false}, {"IsSynchronous", false}, {"DisplayName", label(k.Label, false, k.ID)}}
+	return object{
+		{"MetadataId", id(k.ID)},
+		{"LogicalName", k.Name},
+		{"SchemaName", k.SchemaName},
+		{"EntityLogicalName", t.Name},
+		{"KeyAttributes", k.Columns},
+		{"EntityKeyIndexStatus", status},
+		{"IsManaged", false},
+		{"IsSynchronous", false},
+		{"DisplayName", label(k.Label, false, k.ID)},
+	}
 }
 
 func relationObject(r *schema.Relation) object {
 	referenced := r.Referenced
-	return object{{"MetadataId", id(r.ID)}, {"SchemaName", r.SchemaName}, {"RelationshipType", "OneToManyRelationship"}, {"IsCustomRelationship", r.Custom}, {"IsManaged", !r.Custom},
-		{"IsValidForAdvancedFind", true}, {"ReferencedAttribute", r.ReferencedID}, {"ReferencedEntity", referenced}, {"ReferencingAttribute", r.Column}, {"ReferencingEntity", r.Referencing},
-		{"ReferencedEntityNavigationPropertyName", r.CollectionNav}, {"ReferencingEntityNavigationPropertyName", r.Nav}, {"IsHierarchical", false},
-		{"CascadeConfiguration", object{{"Assign", r.Cascade.Assign}, {"Delete", r.Cascade.Delete}, {"Merge", r.Cascade.Merge}, {"Reparent", r.Cascade.Reparent}, {"Share", r.Cascade.Share}, {"Unshare", r.Cascade.Unshare}}}}
+	return object{
+		{"MetadataId", id(r.ID)},
+		{"SchemaName", r.SchemaName},
+		{"RelationshipType", "OneToManyRelationship"},
+		{"IsCustomRelationship", r.Custom},
+		{"IsManaged", !r.Custom},
+		{"IsValidForAdvancedFind", true},
+		{"ReferencedAttribute", r.ReferencedID},
+		{"ReferencedEntity", referenced},
+		{"ReferencingAttribute", r.Column},
+		{"ReferencingEntity", r.Referencing},
+		{"ReferencedEntityNavigationPropertyName", r.CollectionNav},
+		{"ReferencingEntityNavigationPropertyName", r.Nav},
+		{"IsHierarchical", false},
+		{"CascadeConfiguration", object{{"Assign", r.Cascade.Assign}, {"Delete", r.Cascade.Delete}, {"Merge", r.Cascade.Merge}, {"Reparent", r.Cascade.Reparent}, {"Share", r.Cascade.Share}, {"Unshare", r.Cascade.Unshare}}},
+	}
 }
 
 func manyObject(m *schema.ManyToMany) object {
-	return object{{"MetadataId", id(m.ID)}, {"SchemaName", m.SchemaName}, {"RelationshipType", "ManyToManyRelationship"}, {"IsCustomRelationship", m.Custom}, {"IsManaged", !m.Custom},
-		{"Entity1LogicalName", m.Table1}, {"Entity2LogicalName", m.Table2}, {"IntersectEntityName", m.Intersect}, {"Entity1IntersectAttribute", m.Column1}, {"Entity2IntersectAttribute", m.Column2},
-		{"Entity1NavigationPropertyName", m.Nav1}, {"Entity2NavigationPropertyName", m.Nav2}}
+	return object{
+		{"MetadataId", id(m.ID)},
+		{"SchemaName", m.SchemaName},
+		{"RelationshipType", "ManyToManyRelationship"},
+		{"IsCustomRelationship", m.Custom},
+		{"IsManaged", !m.Custom},
+		{"Entity1LogicalName", m.Table1},
+		{"Entity2LogicalName", m.Table2},
+		{"IntersectEntityName", m.Intersect},
+		{"Entity1IntersectAttribute", m.Column1},
+		{"Entity2IntersectAttribute", m.Column2},
+		{"Entity1NavigationPropertyName", m.Nav1},
+		{"Entity2NavigationPropertyName", m.Nav2},
+	}
 }
 
 // entityDefinitions serves reading and changing of table definitions.

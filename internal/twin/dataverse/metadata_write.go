@@ -158,8 +158,10 @@ func (d *jsonColumn) column() (*schema.Column, error) {
 	if err := schemaName(d.SchemaName); err != nil {
 		return nil, err
 	}
-	col := &schema.Column{SchemaName: d.SchemaName, Name: strings.ToLower(d.SchemaName), Type: typ, Label: orElse(d.DisplayName.text(), schema.Words(d.SchemaName)), Detail: d.Description.text(),
-		Required: schema.None, ForCreate: true, ForUpdate: true, ForRead: true, Custom: true, DefaultOption: -1, Format: d.Format}
+	col := &schema.Column{
+		SchemaName: d.SchemaName, Name: strings.ToLower(d.SchemaName), Type: typ, Label: orElse(d.DisplayName.text(), schema.Words(d.SchemaName)), Detail: d.Description.text(),
+		Required: schema.None, ForCreate: true, ForUpdate: true, ForRead: true, Custom: true, DefaultOption: -1, Format: d.Format,
+	}
 	if d.RequiredLevel != nil {
 		switch l := schema.Level(d.RequiredLevel.Value); l {
 		case schema.None, schema.Recommended, schema.ApplicationRequired:
@@ -255,12 +257,16 @@ func addColumn(t *schema.Table, col *schema.Column) error {
 	}
 	t.AddColumn(col)
 	if col.Type == schema.Money {
-		t.AddColumn(&schema.Column{SchemaName: col.SchemaName + "_Base", Type: schema.Money, Label: col.Label + " (Base)", Required: schema.None, ForRead: true, Custom: true,
-			DefaultOption: -1, Min: -922337203685477, Max: 922337203685477, Precision: 4, BaseOf: col.Name})
+		t.AddColumn(&schema.Column{
+			SchemaName: col.SchemaName + "_Base", Type: schema.Money, Label: col.Label + " (Base)", Required: schema.None, ForRead: true, Custom: true,
+			DefaultOption: -1, Min: -922337203685477, Max: 922337203685477, Precision: 4, BaseOf: col.Name,
+		})
 	}
 	if col.Type.IsLookup() {
-		t.AddColumn(&schema.Column{SchemaName: col.SchemaName + "Name", Type: schema.String, MaxLength: 100, Format: "Text", Label: col.Label, Required: schema.None, ForRead: true, Custom: true,
-			DefaultOption: -1, AttributeOf: col.Name})
+		t.AddColumn(&schema.Column{
+			SchemaName: col.SchemaName + "Name", Type: schema.String, MaxLength: 100, Format: "Text", Label: col.Label, Required: schema.None, ForRead: true, Custom: true,
+			DefaultOption: -1, AttributeOf: col.Name,
+		})
 	}
 	return nil
 }
@@ -543,8 +549,10 @@ func (c *call) changeRelationships() (*answer, error) {
 	if referenced == nil || referencing == nil || d.ReferencedAttribute != "" && d.ReferencedAttribute != referenced.PrimaryID {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "ReferencedEntity, ReferencedAttribute or ReferencingEntity is not valid.")
 	}
-	col := &schema.Column{SchemaName: d.Lookup.SchemaName, Name: strings.ToLower(d.Lookup.SchemaName), Type: schema.Lookup, Targets: []string{referenced.Name},
-		Label: orElse(d.Lookup.DisplayName.text(), schema.Words(d.Lookup.SchemaName)), Required: schema.None, ForCreate: true, ForUpdate: true, ForRead: true, Custom: true, DefaultOption: -1}
+	col := &schema.Column{
+		SchemaName: d.Lookup.SchemaName, Name: strings.ToLower(d.Lookup.SchemaName), Type: schema.Lookup, Targets: []string{referenced.Name},
+		Label: orElse(d.Lookup.DisplayName.text(), schema.Words(d.Lookup.SchemaName)), Required: schema.None, ForCreate: true, ForUpdate: true, ForRead: true, Custom: true, DefaultOption: -1,
+	}
 	cascade := schema.Cascade{Assign: "NoCascade", Delete: "RemoveLink", Merge: "NoCascade", Reparent: "NoCascade", Share: "NoCascade", Unshare: "NoCascade"}
 	if d.CascadeConfiguration != nil {
 		cascade = *d.CascadeConfiguration
@@ -554,8 +562,10 @@ func (c *call) changeRelationships() (*answer, error) {
 	default:
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The delete behaviour '%.40s' is not valid.", cascade.Delete)
 	}
-	rel := &schema.Relation{SchemaName: d.SchemaName, ID: schema.NameID("relation", d.SchemaName), Referenced: referenced.Name, ReferencedID: referenced.PrimaryID, Referencing: referencing.Name,
-		Column: col.Name, Nav: col.SchemaName, CollectionNav: d.SchemaName, Cascade: cascade, Custom: true}
+	rel := &schema.Relation{
+		SchemaName: d.SchemaName, ID: schema.NameID("relation", d.SchemaName), Referenced: referenced.Name, ReferencedID: referenced.PrimaryID, Referencing: referencing.Name,
+		Column: col.Name, Nav: col.SchemaName, CollectionNav: d.SchemaName, Cascade: cascade, Custom: true,
+	}
 	err := c.s.alter(func(draft *schema.Draft) error {
 		for _, r := range c.sch.Relations() {
 			if strings.EqualFold(r.SchemaName, d.SchemaName) {

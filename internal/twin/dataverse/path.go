@@ -59,7 +59,7 @@ func splitPairs(s string) ([]pair, *apiError) {
 	for rest := s; rest != ""; {
 		quoted := false
 		end, eq := len(rest), -1
-		for i := 0; i < len(rest); i++ {
+		for i := range len(rest) {
 			c := rest[i]
 			switch {
 			case c == '\'':
@@ -194,8 +194,8 @@ func (c *call) findByKey(tg *target) *apiError {
 	return fail(400, codeKeyNotDefined, "The specified key attributes are not a defined key for the %s entity", t.Name)
 }
 
-// byKey returns at most max rows that carry the values of an alternate key.
-func (c *call) byKey(t *schema.Table, k *schema.Key, values []value.Value, max int) []*store.Row {
+// byKey returns at most limit rows that carry the values of an alternate key.
+func (c *call) byKey(t *schema.Table, k *schema.Key, values []value.Value, limit int) []*store.Row {
 	var out []*store.Row
 	after := value.ID{}
 	for {
@@ -210,7 +210,7 @@ func (c *call) byKey(t *schema.Table, k *schema.Key, values []value.Value, max i
 			}
 			after = r.ID
 		}
-		if len(rows) < 64 || len(out) >= max {
+		if len(rows) < 64 || len(out) >= limit {
 			return out
 		}
 	}

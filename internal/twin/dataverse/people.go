@@ -2,6 +2,7 @@ package dataverse
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/schema"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/store"
@@ -159,14 +160,7 @@ func (c *call) qualifyLead(id value.ID, props []prop) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := ""
-	for i, m := range made {
-		if i > 0 {
-			list += ","
-		}
-		list += m
-	}
 	body := append([]byte(nil), `{"@odata.context":`...)
 	body = value.AppendString(body, c.context()+"Collection("+crm+"crmbaseentity)")
-	return jsonAnswer(http.StatusOK, append(body, `,"value":[`+list+`]}`...)), nil
+	return jsonAnswer(http.StatusOK, append(body, `,"value":[`+strings.Join(made, ",")+`]}`...)), nil
 }

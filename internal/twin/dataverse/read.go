@@ -421,7 +421,7 @@ func (c *call) count(t *schema.Table, scope *query.Scope) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := 0
+	var n int
 	if q.DeltaToken != "" {
 		if n, err = c.countChanges(t, q); err != nil {
 			return nil, err

@@ -74,8 +74,10 @@ func toValue(v any) value.Value {
 
 // platform runs f as the SYSTEM user in a transaction.
 func (s *Server) platform(f func(c *call) error) error {
-	c := &call{s: s, sch: s.sch.Load(), now: s.clock.Now(), view: s.store.View(),
-		user: &principal{id: s.org.system, real: s.org.system, unit: s.org.rootUnit, rights: s.everything()}}
+	c := &call{
+		s: s, sch: s.sch.Load(), now: s.clock.Now(), view: s.store.View(),
+		user: &principal{id: s.org.system, real: s.org.system, unit: s.org.rootUnit, rights: s.everything()},
+	}
 	return c.write(func() error { return f(c) })
 }
 
@@ -105,10 +107,14 @@ func (s *Server) seed() {
 	id := func(name string) value.ID { return value.ID(schema.NameID("organization", s.opt.UniqueName, name)) }
 	s.org = org{id: id("organization"), rootUnit: id("root unit"), currency: id("currency"), system: id("system"), admin: id("administrator role")}
 	err := s.platform(func(c *call) error {
-		c.insert("transactioncurrency", s.org.currency, map[string]any{"currencyname": "US Dollar", "isocurrencycode": "USD", "currencysymbol": "$",
-			"exchangerate": value.Decimal(10_000_000_000, 10), "currencyprecision": 2})
-		c.insert("organization", s.org.id, map[string]any{"name": s.opt.OrganizationName, "languagecode": 1033, "localeid": 1033,
-			"basecurrencyid": s.org.currency, "expirechangetrackingindays": 7})
+		c.insert("transactioncurrency", s.org.currency, map[string]any{
+			"currencyname": "US Dollar", "isocurrencycode": "USD", "currencysymbol": "$",
+			"exchangerate": value.Decimal(10_000_000_000, 10), "currencyprecision": 2,
+		})
+		c.insert("organization", s.org.id, map[string]any{
+			"name": s.opt.OrganizationName, "languagecode": 1033, "localeid": 1033,
+			"basecurrencyid": s.org.currency, "expirechangetrackingindays": 7,
+		})
 		c.insert("businessunit", s.org.rootUnit, map[string]any{"name": s.opt.OrganizationName, "organizationid": s.org.id})
 		c.insert("systemuser", s.org.system, map[string]any{"fullname": "SYSTEM", "lastname": "SYSTEM", "businessunitid": s.org.rootUnit, "accessmode": 3})
 		c.insert("role", s.org.admin, map[string]any{"name": "System Administrator", "businessunitid": s.org.rootUnit, "roletemplateid": administratorTemplate})
@@ -147,8 +153,10 @@ func (c *call) seedTable(t *schema.Table) {
 	}
 	if t.Ownership == "UserOwned" {
 		id := value.ID(schema.NameID("savedquery", t.Name))
-		c.insert("savedquery", id, map[string]any{"name": "Active " + t.Plural, "returnedtypecode": t.Name, "querytype": 0, "isdefault": true,
-			"fetchxml": `<fetch version="1.0" mapping="logical"><entity name="` + t.Name + `"><attribute name="` + t.PrimaryName + `"/><filter><condition attribute="statecode" operator="eq" value="0"/></filter></entity></fetch>`})
+		c.insert("savedquery", id, map[string]any{
+			"name": "Active " + t.Plural, "returnedtypecode": t.Name, "querytype": 0, "isdefault": true,
+			"fetchxml": `<fetch version="1.0" mapping="logical"><entity name="` + t.Name + `"><attribute name="` + t.PrimaryName + `"/><filter><condition attribute="statecode" operator="eq" value="0"/></filter></entity></fetch>`,
+		})
 	}
 }
 
@@ -283,8 +291,10 @@ func (s *Server) AddApplicationUser(u AppUser) (string, error) {
 		name = "# " + app.String()[:8]
 	}
 	err = s.platform(func(c *call) error {
-		c.insert("systemuser", user, map[string]any{"fullname": name, "applicationid": app, "azureactivedirectoryobjectid": object,
-			"businessunitid": s.org.rootUnit, "accessmode": 4, "isdisabled": u.Disabled})
+		c.insert("systemuser", user, map[string]any{
+			"fullname": name, "applicationid": app, "azureactivedirectoryobjectid": object,
+			"businessunitid": s.org.rootUnit, "accessmode": 4, "isdisabled": u.Disabled,
+		})
 		assigned := value.ID(schema.NameID("assignment", user.String(), role.String()))
 		for _, r := range c.view.Find(nil, "roleprivileges", columnIndex("roleid"), store.Hash(value.GUID(role)), value.ID{}, 100_000) {
 			c.tx.Delete("roleprivileges", r.ID)

@@ -3,6 +3,7 @@ package dataverse
 import (
 	"compress/gzip"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -282,12 +283,14 @@ func (c *countingWriter) code() int {
 	}
 	return c.status
 }
+
 func (c *countingWriter) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
 	}
 	c.ResponseWriter.WriteHeader(status)
 }
+
 func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(p)
 	c.n += int64(n)
@@ -313,8 +316,8 @@ func apiPath(escaped string) (version, rest string, ok bool) {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	escaped := r.URL.EscapedPath()
-	if strings.HasPrefix(escaped, "/api/discovery/v2.0/") {
-		s.send(w, r, s.discovery(r, strings.TrimPrefix(escaped, "/api/discovery/v2.0/")))
+	if after, ok := strings.CutPrefix(escaped, "/api/discovery/v2.0/"); ok {
+		s.send(w, r, s.discovery(r, after))
 		return
 	}
 	version, rest, ok := apiPath(escaped)
@@ -396,9 +399,7 @@ func (c *call) answer() *answer {
 
 func (s *Server) refusal(e *apiError, legacy bool, p *prefer) *answer {
 	a := jsonAnswer(e.status, appendError(nil, e, legacy, p != nil && p.wants("Microsoft.PowerApps.CDS.HelpLink")))
-	for k, v := range e.header {
-		a.header[k] = v
-	}
+	maps.Copy(a.header, e.header)
 	return a
 }
 

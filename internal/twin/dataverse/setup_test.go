@@ -313,8 +313,10 @@ func TestOperationsAreCounted(t *testing.T) {
 	w.get("nope")
 	w.batch(nil, one("GET", "WhoAmI", ""))
 	got := counter.Snapshot()
-	want := map[string]int64{"contact.create": 1, "whoami": 1, "contact.read": 2, "contact.delta": 1, "contact.update": 1, "contact.upsert": 1, "contact.create-multiple": 1,
-		"list.add-members": 1, "metadata.read": 1, "nope.read": 1, "batch": 1}
+	want := map[string]int64{
+		"contact.create": 1, "whoami": 1, "contact.read": 2, "contact.delta": 1, "contact.update": 1, "contact.upsert": 1, "contact.create-multiple": 1,
+		"list.add-members": 1, "metadata.read": 1, "nope.read": 1, "batch": 1,
+	}
 	if diff := cmp.Diff(want, got.Operations); diff != "" {
 		t.Error(diff)
 	}

@@ -36,7 +36,7 @@ func (s *Server) SaveSnapshot(dir string) error {
 	if err != nil {
 		return fmt.Errorf("save the Dataverse twin: %w", err)
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed, as it should
+	defer os.Remove(f.Name()) //nolint:errcheck // fails once it is renamed, as it should
 	err = s.writeSnapshot(f)
 	if err == nil {
 		err = f.Sync()
@@ -72,7 +72,7 @@ func (s *Server) LoadSnapshot(dir string) error {
 	if err != nil {
 		return fmt.Errorf("load the Dataverse twin: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	if err := s.readSnapshot(f); err != nil {
 		return fmt.Errorf("load the Dataverse twin: %w", err)
 	}

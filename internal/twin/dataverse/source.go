@@ -107,10 +107,12 @@ func (q *queryTable) SetName() string     { return q.t.Set }
 func (q *queryTable) PrimaryID() query.Column {
 	return q.columns[q.t.PrimaryID]
 }
+
 func (q *queryTable) PrimaryName() (query.Column, bool) {
 	c, ok := q.columns[q.t.PrimaryName]
 	return c, ok
 }
+
 func (q *queryTable) Column(name string) (query.Column, bool) {
 	c, ok := q.columns[name]
 	return c, ok

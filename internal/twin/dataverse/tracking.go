@@ -64,8 +64,10 @@ func decodeTrack(inner string) (trackState, error) {
 	}
 	last, ok := get("last")
 	id, err := value.ParseID(last)
-	s := trackState{delta: number("delta") == 1, from: number("from"), until: number("until"), at: number("at"), gone: number("gone") == 1,
-		last: id, taken: time.Unix(number("taken"), 0).UTC()}
+	s := trackState{
+		delta: number("delta") == 1, from: number("from"), until: number("until"), at: number("at"), gone: number("gone") == 1,
+		last: id, taken: time.Unix(number("taken"), 0).UTC(),
+	}
 	if !ok || err != nil || s.from < 0 || s.until < 0 || s.at < 0 || number("taken") < 0 {
 		return s, bad
 	}

@@ -130,7 +130,7 @@ func TestBatch(t *testing.T) {
 	w.batch(nil, many...).refused(400, "0x80060888")
 	w.do("POST", "$batch", strings.ReplaceAll(envelope("b1", good), "\r\n", "\n"), "Content-Type", "multipart/mixed; boundary=b1").refused(400, "0x80060888")
 	w.do("POST", "$batch", "{}", "Content-Type", "application/json").refused(400, "0x80060888")
-	r = w.batch(nil, one("POST", "$batch", "")).must(400)
+	w.batch(nil, one("POST", "$batch", "")).must(400)
 }
 
 func TestBulkMessages(t *testing.T) {
@@ -399,12 +399,12 @@ func TestWritesInParallel(t *testing.T) {
 	for range workers {
 		go func() {
 			for range each {
-				req, _ := http.NewRequest("POST", w.api+"contacts", strings.NewReader(`{"lastname":"x"}`))
+				req, _ := http.NewRequest(http.MethodPost, w.api+"contacts", strings.NewReader(`{"lastname":"x"}`))
 				req.Header.Set("Authorization", "Bearer "+testApp+"|ok")
 				res, err := http.DefaultClient.Do(req)
 				if err == nil {
 					res.Body.Close()
-					if res.StatusCode != 204 {
+					if res.StatusCode != http.StatusNoContent {
 						err = fmt.Errorf("status %d", res.StatusCode)
 					}
 				}

@@ -2,6 +2,7 @@ package dotdigital
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -319,19 +320,36 @@ func TestCanonicalValues(t *testing.T) {
 		want  string
 		err   error
 	}{
-		{num, `1.500`, false, `1.5`, nil}, {num, `-0.0`, false, `0`, nil}, {num, `1e3`, false, `1000`, nil}, {num, `"12"`, true, `12`, nil},
-		{num, `"12"`, false, ``, errWrongType}, {num, `""`, true, ``, nil}, {num, `999999999999999999`, false, `999999999999999999`, nil},
-		{num, `1000000000000000000`, false, ``, errOverflow}, {num, `1e18`, false, ``, errOverflow}, {num, `null`, false, ``, nil},
-		{date, `"2024-02-29"`, false, `"2024-02-29T00:00:00"`, nil}, {date, `"2024-02-29T10:11:12Z"`, false, `"2024-02-29T10:11:12"`, nil},
-		{date, `"2024-02-28T10:11:12+02:00"`, false, `"2024-02-28T08:11:12"`, nil}, {date, `"2023-02-29"`, false, ``, errWrongType},
-		{date, `"1700-01-01"`, false, ``, errOverflow}, {date, `1700`, false, ``, errWrongType}, {date, `"2024-01-31T24:00:00"`, false, ``, errWrongType},
+		{num, `1.500`, false, `1.5`, nil},
+		{num, `-0.0`, false, `0`, nil},
+		{num, `1e3`, false, `1000`, nil},
+		{num, `"12"`, true, `12`, nil},
+		{num, `"12"`, false, ``, errWrongType},
+		{num, `""`, true, ``, nil},
+		{num, `999999999999999999`, false, `999999999999999999`, nil},
+		{num, `1000000000000000000`, false, ``, errOverflow},
+		{num, `1e18`, false, ``, errOverflow},
+		{num, `null`, false, ``, nil},
+		{date, `"2024-02-29"`, false, `"2024-02-29T00:00:00"`, nil},
+		{date, `"2024-02-29T10:11:12Z"`, false, `"2024-02-29T10:11:12"`, nil},
+		{date, `"2024-02-28T10:11:12+02:00"`, false, `"2024-02-28T08:11:12"`, nil},
+		{date, `"2023-02-29"`, false, ``, errWrongType},
+		{date, `"1700-01-01"`, false, ``, errOverflow},
+		{date, `1700`, false, ``, errWrongType},
+		{date, `"2024-01-31T24:00:00"`, false, ``, errWrongType},
 		{date, `"2024-01-15 10:11:12.123"`, false, `"2024-01-15T10:11:12"`, nil},
-		{boolean, `true`, false, `true`, nil}, {boolean, `"True"`, true, `true`, nil}, {boolean, `"yes"`, true, ``, errWrongType}, {boolean, `1`, true, ``, errWrongType},
-		{text, `"a\u0062"`, false, `"ab"`, nil}, {text, `""`, false, ``, nil}, {text, `5`, true, `"5"`, nil}, {text, `{}`, true, ``, errWrongType},
+		{boolean, `true`, false, `true`, nil},
+		{boolean, `"True"`, true, `true`, nil},
+		{boolean, `"yes"`, true, ``, errWrongType},
+		{boolean, `1`, true, ``, errWrongType},
+		{text, `"a\u0062"`, false, `"ab"`, nil},
+		{text, `""`, false, ``, nil},
+		{text, `5`, true, `"5"`, nil},
+		{text, `{}`, true, ``, errWrongType},
 	}
 	for _, tt := range tests {
 		got, err := tt.f.canon(nil, []byte(tt.lit), tt.loose)
-		if string(got) != tt.want || err != tt.err {
+		if string(got) != tt.want || !errors.Is(err, tt.err) {
 			t.Errorf("%s %s (loose %v): %s, %v; want %s, %v", tt.f.typ, tt.lit, tt.loose, got, err, tt.want, tt.err)
 		}
 	}

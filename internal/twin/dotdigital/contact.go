@@ -2,6 +2,7 @@ package dotdigital
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -72,12 +73,8 @@ func parseOptIn(s string) (optIn, bool) {
 	return 0, false
 }
 
+// emailType is a place in emailTypeNames.
 type emailType uint8
-
-const (
-	html emailType = iota
-	plainText
-)
 
 var emailTypeNames = [...]string{"Html", "PlainText"}
 
@@ -337,10 +334,5 @@ func (s *Server) domainBlocked(email []byte) bool {
 		return false
 	}
 	domain := strings.ToLower(string(email[bytes.IndexByte(email, '@')+1:]))
-	for _, d := range s.opt.SuppressedDomains {
-		if domain == d {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.opt.SuppressedDomains, domain)
 }

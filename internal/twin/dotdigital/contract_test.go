@@ -26,16 +26,13 @@ type contract struct {
 }
 
 var contracts = []contract{
-	{prefix: "/v2", file: "dotdigital-v2.json"},
-	{prefix: "/contacts/v3", file: "dotdigital-v3-contacts.json"},
-	{prefix: "/configuration/v3", file: "dotdigital-v3-configuration.json"},
+	described("/v2", "dotdigital-v2.json"),
+	described("/contacts/v3", "dotdigital-v3-contacts.json"),
+	described("/configuration/v3", "dotdigital-v3-configuration.json"),
 }
 
-func init() {
-	for k := range contracts {
-		file := contracts[k].file
-		contracts[k].load = sync.OnceValues(func() (validator.Validator, error) { return loadContract(file) })
-	}
+func described(prefix, file string) contract {
+	return contract{prefix, file, sync.OnceValues(func() (validator.Validator, error) { return loadContract(file) })}
 }
 
 // loadContract finds the corrected service descriptions next to the checkout.
@@ -125,7 +122,7 @@ func (a *account) multipartFile(path, name, content string) answer {
 	}
 	io.WriteString(part, content)
 	w.Close()
-	req, err := http.NewRequest("POST", a.url+path, bytes.NewReader(buf.Bytes()))
+	req, err := http.NewRequest(http.MethodPost, a.url+path, bytes.NewReader(buf.Bytes()))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -433,14 +430,14 @@ func TestContractErrors(t *testing.T) {
 	}
 	a.t = t
 	for _, path := range []string{"/v2/contacts", "/contacts/v3", "/configuration/v3/customIdentifiers"} {
-		req, _ := http.NewRequest("GET", a.url+path, nil)
+		req, _ := http.NewRequest(http.MethodGet, a.url+path, nil)
 		req.SetBasicAuth(testUser, "wrong")
 		got := a.send(req, nil).want(401)
 		if v3 := path != "/v2/contacts"; v3 != (len(got.body) == 0) {
 			t.Errorf("%s: 401 body %q", path, got.body)
 		}
 	}
-	req, _ := http.NewRequest("POST", a.url+"/v2/contacts", strings.NewReader("email=a"))
+	req, _ := http.NewRequest(http.MethodPost, a.url+"/v2/contacts", strings.NewReader("email=a"))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.SetBasicAuth(testUser, testPassword)
 	a.send(req, nil).want(400, "ERROR_CONTENT_TYPE_IS_NOT_SUPPORTED")

@@ -291,8 +291,10 @@ func serveOpens(sc scope) func(*Server, *call) error {
 		return serveEvents(s, c, sc, func(k *campaign) []openEvent { return k.opens },
 			func(e openEvent) (uint32, int64) { return e.contact, e.at },
 			func(e openEvent) openBody {
-				return openBody{ContactID: contactID(e.contact), Email: s.at(e.contact).email, MailClient: e.client,
-					IPAddress: e.ip, UserAgent: e.agent, IsHTML: true, DateOpened: formatTime(e.at)}
+				return openBody{
+					ContactID: contactID(e.contact), Email: s.at(e.contact).email, MailClient: e.client,
+					IPAddress: e.ip, UserAgent: e.agent, IsHTML: true, DateOpened: formatTime(e.at),
+				}
 			})
 	}
 }
@@ -312,8 +314,10 @@ func serveClicks(sc scope) func(*Server, *call) error {
 		return serveEvents(s, c, sc, func(k *campaign) []clickEvent { return k.clicks },
 			func(e clickEvent) (uint32, int64) { return e.contact, e.at },
 			func(e clickEvent) clickBody {
-				return clickBody{ContactID: contactID(e.contact), Email: s.at(e.contact).email, URL: e.url,
-					IPAddress: e.ip, UserAgent: e.agent, DateClicked: formatTime(e.at)}
+				return clickBody{
+					ContactID: contactID(e.contact), Email: s.at(e.contact).email, URL: e.url,
+					IPAddress: e.ip, UserAgent: e.agent, DateClicked: formatTime(e.at),
+				}
 			})
 	}
 }

@@ -278,7 +278,7 @@ func eachValue(packed string, yield func(id uint32, lit string)) {
 
 func uvarint(s string) (uint32, int) {
 	var v uint32
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		v |= uint32(s[i]&0x7f) << (7 * i)
 		if s[i] < 0x80 {
 			return v, i + 1

@@ -15,8 +15,7 @@ func (s *idSet) has(i uint32) bool {
 	return p < len(s.pages) && s.pages[p] != nil && s.pages[p][i>>6&63]>>(i&63)&1 == 1
 }
 
-// add reports whether i was not yet a member.
-func (s *idSet) add(i uint32) bool {
+func (s *idSet) add(i uint32) {
 	p := int(i >> 12)
 	for len(s.pages) <= p {
 		s.pages = append(s.pages, nil)
@@ -26,11 +25,10 @@ func (s *idSet) add(i uint32) bool {
 	}
 	w := &s.pages[p][i>>6&63]
 	if *w>>(i&63)&1 == 1 {
-		return false
+		return
 	}
 	*w |= 1 << (i & 63)
 	s.n++
-	return true
 }
 
 // remove reports whether i was a member.

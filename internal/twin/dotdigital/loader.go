@@ -146,7 +146,8 @@ func (l *Loader) Contact(n NewContact) (int64, error) {
 			return refuse(bad.text)
 		}
 	}
-	ch, ok := &in.channels, true
+	ch := &in.channels
+	var ok bool
 	if n.OptIn != "" {
 		if ch.optIn, ok = parseOptIn(n.OptIn); !ok {
 			return refuse("unknown opt-in type " + n.OptIn)

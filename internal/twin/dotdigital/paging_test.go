@@ -18,7 +18,7 @@ func (a *account) readV3(query string, between func(page int)) []int64 {
 	a.t.Helper()
 	var ids []int64
 	marker := ""
-	for page := 0; page < 50; page++ {
+	for page := range 50 {
 		var out struct {
 			Items []struct{ ContactID int64 } `json:"_items"`
 			Links struct {
@@ -214,7 +214,7 @@ func TestRegionSlashesAndCounters(t *testing.T) {
 	if err := faults.Add(fault.Fault{Twin: "dotdigital", Kind: "ack-lost", Operation: "contacts.create", Count: 1}); err != nil {
 		t.Fatal(err)
 	}
-	req, _ := http.NewRequest("POST", a.url+"/contacts/v3", nil)
+	req, _ := http.NewRequest(http.MethodPost, a.url+"/contacts/v3", nil)
 	req.SetBasicAuth(testUser, testPassword)
 	req.Header.Set("Content-Type", "application/json")
 	if resp, err := a.client.Do(req); err == nil {
@@ -245,7 +245,7 @@ func TestSlowReaderHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	req, _ := http.NewRequest("GET", a.url+"/v2/contacts?withFullData=true", nil)
+	req, _ := http.NewRequest(http.MethodGet, a.url+"/v2/contacts?withFullData=true", nil)
 	req.SetBasicAuth(testUser, testPassword)
 	// Many answers of a third of a megabyte fill every buffer on the way.
 	for range 40 {

@@ -154,8 +154,10 @@ func (l *limiter) admit(c *call) error {
 	}
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(left))
 	if over {
-		return &apiError{status: http.StatusTooManyRequests, code: "tooManyRequests", bare: true,
-			text: "The call rate limit of this scope is used up until the time in X-RateLimit-Reset."}
+		return &apiError{
+			status: http.StatusTooManyRequests, code: "tooManyRequests", bare: true,
+			text: "The call rate limit of this scope is used up until the time in X-RateLimit-Reset.",
+		}
 	}
 	return nil
 }

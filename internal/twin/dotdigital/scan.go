@@ -334,7 +334,7 @@ func appendQuoted[T string | []byte](b []byte, text T) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	start := 0
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		c := text[i]
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue

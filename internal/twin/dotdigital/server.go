@@ -255,8 +255,10 @@ func (s *Server) admit(c *call, known bool) error {
 		if c.family.prefix == "" {
 			return &apiError{status: http.StatusNotFound, text: "No API lives at this path.", bare: true}
 		}
-		return &apiError{status: http.StatusNotImplemented, code: "notEmulated", bare: true,
-			text: c.r.Method + " on this path is not emulated by the Dotdigital twin."}
+		return &apiError{
+			status: http.StatusNotImplemented, code: "notEmulated", bare: true,
+			text: c.r.Method + " on this path is not emulated by the Dotdigital twin.",
+		}
 	}
 	s.mu.RLock()
 	due := s.dueSend

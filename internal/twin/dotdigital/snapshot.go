@@ -133,8 +133,8 @@ func (s *Server) SaveSnapshot(dir string) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			_ = f.Close()
+			_ = os.Remove(f.Name())
 			err = fmt.Errorf("dotdigital twin: saving a snapshot: %w", err)
 		}
 	}()
@@ -258,7 +258,7 @@ func (s *Server) LoadSnapshot(dir string) error {
 	if err != nil {
 		return fmt.Errorf("dotdigital twin: loading a snapshot: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count > 0 || len(s.campaigns) > 0 || len(s.lists) > 2 {

@@ -1,6 +1,7 @@
 package dotdigital
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -174,16 +175,14 @@ type v2Value struct {
 
 // v2Input checks a v2 contact into the form that writes take. Every refusal
 // names the v2 code.
-func (s *Server) v2Input(in *v2Contact, requireEmail bool) (*contactInput, error) {
+func (s *Server) v2Input(in *v2Contact) (*contactInput, error) {
 	out := &contactInput{}
-	if in.Email != "" || requireEmail {
-		if !validEmail([]byte(in.Email)) {
-			return nil, badParameter("Email is not a valid email address.")
-		}
-		out.email = []byte(in.Email)
-		if s.domainBlocked(out.email) {
-			return nil, v2Error("ERROR_EMAIL_BANNED", "The account suppresses this mail domain.")
-		}
+	if !validEmail([]byte(in.Email)) {
+		return nil, badParameter("Email is not a valid email address.")
+	}
+	out.email = []byte(in.Email)
+	if s.domainBlocked(out.email) {
+		return nil, v2Error("ERROR_EMAIL_BANNED", "The account suppresses this mail domain.")
 	}
 	ch := &out.channels
 	if in.OptInType != nil && *in.OptInType != "" {
@@ -211,9 +210,9 @@ func (s *Server) v2Input(in *v2Contact, requireEmail bool) (*contactInput, error
 		}
 		start := len(out.arena)
 		arena, err := f.canon(out.arena, lit, true)
-		switch err {
-		case nil:
-		case errOverflow:
+		switch {
+		case err == nil:
+		case errors.Is(err, errOverflow):
 			return nil, v2Error("ERROR_DATAFIELD_VALUE_OVERFLOW", valueProblem(f, err))
 		default:
 			return nil, v2Error("ERROR_DATAFIELD_INVALID", valueProblem(f, err))
@@ -228,7 +227,7 @@ var errV2Suppressed = v2Error("ERROR_CONTACT_SUPPRESSED", "Contact is suppressed
 
 // putV2 creates or updates the contact with the address of in.
 func (s *Server) putV2(c *call, w *writer, body *v2Contact) (uint32, error) {
-	in, err := s.v2Input(body, true)
+	in, err := s.v2Input(body)
 	if err != nil {
 		return 0, err
 	}
@@ -272,7 +271,7 @@ func (s *Server) serveV2ContactUpdate(c *call) error {
 	if s.at(i).status.blocked() {
 		return errV2Suppressed
 	}
-	in, err := s.v2Input(&body, true)
+	in, err := s.v2Input(&body)
 	if err != nil {
 		return err
 	}

@@ -116,9 +116,8 @@ func importOnly(name string) bool {
 }
 
 func (r *v2Row) check(s *Server, c *v2Contact) {
-	in, err := s.v2Input(c, true)
-	var refused *apiError
-	if errors.As(err, &refused) {
+	in, err := s.v2Input(c)
+	if refused, ok := errors.AsType[*apiError](err); ok {
 		r.bad = "Invalid Entries"
 		switch {
 		case refused.code == "ERROR_EMAIL_BANNED":

@@ -109,10 +109,7 @@ func (s *Server) serveUnsubscribe(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &writer{s: s, now: s.now(), source: "api"}
-	i, err := s.knownOrNew(w, &body)
-	if err != nil {
-		return err
-	}
+	i := s.knownOrNew(w, &body)
 	w.block(i, unsubscribed)
 	ct := s.at(i)
 	c.write(http.StatusOK, s.appendSuppression(nil, i, ct.removedAt, statusNames[ct.status].v2))
@@ -121,17 +118,17 @@ func (s *Server) serveUnsubscribe(c *call) error {
 
 // knownOrNew returns the contact with the address; an unknown one is created,
 // a deleted one comes back: an opt-out must not get lost.
-func (s *Server) knownOrNew(w *writer, body *v2Contact) (uint32, error) {
+func (s *Server) knownOrNew(w *writer, body *v2Contact) uint32 {
 	email := []byte(body.Email)
 	i, ok := s.findEmail(email)
 	if !ok {
 		var scratch []byte
-		return w.put(0, false, &contactInput{email: email}, overwrite, &scratch).index, nil
+		return w.put(0, false, &contactInput{email: email}, overwrite, &scratch).index
 	}
 	if s.at(i).life == binned {
 		w.restore(i)
 	}
-	return i, nil
+	return i
 }
 
 func (s *Server) serveListUnsubscribe(c *call) error {
@@ -153,10 +150,7 @@ func (s *Server) serveListUnsubscribe(c *call) error {
 		return err
 	}
 	w := &writer{s: s, now: s.now(), source: "api"}
-	i, err := s.knownOrNew(w, &body)
-	if err != nil {
-		return err
-	}
+	i := s.knownOrNew(w, &body)
 	w.leaveByChoice(i, l)
 	c.write(http.StatusOK, s.appendSuppression(nil, i, l.left.at[i], "Unsubscribed"))
 	return nil
@@ -238,7 +232,7 @@ func resubscribe(onList, challenge bool) func(*Server, *call) error {
 				return err
 			}
 		}
-		in, err := s.v2Input(body.UnsubscribedContact, true)
+		in, err := s.v2Input(body.UnsubscribedContact)
 		if err != nil {
 			return err
 		}

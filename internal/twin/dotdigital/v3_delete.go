@@ -127,7 +127,8 @@ func (w *writer) deleteRow(job *deleteJob, raw []byte) {
 	b = appendQuoted(b, bad.code)
 	b = append(b, `,"description":`...)
 	b = appendQuoted(b, bad.text)
-	job.failuresJSON = append(b, `}]}`...)
+	b = append(b, `}]}`...)
+	job.failuresJSON = b
 }
 
 func (s *Server) serveDeleteStatus(c *call) error {

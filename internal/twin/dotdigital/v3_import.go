@@ -366,7 +366,8 @@ func (j *importJob) fail(id int64, in *contactInput, why []failure) {
 		b = appendQuoted(b, f.text)
 		b = append(b, '}')
 	}
-	j.failures = append(b, ']', '}')
+	b = append(b, ']', '}')
+	j.failures = b
 }
 
 // appendSentIdentifiers echoes the identifiers of a refused row as far as they
@@ -421,8 +422,10 @@ func (s *Server) serveImportStatus(c *call) error {
 		name  string
 		value int
 	}{
-		{`,"summary":{"newContacts":`, j.newContacts}, {`,"updatedContacts":`, j.updatedContacts},
-		{`,"globallySuppressed":`, j.globallySuppressed}, {`,"invalidEntries":`, j.invalidEntries},
+		{`,"summary":{"newContacts":`, j.newContacts},
+		{`,"updatedContacts":`, j.updatedContacts},
+		{`,"globallySuppressed":`, j.globallySuppressed},
+		{`,"invalidEntries":`, j.invalidEntries},
 		{`,"duplicateIdentifiers":`, j.duplicates},
 	} {
 		b = append(b, n.name...)

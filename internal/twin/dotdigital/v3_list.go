@@ -221,7 +221,6 @@ type listing struct {
 	what           what
 	created, since int64
 	list           int32
-	segment        bool
 	limit          int
 	after          uint32
 	marker         bool

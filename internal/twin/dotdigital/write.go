@@ -35,9 +35,9 @@ type writer struct {
 	changes []FieldChange
 }
 
-func (w *writer) changed(name, old, new string) {
-	if w.s.opt.History != nil && old != new {
-		w.changes = append(w.changes, FieldChange{name, old, new})
+func (w *writer) changed(name, from, to string) {
+	if w.s.opt.History != nil && from != to {
+		w.changes = append(w.changes, FieldChange{name, from, to})
 	}
 }
 
@@ -129,17 +129,16 @@ func (w *writer) join(i uint32, l *list) bool {
 
 // leave removes the contact from a list without trace, unless the contact
 // unsubscribed from it: that row stays.
-func (w *writer) leave(i uint32, l *list) bool {
+func (w *writer) leave(i uint32, l *list) {
 	c := w.s.at(i)
 	k := c.membership(l.id)
 	if k < 0 || c.lists[k].status != inList {
-		return false
+		return
 	}
 	c.lists = append(c.lists[:k], c.lists[k+1:]...)
 	l.members.remove(i)
 	w.touch(i)
 	w.record("leave-list", i, l.id)
-	return true
 }
 
 // leaveByChoice unsubscribes the contact from one list.

@@ -86,8 +86,10 @@ func setUp(t *testing.T, faults fault.Injector) *fixture {
 		t.Fatal(err)
 	}
 	f.cert = certificate(t, f.key, start.AddDate(1, 0, 0))
-	err = f.AddApplication(Application{ClientID: clientID, Certificates: []*x509.Certificate{f.cert},
-		Secrets: []Secret{{Value: secret}, {Value: "old", Expires: start.Add(-time.Hour)}, {Value: "soon", Expires: start.Add(time.Hour)}}})
+	err = f.AddApplication(Application{
+		ClientID: clientID, Certificates: []*x509.Certificate{f.cert},
+		Secrets: []Secret{{Value: secret}, {Value: "old", Expires: start.Add(-time.Hour)}, {Value: "soon", Expires: start.Add(time.Hour)}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

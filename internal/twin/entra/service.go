@@ -24,11 +24,12 @@ package entra
 import (
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // x5t is defined as a SHA-1 thumbprint
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -121,7 +122,7 @@ type storedSecret struct {
 // New returns a service without applications.
 func New(o Options) (*Service, error) {
 	if o.Tenant == "" {
-		return nil, fmt.Errorf("entra: the tenant's id is missing")
+		return nil, errors.New("entra: the tenant's id is missing")
 	}
 	if o.Key == nil {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -188,7 +189,7 @@ func (s *Service) AddAuthority(rawURL string) error {
 // id. Certificates must hold RSA keys of at least 2048 bits.
 func (s *Service) AddApplication(a Application) error {
 	if a.ClientID == "" {
-		return fmt.Errorf("entra: the application has no client id")
+		return errors.New("entra: the application has no client id")
 	}
 	app := &application{clientID: a.ClientID, objectID: a.ObjectID, certificates: a.Certificates}
 	if app.objectID == "" {
@@ -260,6 +261,6 @@ func guid(b []byte) string {
 
 // thumbprints returns the x5t and x5t#S256 of a certificate.
 func thumbprints(c *x509.Certificate) (sha1Sum, sha256Sum string) {
-	a, b := sha1.Sum(c.Raw), sha256.Sum256(c.Raw) //nolint:gosec // see above
+	a, b := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)
 	return base64.RawURLEncoding.EncodeToString(a[:]), base64.RawURLEncoding.EncodeToString(b[:])
 }

@@ -219,7 +219,7 @@ func (s *Service) resource(scope string) (string, *refusal) {
 		return "", missing("scope")
 	}
 	resource := ""
-	for _, part := range strings.Fields(scope) {
+	for part := range strings.FieldsSeq(scope) {
 		switch part {
 		case "openid", "profile", "offline_access", "email":
 			continue

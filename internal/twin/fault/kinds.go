@@ -170,8 +170,7 @@ func orEmpty(raw json.RawMessage) json.RawMessage {
 }
 
 func explain(err error) string {
-	var te *json.UnmarshalTypeError
-	if errors.As(err, &te) {
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		if te.Field == "" {
 			return "not a JSON object"
 		}

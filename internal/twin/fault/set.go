@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -142,7 +141,7 @@ func (s *Set) Take(twin, kind, operation string) (Hit, bool) {
 	defer s.mu.Unlock()
 	for _, r := range s.rules {
 		if r.Kind == kind && r.matches(twin, operation) && r.fires(s.seed) {
-			return Hit{Kind: kind, Args: json.RawMessage(orEmpty(r.Args))}, true
+			return Hit{Kind: kind, Args: orEmpty(r.Args)}, true
 		}
 	}
 	return Hit{}, false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -296,6 +297,7 @@ func (r *recorder) WriteHeader(code int) {
 		r.code = code
 	}
 }
+
 func (r *recorder) Write(b []byte) (int, error) {
 	r.WriteHeader(http.StatusOK)
 	return r.body.Write(b)
@@ -306,9 +308,7 @@ func (r *recorder) Flush() {}
 func (r *recorder) replay(w http.ResponseWriter, body []byte) {
 	h := w.Header()
 	clear(h)
-	for k, v := range r.header {
-		h[k] = v
-	}
+	maps.Copy(h, r.header)
 	if r.code == 0 {
 		r.code = http.StatusOK
 	}

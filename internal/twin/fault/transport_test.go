@@ -110,7 +110,7 @@ func wantReset(t *testing.T, err error) {
 func TestUndisturbed(t *testing.T) {
 	g := newRig(t, true)
 	res, body, err := g.post(t, "/contact.write")
-	if err != nil || res.StatusCode != 200 || body != answer {
+	if err != nil || res.StatusCode != http.StatusOK || body != answer {
 		t.Fatalf("%v %v %q", res, err, body)
 	}
 }
@@ -128,7 +128,7 @@ func TestResets(t *testing.T) {
 			if got := g.applied.Load(); got != tc.applied {
 				t.Errorf("applied %d times, want %d", got, tc.applied)
 			}
-			if res, _, err := g.post(t, "/contact.write"); err != nil || res.StatusCode != 200 {
+			if res, _, err := g.post(t, "/contact.write"); err != nil || res.StatusCode != http.StatusOK {
 				t.Errorf("after the rule is spent: %v", err)
 			}
 		})
@@ -176,7 +176,7 @@ func TestLateApply(t *testing.T) {
 	g := newRig(t, false)
 	g.inject(t, Fault{Kind: LateApply, Count: 1}, `{"code":504,"delay":"1h","clock":"twin"}`)
 	res, body, err := g.post(t, "/contact.write")
-	if err != nil || res.StatusCode != 504 || !json.Valid([]byte(body)) {
+	if err != nil || res.StatusCode != http.StatusGatewayTimeout || !json.Valid([]byte(body)) {
 		t.Fatalf("%v %v %q", res, err, body)
 	}
 	if g.applied.Load() != 0 {
@@ -190,7 +190,7 @@ func TestLateApply(t *testing.T) {
 
 	g.set.Clear()
 	g.inject(t, Fault{Kind: LateApply}, `{"delay":"1ms"}`)
-	if res, _, err = g.post(t, "/contact.write"); err != nil || res.StatusCode != 503 {
+	if res, _, err = g.post(t, "/contact.write"); err != nil || res.StatusCode != http.StatusServiceUnavailable {
 		t.Fatalf("%v %v", res, err)
 	}
 	<-g.bodies
@@ -222,7 +222,7 @@ func TestHang(t *testing.T) {
 			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, g.URL, strings.NewReader("x"))
 			done := make(chan error, 1)
 			go func() {
-				_, err := g.client.Do(req) //nolint:bodyclose // never answered
+				_, err := g.client.Do(req)
 				done <- err
 			}()
 			for g.set.States()[0].Hits == 0 { // until the call hangs
@@ -307,7 +307,7 @@ func TestGarbage(t *testing.T) {
 		g := newRig(t, false)
 		g.inject(t, Fault{Kind: Garbage}, `{"variant":"`+tc.variant+`"}`)
 		res, body, err := g.post(t, "/a")
-		if err != nil || res.StatusCode != 200 || body != tc.body || res.Header.Get("Content-Type") != tc.contentType {
+		if err != nil || res.StatusCode != http.StatusOK || body != tc.body || res.Header.Get("Content-Type") != tc.contentType {
 			t.Errorf("%s: %v %q %v", tc.variant, err, body, res.Header)
 		}
 		if g.applied.Load() != tc.applied {
@@ -416,7 +416,7 @@ func TestModifiersCombineWithAnAction(t *testing.T) {
 	g.inject(t, Fault{Kind: Truncate}, `{"at":4}`)
 	g.inject(t, Fault{Kind: ClockSkew}, `{"skew":"1h"}`)
 	res, body, err := g.post(t, "/a")
-	if err != nil || res.StatusCode != 503 || body != "0123" || res.Header.Get("Retry-After") != "3" ||
+	if err != nil || res.StatusCode != http.StatusServiceUnavailable || body != "0123" || res.Header.Get("Retry-After") != "3" ||
 		res.Header.Get("Date") != "Sun, 01 Mar 2026 13:00:00 GMT" {
 		t.Errorf("%v %q %v", err, body, res)
 	}
@@ -452,7 +452,7 @@ func TestDroppedCallsAreVisibleToTheHandlerAround(t *testing.T) {
 		if err := set.Add(Fault{Kind: kind}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Client().Post(s.URL, "", nil); err == nil { //nolint:bodyclose // no answer
+		if _, err := s.Client().Post(s.URL, "", nil); err == nil {
 			t.Errorf("%s: answered", kind)
 		}
 		if <-finished {

@@ -54,59 +54,105 @@ type listSpec struct {
 const eventBook = "Event sign-ups"
 
 var sampleLists = []listSpec{
-	{name: "Company newsletter", purpose: "Monthly newsletter, everyone who asked for it", table: "contact", action: actionRemove, activate: true,
-		member: func(g *generator, i int) bool { return g.draw(0, i) < 0.5 }},
-	{name: "Newsletter – Germany", purpose: "German edition", table: "contact", action: actionAllowKnown, activate: true,
+	{
+		name: "Company newsletter", purpose: "Monthly newsletter, everyone who asked for it", table: "contact", action: actionRemove, activate: true,
+		member: func(g *generator, i int) bool { return g.draw(0, i) < 0.5 },
+	},
+	{
+		name: "Newsletter – Germany", purpose: "German edition", table: "contact", action: actionAllowKnown, activate: true,
 		member: func(g *generator, i int) bool {
 			return g.draw(1, i) < 0.7 && g.contactCountry(i).name == "Germany"
-		}},
-	{name: eventBook, purpose: "Registered on the website for an event", table: "contact", action: actionCreateContact, book: eventBook,
-		member: func(g *generator, i int) bool { return g.draw(2, i) < 0.03 }},
-	{name: "Product launch – VIP invitations", purpose: "Hand-picked", table: "contact", action: actionIgnore, activate: true,
-		member: func(g *generator, i int) bool { return g.draw(0, i) < 0.01 }},
-	{name: "Customer advisory board", purpose: "Meets twice a year", table: "contact", action: actionIgnore, activate: true,
-		member: func(g *generator, i int) bool { return i%max(1, g.opt.Contacts/12) == 0 }},
+		},
+	},
+	{
+		name: eventBook, purpose: "Registered on the website for an event", table: "contact", action: actionCreateContact, book: eventBook,
+		member: func(g *generator, i int) bool { return g.draw(2, i) < 0.03 },
+	},
+	{
+		name: "Product launch – VIP invitations", purpose: "Hand-picked", table: "contact", action: actionIgnore, activate: true,
+		member: func(g *generator, i int) bool { return g.draw(0, i) < 0.01 },
+	},
+	{
+		name: "Customer advisory board", purpose: "Meets twice a year", table: "contact", action: actionIgnore, activate: true,
+		member: func(g *generator, i int) bool { return i%max(1, g.opt.Contacts/12) == 0 },
+	},
 	{name: "Webinar waiting list", purpose: "Empty until the next webinar", table: "contact", action: actionAllowKnown, activate: true},
-	{name: "Press and investors", purpose: "Maintained by corporate communication", table: "contact", action: actionRemove, locked: true,
-		member: func(g *generator, i int) bool { return g.draw(3, i) < 0.002 }},
-	{name: "Summer campaign (finished)", purpose: "Kept for the record", table: "contact", action: actionIgnore, inactive: true,
-		member: func(g *generator, i int) bool { return g.draw(4, i) < 0.05 }},
-	{name: "Key accounts", purpose: "Accounts with a named manager", table: "account", action: actionRemove, activate: true,
-		member: func(g *generator, i int) bool { return i < g.bigAccounts }},
-	{name: "Resellers and partners", purpose: "Partner programme", table: "account", action: actionIgnore,
-		member: func(g *generator, i int) bool { return g.draw(5, i) < 0.2 }},
-	{name: "Trade fair leads 2026", purpose: "Scanned at the booth", table: "lead", action: actionCreateLead, activate: true,
-		member: func(g *generator, i int) bool { s, _ := g.leadSource(i); return s == 7 }},
-	{name: "Web enquiries", purpose: "Form on the website", table: "lead", action: actionAllowKnown,
-		member: func(g *generator, i int) bool { s, _ := g.leadSource(i); return s == 8 && g.draw(6, i) < 0.8 }},
+	{
+		name: "Press and investors", purpose: "Maintained by corporate communication", table: "contact", action: actionRemove, locked: true,
+		member: func(g *generator, i int) bool { return g.draw(3, i) < 0.002 },
+	},
+	{
+		name: "Summer campaign (finished)", purpose: "Kept for the record", table: "contact", action: actionIgnore, inactive: true,
+		member: func(g *generator, i int) bool { return g.draw(4, i) < 0.05 },
+	},
+	{
+		name: "Key accounts", purpose: "Accounts with a named manager", table: "account", action: actionRemove, activate: true,
+		member: func(g *generator, i int) bool { return i < g.bigAccounts },
+	},
+	{
+		name: "Resellers and partners", purpose: "Partner programme", table: "account", action: actionIgnore,
+		member: func(g *generator, i int) bool { return g.draw(5, i) < 0.2 },
+	},
+	{
+		name: "Trade fair leads 2026", purpose: "Scanned at the booth", table: "lead", action: actionCreateLead, activate: true,
+		member: func(g *generator, i int) bool { s, _ := g.leadSource(i); return s == 7 },
+	},
+	{
+		name: "Web enquiries", purpose: "Form on the website", table: "lead", action: actionAllowKnown,
+		member: func(g *generator, i int) bool { s, _ := g.leadSource(i); return s == 8 && g.draw(6, i) < 0.8 },
+	},
 
-	{name: "Everyone reachable", purpose: "All active contacts who may be mailed", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/><condition attribute="donotbulkemail" operator="eq" value="0"/><condition attribute="donotemail" operator="eq" value="0"/><condition attribute="emailaddress1" operator="not-null"/></filter>`)},
-	{name: "Customers in France", purpose: "Address in France, both spellings", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="address1_country" operator="in"><value>France</value><value>Frankreich</value></condition><condition attribute="statecode" operator="eq" value="0"/></filter>`)},
-	{name: "Manufacturing decision makers", purpose: "Role and the account's industry", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="accountrolecode" operator="eq" value="1"/><condition attribute="statecode" operator="eq" value="0"/></filter><link-entity name="account" from="accountid" to="parentcustomerid" alias="company" link-type="inner"><filter type="or"><condition attribute="industrycode" operator="eq" value="12"/><condition attribute="industrycode" operator="eq" value="22"/></filter></link-entity>`)},
-	{name: "New contacts, last 30 days", purpose: "Welcome series", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="createdon" operator="last-x-days" value="30"/><condition attribute="statecode" operator="eq" value="0"/></filter>`)},
-	{name: "Subscribers – Plus and Premium", purpose: "By the subscription table", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/></filter><link-entity name="lsx_subscription" from="lsx_contactid" to="contactid" alias="sub" link-type="inner"><filter type="and"><condition attribute="lsx_plan" operator="in"><value>100000001</value><value>100000002</value></condition><condition attribute="statecode" operator="eq" value="0"/></filter></link-entity>`)},
-	{name: "My customers", purpose: "Depends on who asks: contacts of the current user", table: "contact", action: actionIgnore,
-		query: fetch("contact", `<filter type="and"><condition attribute="ownerid" operator="eq-userid"/></filter>`)},
-	{name: "Hot leads", purpose: "Open leads rated hot", table: "lead", action: actionIgnore, activate: true,
-		query: fetch("lead", `<filter type="and"><condition attribute="leadqualitycode" operator="eq" value="1"/><condition attribute="statecode" operator="eq" value="0"/></filter>`)},
-	{name: "Dormant leads", purpose: "Open and untouched for a year", table: "lead", action: actionIgnore,
-		query: fetch("lead", `<filter type="and"><condition attribute="modifiedon" operator="olderthan-x-months" value="12"/><condition attribute="statecode" operator="eq" value="0"/></filter>`)},
-	{name: "Accounts in Northern Europe", purpose: "Newsletter by post", table: "account", action: actionIgnore,
-		query: fetch("account", `<filter type="and"><condition attribute="address1_country" operator="in"><value>Sweden</value><value>Sverige</value><value>Netherlands</value><value>Nederland</value></condition><condition attribute="donotbulkemail" operator="eq" value="0"/></filter>`)},
-	{name: "Everyone we may not mail", purpose: "For reports; opted-out members stay in", table: "contact", action: actionIgnore, sendOptedOut: true,
-		query: fetch("contact", `<filter type="or"><condition attribute="donotbulkemail" operator="eq" value="1"/><condition attribute="donotemail" operator="eq" value="1"/></filter>`)},
+	{
+		name: "Everyone reachable", purpose: "All active contacts who may be mailed", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/><condition attribute="donotbulkemail" operator="eq" value="0"/><condition attribute="donotemail" operator="eq" value="0"/><condition attribute="emailaddress1" operator="not-null"/></filter>`),
+	},
+	{
+		name: "Customers in France", purpose: "Address in France, both spellings", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="address1_country" operator="in"><value>France</value><value>Frankreich</value></condition><condition attribute="statecode" operator="eq" value="0"/></filter>`),
+	},
+	{
+		name: "Manufacturing decision makers", purpose: "Role and the account's industry", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="accountrolecode" operator="eq" value="1"/><condition attribute="statecode" operator="eq" value="0"/></filter><link-entity name="account" from="accountid" to="parentcustomerid" alias="company" link-type="inner"><filter type="or"><condition attribute="industrycode" operator="eq" value="12"/><condition attribute="industrycode" operator="eq" value="22"/></filter></link-entity>`),
+	},
+	{
+		name: "New contacts, last 30 days", purpose: "Welcome series", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="createdon" operator="last-x-days" value="30"/><condition attribute="statecode" operator="eq" value="0"/></filter>`),
+	},
+	{
+		name: "Subscribers – Plus and Premium", purpose: "By the subscription table", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/></filter><link-entity name="lsx_subscription" from="lsx_contactid" to="contactid" alias="sub" link-type="inner"><filter type="and"><condition attribute="lsx_plan" operator="in"><value>100000001</value><value>100000002</value></condition><condition attribute="statecode" operator="eq" value="0"/></filter></link-entity>`),
+	},
+	{
+		name: "My customers", purpose: "Depends on who asks: contacts of the current user", table: "contact", action: actionIgnore,
+		query: fetch("contact", `<filter type="and"><condition attribute="ownerid" operator="eq-userid"/></filter>`),
+	},
+	{
+		name: "Hot leads", purpose: "Open leads rated hot", table: "lead", action: actionIgnore, activate: true,
+		query: fetch("lead", `<filter type="and"><condition attribute="leadqualitycode" operator="eq" value="1"/><condition attribute="statecode" operator="eq" value="0"/></filter>`),
+	},
+	{
+		name: "Dormant leads", purpose: "Open and untouched for a year", table: "lead", action: actionIgnore,
+		query: fetch("lead", `<filter type="and"><condition attribute="modifiedon" operator="olderthan-x-months" value="12"/><condition attribute="statecode" operator="eq" value="0"/></filter>`),
+	},
+	{
+		name: "Accounts in Northern Europe", purpose: "Newsletter by post", table: "account", action: actionIgnore,
+		query: fetch("account", `<filter type="and"><condition attribute="address1_country" operator="in"><value>Sweden</value><value>Sverige</value><value>Netherlands</value><value>Nederland</value></condition><condition attribute="donotbulkemail" operator="eq" value="0"/></filter>`),
+	},
+	{
+		name: "Everyone we may not mail", purpose: "For reports; opted-out members stay in", table: "contact", action: actionIgnore, sendOptedOut: true,
+		query: fetch("contact", `<filter type="or"><condition attribute="donotbulkemail" operator="eq" value="1"/><condition attribute="donotemail" operator="eq" value="1"/></filter>`),
+	},
 }
 
 var plainLists = []listSpec{
-	{name: "Everyone (static)", purpose: "All contacts", table: "contact", action: actionRemove, activate: true,
-		member: func(*generator, int) bool { return true }},
-	{name: "Everyone", purpose: "All active contacts", table: "contact", action: actionIgnore, activate: true,
-		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/></filter>`)},
+	{
+		name: "Everyone (static)", purpose: "All contacts", table: "contact", action: actionRemove, activate: true,
+		member: func(*generator, int) bool { return true },
+	},
+	{
+		name: "Everyone", purpose: "All active contacts", table: "contact", action: actionIgnore, activate: true,
+		query: fetch("contact", `<filter type="and"><condition attribute="statecode" operator="eq" value="0"/></filter>`),
+	},
 }
 
 // fetch writes a list's query the way the list editor does.

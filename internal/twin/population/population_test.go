@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -441,7 +442,7 @@ func TestPlanOfMatchesGenerate(t *testing.T) {
 
 func TestAReceiversErrorEndsTheStream(t *testing.T) {
 	f := &failing{after: 500}
-	if _, err := Generate(Options{Contacts: 1000, Now: now}, f, nil); err != io.ErrShortWrite {
+	if _, err := Generate(Options{Contacts: 1000, Now: now}, f, nil); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("got %v", err)
 	}
 	if f.rows != f.after {

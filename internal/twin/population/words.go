@@ -72,7 +72,7 @@ var words = sync.OnceValue(func() *vocabulary {
 
 func names(list string, gender int64) []name {
 	var out []name
-	for _, w := range strings.Fields(list) {
+	for w := range strings.FieldsSeq(list) {
 		text, latin, ok := strings.Cut(w, "=")
 		text = strings.ReplaceAll(text, "_", " ")
 		if !ok {
@@ -227,12 +227,16 @@ var (
 		"Peak Pier Plain Point Pond Port Quay Rise River Road Rock Row Shore Spring Square Station Stone Summit Terrace Tower Vale View Village Walk Wall Water Wharf")
 	tradeWords = strings.Fields("Advisory Analytics Apparel Bakery Biotech Ceramics Chemicals Construction Dental Design Electronics Energy Engineering Foods Furniture Insurance Legal " +
 		"Logistics Machinery Media Metals Optics Packaging Pharma Print Robotics Software Textiles Tools Travel")
-	jobTitles = []string{"Managing Director", "Head of Marketing", "Marketing Manager", "CRM Manager", "Sales Representative", "Account Executive", "Purchasing Manager", "Buyer", "Engineer",
+	jobTitles = []string{
+		"Managing Director", "Head of Marketing", "Marketing Manager", "CRM Manager", "Sales Representative", "Account Executive", "Purchasing Manager", "Buyer", "Engineer",
 		"Software Developer", "Controller", "Accountant", "Chief Executive Officer", "Chief Technology Officer", "Product Manager", "Office Manager", "Assistant", "Consultant",
-		"Geschäftsführerin", "Leiter Einkauf", "Directrice générale", "Jefe de ventas", "Kierownik działu", "Verkställande direktör", "Team Lead, R&D", "HR Business Partner", "Trainee"}
+		"Geschäftsführerin", "Leiter Einkauf", "Directrice générale", "Jefe de ventas", "Kierownik działu", "Verkställande direktör", "Team Lead, R&D", "HR Business Partner", "Trainee",
+	}
 	departments = []string{"Marketing", "Sales", "Purchasing", "Engineering", "Finance", "IT", "Human Resources", "Operations", "Forschung & Entwicklung", "Customer Service"}
 	salutations = [3]string{"", "Mr", "Ms"}
-	notes       = []string{"Met at the spring trade fair; asked for the new catalogue.", "Prefers to be called in the morning.", "Wünscht Rückruf nach 17 Uhr.",
+	notes       = []string{
+		"Met at the spring trade fair; asked for the new catalogue.", "Prefers to be called in the morning.", "Wünscht Rückruf nach 17 Uhr.",
 		"Introduced by a partner. Long-standing customer of a competitor.", "Interested in the maintenance contract \"Plus\"; price < 5.000 €.", "Moved office, address to be confirmed.",
-		"Line one\nLine two\twith a tab & <angle brackets>", "Very happy customer 🎉"}
+		"Line one\nLine two\twith a tab & <angle brackets>", "Very happy customer 🎉",
+	}
 )

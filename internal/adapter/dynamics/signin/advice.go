@@ -18,11 +18,11 @@ func asRetrieve(err error) (*oauth2.RetrieveError, bool) {
 
 // codeInText finds the number in "AADSTS7000215: …".
 func codeInText(s string) (n int) {
-	i := strings.Index(s, "AADSTS")
-	if i < 0 {
+	_, after, ok := strings.Cut(s, "AADSTS")
+	if !ok {
 		return 0
 	}
-	for _, c := range s[i+len("AADSTS"):] {
+	for _, c := range after {
 		if c < '0' || c > '9' || n > 1e8 {
 			break
 		}

@@ -282,9 +282,11 @@ func (s *Source) discover(ctx context.Context) (string, error) {
 	if err == nil && slices.ContainsFunc(s.cfg.AllowHosts, func(a string) bool { return strings.EqualFold(a, u.Host) }) && remote.CheckURL(authority, s.cfg.AllowHosts) == nil {
 		return authority, nil
 	}
-	return "", &lockstep.Error{Code: lockstep.CodeGuarded, Field: "authority", Scope: lockstep.ScopeConnection,
+	return "", &lockstep.Error{
+		Code: lockstep.CodeGuarded, Field: "authority", Scope: lockstep.ScopeConnection,
 		Msg:  "the organization names a sign-in service that is not one of Microsoft's; the credential was not sent there",
-		Hint: "enter the authority yourself if it is right, for example that of your AD FS"}
+		Hint: "enter the authority yourself if it is right, for example that of your AD FS",
+	}
 }
 
 func isADFS(u string) bool { return strings.Contains(u, "/adfs/") || strings.HasSuffix(u, "/adfs") }

@@ -238,7 +238,7 @@ func TestAdvice(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	otherKey, _ := rsa.GenerateKey(rand.Reader, 2048)
 	pkcs1 := string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(otherKey)}))
-	certOnly := pair().pem[:strings.Index(pair().pem, "-----BEGIN PRIVATE")]
+	certOnly, _, _ := strings.Cut(pair().pem, "-----BEGIN PRIVATE")
 	for name, tc := range map[string]struct {
 		cfg   Config
 		field string
@@ -277,8 +277,10 @@ func TestDiscoveredAuthority(t *testing.T) {
 	var stolen atomic.Int32
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen.Add(1) }))
 	defer thief.Close()
-	for _, authority := range []string{thief.URL + "/" + tenant, "https://login.microsoftonline.com.evil.example/x", "https://evil.example/login.microsoftonline.com", "http://login.microsoftonline.com/x",
-		"https://a@login.microsoftonline.com/x", "https://login.microsoftonline.com:8443/x", ""} {
+	for _, authority := range []string{
+		thief.URL + "/" + tenant, "https://login.microsoftonline.com.evil.example/x", "https://evil.example/login.microsoftonline.com", "http://login.microsoftonline.com/x",
+		"https://a@login.microsoftonline.com/x", "https://login.microsoftonline.com:8443/x", "",
+	} {
 		d := newDirectory(t)
 		d.cfg.Authority = ""
 		d.cfg.Discover = func(context.Context) (string, error) { return authority, nil }

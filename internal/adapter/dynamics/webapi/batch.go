@@ -58,8 +58,10 @@ func (c *Client) batch(ctx context.Context, op string, parts []part) ([]partAnsw
 		b.WriteString("\r\n")
 	}
 	b.WriteString("--" + boundary + "--\r\n")
-	text, h, err := c.fetch(ctx, request{op: op, method: http.MethodPost, target: api + "$batch", route: "/$batch", prefer: "odata.continue-on-error",
-		body: []byte(b.String()), contentType: `multipart/mixed; boundary="` + boundary + `"`, repeatable: true})
+	text, h, err := c.fetch(ctx, request{
+		op: op, method: http.MethodPost, target: api + "$batch", route: "/$batch", prefer: "odata.continue-on-error",
+		body: []byte(b.String()), contentType: `multipart/mixed; boundary="` + boundary + `"`, repeatable: true,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +82,7 @@ func readBatch(text string, h http.Header, op string) ([]partAnswer, error) {
 	var answers []partAnswer
 	for r := multipart.NewReader(strings.NewReader(text), params["boundary"]); ; {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return answers, nil
 		}
 		if err != nil || len(answers) >= 1000 {
@@ -100,7 +102,7 @@ func readBatch(text string, h http.Header, op string) ([]partAnswer, error) {
 		_ = resp.Body.Close()
 		a := partAnswer{body: strings.TrimRight(body.String(), "\r\n")}
 		if resp.StatusCode >= 400 {
-			a.err = refusal(resp.StatusCode, resp.Header, a.body)
+			a.err = refusal(resp.StatusCode, a.body)
 			a.err.Op, a.body = "dynamics: "+op, ""
 			if d, ok := remote.RetryAfter(resp.Header, time.Now()); ok && a.err.Code == lockstep.CodeThrottled {
 				a.err.After = d

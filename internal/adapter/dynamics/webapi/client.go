@@ -28,6 +28,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -164,9 +165,11 @@ func (c *Client) discoverAuthority(ctx context.Context) (string, error) {
 }
 
 func notDynamics() *lockstep.Error {
-	return &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "dynamics", Field: "url", Scope: lockstep.ScopeConnection,
+	return &lockstep.Error{
+		Code: lockstep.CodeUnavailable, Op: "dynamics", Field: "url", Scope: lockstep.ScopeConnection,
 		Msg:  "what answers at this address is not a Dynamics organization",
-		Hint: "enter the address that you see in the browser when Dynamics is open, such as https://contoso.crm4.dynamics.com"}
+		Hint: "enter the address that you see in the browser when Dynamics is open, such as https://contoso.crm4.dynamics.com",
+	}
 }
 
 // url makes an address from a path and query that are already encoded.
@@ -306,7 +309,7 @@ func (c *Client) fetch(ctx context.Context, r request) (string, http.Header, err
 			return "", nil, err
 		}
 		if resp.Status >= 400 {
-			e := refusal(resp.Status, resp.Header, text)
+			e := refusal(resp.Status, text)
 			e.Op = "dynamics: " + r.op
 			e.After = max(e.After, resp.After)
 			if resp.Status >= 500 && r.method != http.MethodGet && resp.Status != http.StatusNotImplemented && resp.After == 0 {
@@ -346,27 +349,24 @@ func isMedia(h http.Header, types ...string) bool {
 	if err != nil {
 		return false
 	}
-	for _, t := range types {
-		if mt == t {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(types, mt)
 }
 
 // garbled is the answer that came with 200 and is not what the service sends.
 func garbled(op string) *lockstep.Error {
-	return &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "dynamics: " + op, Scope: lockstep.ScopeConnection,
-		Msg: "the answer is not one of Dynamics", Hint: "check whether a proxy or a sign-in page answers in its place"}
+	return &lockstep.Error{
+		Code: lockstep.CodeUnavailable, Op: "dynamics: " + op, Scope: lockstep.ScopeConnection,
+		Msg: "the answer is not one of Dynamics", Hint: "check whether a proxy or a sign-in page answers in its place",
+	}
 }
 
 // get reads path below the version's root. A long address goes inside $batch.
-func (c *Client) get(ctx context.Context, op, route, path, prefer string) (string, error) {
+func (c *Client) get(ctx context.Context, op, route, path string) (string, error) {
 	api, err := c.api(ctx)
 	if err != nil {
 		return "", err
 	}
-	return c.getTarget(ctx, op, route, api+path, prefer, 0)
+	return c.getTarget(ctx, op, route, api+path, "", 0)
 }
 
 func (c *Client) getTarget(ctx context.Context, op, route, target, prefer string, sizeHint int) (string, error) {
@@ -412,7 +412,7 @@ func (c *Client) link(s string) (string, error) {
 
 // Identity asks who answers: one call, and one more the first time.
 func (c *Client) Identity(ctx context.Context) (lockstep.OrganizationIdentity, error) {
-	text, err := c.get(ctx, "ask who we are", "/WhoAmI", "WhoAmI()", "")
+	text, err := c.get(ctx, "ask who we are", "/WhoAmI", "WhoAmI()")
 	if err != nil {
 		return lockstep.OrganizationIdentity{}, err
 	}
@@ -429,7 +429,7 @@ func (c *Client) Identity(ctx context.Context) (lockstep.OrganizationIdentity, e
 		return known, nil
 	}
 	known = lockstep.OrganizationIdentity{ID: id, UserID: strings.ToLower(who.UserID), URL: c.http.Base().String() + c.root, Version: server}
-	text, err = c.get(ctx, "read the organization", "/RetrieveCurrentOrganization", "RetrieveCurrentOrganization(AccessType=@p)?@p=Microsoft.Dynamics.CRM.EndpointAccessType%27Default%27", "")
+	text, err = c.get(ctx, "read the organization", "/RetrieveCurrentOrganization", "RetrieveCurrentOrganization(AccessType=@p)?@p=Microsoft.Dynamics.CRM.EndpointAccessType%27Default%27")
 	switch code := lockstep.CodeOf(err); {
 	case err == nil:
 		var answer struct {

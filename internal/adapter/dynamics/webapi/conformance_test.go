@@ -52,8 +52,7 @@ func TestConformance(t *testing.T) {
 // On-premises 2016 serves version 8.2 only and has no bulk messages.
 func TestConformanceBefore9(t *testing.T) {
 	adaptertest.CRM(t, func(t *testing.T) (lockstep.CRM, adaptertest.CRMFixture) {
-		var w *world
-		w = newWorld(t, options{wrap: func(h http.Handler) http.Handler {
+		w := newWorld(t, options{wrap: func(h http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				switch {
 				case r.Header.Get("User-Agent") == "fixture" || r.Header.Get("Authorization") == "":

@@ -59,7 +59,7 @@ func (c *Client) ConnectTest(ctx context.Context) []Step {
 	}
 	step("dynamics", "The address is that of a Dynamics organization", nil)
 
-	text, err := c.get(ctx, "ask who we are", "/WhoAmI", "WhoAmI()", "")
+	text, err := c.get(ctx, "ask who we are", "/WhoAmI", "WhoAmI()")
 	e := &lockstep.Error{}
 	if err != nil {
 		e = lockstep.AsError(err)
@@ -88,7 +88,7 @@ func (c *Client) ConnectTest(ctx context.Context) []Step {
 	const privileges = "The application user may read contacts, leads, accounts and lists"
 	lists := error(nil)
 	for _, name := range append(testedTables, "list") {
-		_, err := c.get(ctx, "read one "+name, "/"+name+"s", name+"s?$select="+name+"id&$top=1", "")
+		_, err := c.get(ctx, "read one "+name, "/"+name+"s", name+"s?$select="+name+"id&$top=1")
 		switch {
 		case err == nil:
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound && (name == "list" || name == "lead"):

@@ -151,7 +151,7 @@ var meanings = map[uint32]meaning{
 // are in the language of the user and hold people's data: only names of columns
 // and privileges, numbers, and the message of a customer's own plug-in are taken
 // from them.
-func refusal(status int, h http.Header, body string) *lockstep.Error {
+func refusal(status int, body string) *lockstep.Error {
 	var answer struct {
 		Error struct {
 			Code    json.RawMessage `json:"code"`

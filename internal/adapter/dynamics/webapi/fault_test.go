@@ -26,9 +26,20 @@ func TestPassingFaults(t *testing.T) {
 	w.write(c, "contact", people(1, 40))
 	q := lockstep.RecordQuery{Table: "contact", Columns: []string{"firstname"}}
 	type f struct{ kind, args string }
-	cases := []f{{"reset-before", ""}, {"ack-lost", ""}, {"hang", ""}, {"truncate", `{"at":700}`}, {"truncate", `{"at":701,"keep_length":true}`}, {"truncate", `{"at":0}`},
-		{"status", `{"code":502,"body":"html"}`}, {"status", `{"code":503,"body":"empty"}`}, {"status", `{"code":504}`}, {"status", `{"code":408}`}, {"token-expire", ""},
-		{"status", `{"code":429,"headers":{"Retry-After":"0"}}`}}
+	cases := []f{
+		{"reset-before", ""},
+		{"ack-lost", ""},
+		{"hang", ""},
+		{"truncate", `{"at":700}`},
+		{"truncate", `{"at":701,"keep_length":true}`},
+		{"truncate", `{"at":0}`},
+		{"status", `{"code":502,"body":"html"}`},
+		{"status", `{"code":503,"body":"empty"}`},
+		{"status", `{"code":504}`},
+		{"status", `{"code":408}`},
+		{"token-expire", ""},
+		{"status", `{"code":429,"headers":{"Retry-After":"0"}}`},
+	}
 	for _, v := range []string{"html", "empty", "null", "array", "bom", "gzip-garbage", "wrong-type"} {
 		cases = append(cases, f{"garbage", `{"variant":"` + v + `"}`})
 	}
@@ -71,10 +82,17 @@ func TestLastingFaults(t *testing.T) {
 		kind, args string
 		want       lockstep.Code
 	}{
-		{"reset-before", "", lockstep.CodeUnavailable}, {"slow-body", `{"bytes_per_second":2}`, lockstep.CodeUnavailable}, {"garbage", `{"variant":"html"}`, lockstep.CodeUnavailable},
-		{"garbage", `{"variant":"null"}`, lockstep.CodeUnavailable}, {"truncate", `{"at":700}`, lockstep.CodeUnavailable}, {"status", `{"code":500}`, lockstep.CodeUnavailable},
-		{"status", `{"code":503,"body":"html"}`, lockstep.CodeUnavailable}, {"status", `{"code":403}`, lockstep.CodeForbidden}, {"status", `{"code":401}`, lockstep.CodeUnauthorized},
-		{"status", `{"code":400,"body":"html"}`, lockstep.CodeInvalid}, {"status", `{"code":302,"headers":{"Location":"http://169.254.169.254/"}}`, lockstep.CodeUnavailable},
+		{"reset-before", "", lockstep.CodeUnavailable},
+		{"slow-body", `{"bytes_per_second":2}`, lockstep.CodeUnavailable},
+		{"garbage", `{"variant":"html"}`, lockstep.CodeUnavailable},
+		{"garbage", `{"variant":"null"}`, lockstep.CodeUnavailable},
+		{"truncate", `{"at":700}`, lockstep.CodeUnavailable},
+		{"status", `{"code":500}`, lockstep.CodeUnavailable},
+		{"status", `{"code":503,"body":"html"}`, lockstep.CodeUnavailable},
+		{"status", `{"code":403}`, lockstep.CodeForbidden},
+		{"status", `{"code":401}`, lockstep.CodeUnauthorized},
+		{"status", `{"code":400,"body":"html"}`, lockstep.CodeInvalid},
+		{"status", `{"code":302,"headers":{"Location":"http://169.254.169.254/"}}`, lockstep.CodeUnavailable},
 		{"huge", `{"bytes":5000000000}`, lockstep.CodeUnavailable},
 	} {
 		w.faults.Clear()
@@ -307,7 +325,7 @@ func TestRefusalsAreClassified(t *testing.T) {
 		want   want
 	}{
 		"missing":         {404, `{"error":{"code":"0x80040217","message":"contact With Id = x Does Not Exist"}}`, want{lockstep.CodeNotFound, record, "", "0x80040217"}},
-		"too long":        {400, `{"error":{"code":"0x80044331","message":"Die Länge des Attributs 'jobtitle' der Entität 'contact' überschreitet '100'."}}`, want{lockstep.CodeInvalid, record, "jobtitle", "0x80044331"}},
+		"too long":        {400, `{"error":{"code":"0x80044331","message":"Die Länge des Attributes 'jobtitle' der Entität 'contact' überschreitet '100'."}}`, want{lockstep.CodeInvalid, record, "jobtitle", "0x80044331"}},
 		"signed":          {400, `{"error":{"code":"-2147220969","message":""}}`, want{lockstep.CodeNotFound, record, "", "0x80040217"}},
 		"no prefix":       {403, `{"error":{"code":"80040220","message":"Principal user is missing prvReadContact privilege (Name=prvReadContact)"}}`, want{lockstep.CodeForbidden, call, "prvReadContact", "0x80040220"}},
 		"throttled":       {429, `{"error":{"code":"0x80072322","message":"x"}}`, want{lockstep.CodeThrottled, all, "", "0x80072322"}},
@@ -319,7 +337,7 @@ func TestRefusalsAreClassified(t *testing.T) {
 		"expired":         {400, `{"error":{"code":"0x80044352","message":"x"}}`, want{lockstep.CodeExpired, call, "", "0x80044352"}},
 		"not a member":    {403, `{"error":{"code":"0x80072560","message":"x"}}`, want{lockstep.CodeForbidden, all, "", "0x80072560"}},
 	} {
-		e := refusal(tc.status, http.Header{}, tc.body)
+		e := refusal(tc.status, tc.body)
 		if d := cmp.Diff(tc.want, want{e.Code, e.Scope, e.Field, e.Upstream}); d != "" {
 			t.Errorf("%s: %v\n%s", name, e, d)
 		}

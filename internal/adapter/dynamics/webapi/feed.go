@@ -2,6 +2,7 @@ package webapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -139,8 +140,10 @@ func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error
 func (f *feed) poll(ctx context.Context, since time.Time, target string) (lockstep.Cursor, error) {
 	t := f.l.t
 	if f.l.modified < 0 {
-		return "", &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + f.op, Scope: lockstep.ScopeBatch,
-			Msg: "the table " + t.name + " has neither change tracking nor a modification time", Hint: "switch change tracking on in the table's properties"}
+		return "", &lockstep.Error{
+			Code: lockstep.CodeUnsupported, Op: "dynamics: " + f.op, Scope: lockstep.ScopeBatch,
+			Msg: "the table " + t.name + " has neither change tracking nor a modification time", Hint: "switch change tracking on in the table's properties",
+		}
 	}
 	if target == "" {
 		api, err := f.c.api(ctx)
@@ -274,7 +277,7 @@ func (c *Client) pages(ctx context.Context, l *layout, op, target, prefer string
 
 func cancelled(op string, err error) error {
 	e := &lockstep.Error{Code: lockstep.CodeCancelled, Op: "dynamics: " + op, Msg: "the call was cancelled", Scope: lockstep.ScopeConnection, Err: err}
-	if err == context.DeadlineExceeded {
+	if errors.Is(err, context.DeadlineExceeded) {
 		e.Code, e.Msg = lockstep.CodeUnavailable, "Dynamics did not answer in the time that this call may take"
 	}
 	return e
@@ -293,7 +296,7 @@ func (c *Client) CountRecords(ctx context.Context, name string) (int64, error) {
 	if c.before9() {
 		return c.countOnTheSpot(ctx, name, op)
 	}
-	text, err := c.get(ctx, op, "/RetrieveTotalRecordCount", "RetrieveTotalRecordCount(EntityNames=@p1)?@p1=%5B%22"+name+"%22%5D", "")
+	text, err := c.get(ctx, op, "/RetrieveTotalRecordCount", "RetrieveTotalRecordCount(EntityNames=@p1)?@p1=%5B%22"+name+"%22%5D")
 	if err != nil {
 		return 0, err
 	}
@@ -321,10 +324,12 @@ func (c *Client) countOnTheSpot(ctx context.Context, name, op string) (int64, er
 		return 0, err
 	}
 	fetch := `<fetch aggregate="true"><entity name="` + t.name + `"><attribute name="` + t.id + `" alias="n" aggregate="count"/></entity></fetch>`
-	text, err := c.get(ctx, op, "/"+t.set, t.set+"?fetchXml="+escapeQuery(fetch), "")
+	text, err := c.get(ctx, op, "/"+t.set, t.set+"?fetchXml="+escapeQuery(fetch))
 	if codeOf(err) == errTooManyToCount {
-		return 0, &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: err,
-			Msg: "this version of Dynamics cannot count more than 50,000 records at once"}
+		return 0, &lockstep.Error{
+			Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: err,
+			Msg: "this version of Dynamics cannot count more than 50,000 records at once",
+		}
 	}
 	if err != nil {
 		return 0, err

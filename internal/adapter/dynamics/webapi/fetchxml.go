@@ -53,8 +53,7 @@ func parseFetch(text, member string) (*fetchQuery, error) {
 	d.CharsetReader = func(string, io.Reader) (io.Reader, error) { return nil, errors.New("not UTF-8") }
 	p := &fetchParser{d: d, q: &fetchQuery{}}
 	if err := p.document(); err != nil {
-		var known *lockstep.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*lockstep.Error](err); ok {
 			return nil, known
 		}
 		return nil, badQuery("it is not well-formed", openQuery)
@@ -128,7 +127,7 @@ func (p *fetchParser) document() error {
 			return badQuery("it names no table", openQuery)
 		}
 		p.q.tables = append(p.q.tables, p.q.entity)
-		if err := p.children(2, true); err != nil {
+		if err := p.children(2); err != nil {
 			return err
 		}
 	}
@@ -137,7 +136,7 @@ func (p *fetchParser) document() error {
 	}
 	for { // nothing but space may follow
 		t, err := p.d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -156,7 +155,7 @@ func (p *fetchParser) document() error {
 }
 
 // children copies what filters out of an entity or link.
-func (p *fetchParser) children(depth int, top bool) error {
+func (p *fetchParser) children(depth int) error {
 	for {
 		t, err := p.next()
 		if err != nil {
@@ -195,7 +194,7 @@ func (p *fetchParser) link(start xml.StartElement, depth int) error {
 		p.q.tables = append(p.q.tables, name)
 	}
 	p.open(start, "name", "from", "to", "alias", "link-type", "intersect", "visible")
-	if err := p.children(depth, false); err != nil {
+	if err := p.children(depth); err != nil {
 		return err
 	}
 	p.out.WriteString("</link-entity>")
@@ -221,7 +220,7 @@ func (p *fetchParser) filter(start xml.StartElement, depth int) error {
 		case "filter":
 			err = p.filter(inner, depth+1)
 		case "condition":
-			err = p.condition(inner, depth+1)
+			err = p.condition(inner)
 		case "link-entity": // any, all and their opposites
 			err = p.link(inner, depth+1)
 		default:
@@ -234,7 +233,7 @@ func (p *fetchParser) filter(start xml.StartElement, depth int) error {
 	}
 }
 
-func (p *fetchParser) condition(start xml.StartElement, depth int) error {
+func (p *fetchParser) condition(start xml.StartElement) error {
 	if p.conditions++; p.conditions > maxQueryConditions {
 		return badQuery(fmt.Sprintf("it has more than %d conditions", maxQueryConditions), "simplify the query in Dynamics")
 	}

@@ -57,8 +57,10 @@ func (c *Client) Lists(ctx context.Context) ([]lockstep.MarketingList, error) {
 		return nil
 	})
 	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
-		return nil, &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: err,
-			Msg: "this organization has no marketing lists", Hint: "marketing lists come with the Sales or Marketing app of Dynamics: install it"}
+		return nil, &lockstep.Error{
+			Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: err,
+			Msg: "this organization has no marketing lists", Hint: "marketing lists come with the Sales or Marketing app of Dynamics: install it",
+		}
 	}
 	return out, err
 }

@@ -245,8 +245,10 @@ func (c *Client) join(ctx context.Context, l *layout, p *page) error {
 			}
 		}
 		if !found {
-			return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics: read " + l.t.name, Field: j.lookup + "." + j.columns[0], Scope: lockstep.ScopeBatch,
-				Msg: "no table that the lookup " + j.lookup + " leads to has the column " + j.columns[0], Hint: "read the tables again and correct the mapping"}
+			return &lockstep.Error{
+				Code: lockstep.CodeInvalid, Op: "dynamics: read " + l.t.name, Field: j.lookup + "." + j.columns[0], Scope: lockstep.ScopeBatch,
+				Msg: "no table that the lookup " + j.lookup + " leads to has the column " + j.columns[0], Hint: "read the tables again and correct the mapping",
+			}
 		}
 	}
 	return nil

@@ -137,7 +137,7 @@ func TestPagesAreCountedAndResumable(t *testing.T) {
 		resume = p.Resume
 		return stop
 	})
-	if err != stop || resume == "" || len(seen) != 100 {
+	if !errors.Is(err, stop) || resume == "" || len(seen) != 100 {
 		t.Fatalf("stopped with %v after %d records, resume %v", err, len(seen), resume != "")
 	}
 	records, cursor, err := read(t.Context(), c, q, resume)

@@ -75,8 +75,10 @@ func (c *Client) layoutFor(ctx context.Context, q lockstep.RecordQuery) (*layout
 		}
 		col, ok := t.columns[first]
 		if !ok || lookup != "" && col.kind != lookupColumn {
-			return nil, &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics: read " + t.name, Field: name, Scope: lockstep.ScopeBatch,
-				Msg: fmt.Sprintf("the table %s has no readable column %q", t.name, first), Hint: "read the tables again and correct the mapping"}
+			return nil, &lockstep.Error{
+				Code: lockstep.CodeInvalid, Op: "dynamics: read " + t.name, Field: name, Scope: lockstep.ScopeBatch,
+				Msg: fmt.Sprintf("the table %s has no readable column %q", t.name, first), Hint: "read the tables again and correct the mapping",
+			}
 		}
 		cell := add(col.wire())
 		if lookup == "" {

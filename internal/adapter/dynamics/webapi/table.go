@@ -86,7 +86,7 @@ func (l label) text(fallback string) string {
 
 type entityMetadata struct {
 	LogicalName, SchemaName, EntitySetName   string
-	PrimaryIdAttribute, PrimaryNameAttribute string //nolint:revive,stylecheck // the service's own names
+	PrimaryIdAttribute, PrimaryNameAttribute string //nolint:staticcheck // the service's own names
 	ChangeTrackingEnabled                    bool
 	DisplayName                              label
 	Attributes                               []attributeMetadata
@@ -100,7 +100,7 @@ type attributeMetadata struct {
 	IsValidForRead             bool
 	IsValidForCreate           bool
 	IsValidForUpdate           bool
-	IsPrimaryId                bool //nolint:revive,stylecheck // the service's own name
+	IsPrimaryId                bool //nolint:staticcheck // the service's own name
 	RequiredLevel              struct{ Value string }
 	DisplayName, Description   label
 	MaxLength, Precision       int
@@ -156,7 +156,7 @@ func (c *Client) lookUpTable(ctx context.Context, name string, need ...string) (
 		return nil, &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics", Msg: fmt.Sprintf("%.60q is not the logical name of a table", name), Scope: lockstep.ScopeBatch}
 	}
 	text, err := c.get(ctx, "read the definition of "+name, "/EntityDefinitions", "EntityDefinitions(LogicalName=%27"+name+"%27)?$select=LogicalName,EntitySetName,PrimaryIdAttribute,PrimaryNameAttribute,ChangeTrackingEnabled"+
-		"&$expand=Attributes($select=LogicalName,AttributeType,AttributeTypeName,AttributeOf,IsValidForRead)", "")
+		"&$expand=Attributes($select=LogicalName,AttributeType,AttributeTypeName,AttributeOf,IsValidForRead)")
 	if err != nil {
 		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
 			e := *lockstep.AsError(err)
@@ -213,7 +213,7 @@ func (c *Client) relationsOf(ctx context.Context, t *table) (map[string][]relati
 		return known, nil
 	}
 	text, err := c.get(ctx, "read the lookups of "+t.name, "/EntityDefinitions/ManyToOneRelationships",
-		"EntityDefinitions(LogicalName=%27"+t.name+"%27)/ManyToOneRelationships?$select=ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName", "")
+		"EntityDefinitions(LogicalName=%27"+t.name+"%27)/ManyToOneRelationships?$select=ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName")
 	if err != nil {
 		return nil, err
 	}

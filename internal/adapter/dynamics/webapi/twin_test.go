@@ -82,12 +82,14 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	dir := httptest.NewServer(w.dir)
 	t.Cleanup(dir.Close)
-	w.org = dataverse.New(dataverse.Options{Clock: c, Faults: w.faults, TenantID: tenantID, Authority: dir.URL + "/" + tenantID, Profile: o.profile,
+	w.org = dataverse.New(dataverse.Options{
+		Clock: c, Faults: w.faults, TenantID: tenantID, Authority: dir.URL + "/" + tenantID, Profile: o.profile,
 		OrganizationName: "Contoso", UniqueName: "unqcontoso", URLName: "contoso", Limits: o.limits,
 		Tokens: dataverse.VerifierFunc(func(token string) (dataverse.Token, error) {
 			claims, err := w.dir.Verify(token, w.org.BaseURL())
 			return dataverse.Token{AppID: claims.AppID, Audience: claims.Audience, Tenant: claims.Tenant, Expires: claims.Expires}, err
-		})})
+		}),
+	})
 	h := w.org.Handler()
 	if o.wrap != nil {
 		h = o.wrap(h)
@@ -163,7 +165,8 @@ func id(n int) lockstep.ID {
 // person is a contact to write.
 func person(n int) lockstep.RecordWrite {
 	return lockstep.RecordWrite{ID: id(n), Create: true, Fields: []lockstep.ColumnValue{
-		{Column: "firstname", Value: lockstep.TextValue("First")}, {Column: "lastname", Value: lockstep.TextValue(fmt.Sprintf("Last %d", n))},
+		{Column: "firstname", Value: lockstep.TextValue("First")},
+		{Column: "lastname", Value: lockstep.TextValue(fmt.Sprintf("Last %d", n))},
 		{Column: "emailaddress1", Value: lockstep.TextValue(fmt.Sprintf("person.%d@example.com", n))},
 	}}
 }

@@ -191,8 +191,10 @@ func (w *writer) together(ctx context.Context, chunk []int, create bool) error {
 		}
 		body = append(body, '}')
 	}
-	_, _, err := w.c.fetch(ctx, request{op: message + " " + w.t.name, method: post, target: w.api + w.t.set + "/Microsoft.Dynamics.CRM." + message,
-		route: "/" + w.t.set + "/" + message, body: append(body, "]}"...), repeatable: true})
+	_, _, err := w.c.fetch(ctx, request{
+		op: message + " " + w.t.name, method: post, target: w.api + w.t.set + "/Microsoft.Dynamics.CRM." + message,
+		route: "/" + w.t.set + "/" + message, body: append(body, "]}"...), repeatable: true,
+	})
 	return err
 }
 
@@ -365,7 +367,7 @@ func (c *Client) bulkOf(ctx context.Context, name string) (bulkMessages, error) 
 		return known, nil
 	}
 	text, err := c.get(ctx, "look for bulk messages of "+name, "/sdkmessagefilters", "sdkmessagefilters?$select=sdkmessagefilterid&$expand=sdkmessageid($select=name)"+
-		"&$filter=(sdkmessageid/name%20eq%20%27CreateMultiple%27%20or%20sdkmessageid/name%20eq%20%27UpdateMultiple%27)%20and%20primaryobjecttypecode%20eq%20%27"+name+"%27", "")
+		"&$filter=(sdkmessageid/name%20eq%20%27CreateMultiple%27%20or%20sdkmessageid/name%20eq%20%27UpdateMultiple%27)%20and%20primaryobjecttypecode%20eq%20%27"+name+"%27")
 	switch code := lockstep.CodeOf(err); {
 	case err == nil:
 		cols := pagescan.NewColumns("sdkmessageid")
@@ -436,7 +438,7 @@ func isTransient(e *lockstep.Error) bool {
 
 // wait sleeps with jitter.
 func wait(ctx context.Context, op string, d time.Duration) error {
-	d += time.Duration(rand.Int64N(int64(d/2 + 1))) //nolint:gosec // jitter, not a secret
+	d += time.Duration(rand.Int64N(int64(d/2 + 1)))
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

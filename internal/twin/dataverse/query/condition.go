@@ -1,6 +1,7 @@
 package query
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,10 +65,8 @@ func condition(o operand, operator string, values []string) (node, error) {
 		return nil
 	}
 	wantKind := func(kinds ...value.Kind) error {
-		for _, k := range kinds {
-			if c.Kind == k {
-				return nil
-			}
+		if slices.Contains(kinds, c.Kind) {
+			return nil
 		}
 		return refuse(CodeInvalidArgument, "The condition operator '%s' is not valid for the column '%s'.", operator, c.LogicalName)
 	}

@@ -170,7 +170,7 @@ func (s *fetchScope) level(e *element, source int) ([]levelFilter, error) {
 			if !s.main {
 				return nil, refuse(CodeInvalidQuery, "Columns cannot be selected from the link-entity '%.80s', which only tests for existence.", e.get("name"))
 			}
-			if err := s.attribute(kid, e, source); err != nil {
+			if err := s.attribute(kid, source); err != nil {
 				return nil, err
 			}
 		case "order":
@@ -263,7 +263,8 @@ func (s *fetchScope) test(e *element, parent int, mode semiMode) (node, error) {
 		if err != nil {
 			return nil, err
 		}
-		inner.joins[f.source-1].filter = append(n, f.tests...)
+		n = append(n, f.tests...)
+		inner.joins[f.source-1].filter = n
 	}
 	if len(inner.late) > 0 {
 		return nil, notEmulated("A condition with entityname on a deeper link inside a link-entity of type '%s'", e.get("link-type"))
@@ -391,7 +392,7 @@ func (s *fetchScope) operand(name string, source int) (operand, error) {
 }
 
 // attribute adds outputs, group keys or aggregates.
-func (s *fetchScope) attribute(e, parent *element, source int) error {
+func (s *fetchScope) attribute(e *element, source int) error {
 	q, t := s.q, s.sources[source]
 	prefix := ""
 	if source > 0 {

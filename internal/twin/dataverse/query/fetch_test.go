@@ -10,31 +10,43 @@ import (
 func TestFetchResults(t *testing.T) {
 	list1 := "{" + strings.ToUpper(id(3, 1).String()) + "}"
 	tests := []struct{ name, fetch, want string }{
-		{"lookup and date names", `<fetch top="1"><entity name="contact"><attribute name="parentcustomerid"/><attribute name="birthdate"/></entity></fetch>`,
-			"_parentcustomerid_value=2.1 birthdate=1980-05-17 contactid=1.1"},
+		{
+			"lookup and date names", `<fetch top="1"><entity name="contact"><attribute name="parentcustomerid"/><attribute name="birthdate"/></entity></fetch>`,
+			"_parentcustomerid_value=2.1 birthdate=1980-05-17 contactid=1.1",
+		},
 		{"alias", `<fetch top="1"><entity name="contact"><attribute name="fullname" alias="who"/></entity></fetch>`, "who=Ada King contactid=1.1"},
-		{"inner join", `<fetch><entity name="contact"><attribute name="fullname"/>
+		{
+			"inner join", `<fetch><entity name="contact"><attribute name="fullname"/>
 			<link-entity name="account" from="accountid" to="parentcustomerid" alias="a"><attribute name="name"/><attribute name="primarycontactid"/></link-entity></entity></fetch>`,
-			"fullname=Ada King a.name=Acme a.primarycontactid=1.1 contactid=1.1; fullname=Bob Ray a.name=Acme a.primarycontactid=1.1 contactid=1.2; fullname=Dora King a.name=Beta a.primarycontactid=1.4 contactid=1.4"},
+			"fullname=Ada King a.name=Acme a.primarycontactid=1.1 contactid=1.1; fullname=Bob Ray a.name=Acme a.primarycontactid=1.1 contactid=1.2; fullname=Dora King a.name=Beta a.primarycontactid=1.4 contactid=1.4",
+		},
 		{"outer join, default alias", `<fetch><entity name="contact"><attribute name="contactid"/><filter><condition attribute="score" operator="ge" value="30"/></filter>
 			<link-entity name="account" from="accountid" to="parentcustomerid" link-type="outer"><attribute name="name"/></link-entity></entity></fetch>`, "contactid=1.3"},
 		{"condition on an outer link", `<fetch><entity name="contact"><attribute name="contactid"/>
 			<filter><condition entityname="a" attribute="accountid" operator="null"/></filter>
 			<link-entity name="account" from="accountid" to="parentcustomerid" link-type="outer" alias="a"/></entity></fetch>`, "contactid=1.3; contactid=1.5"},
-		{"filter of an outer link", `<fetch><entity name="contact"><attribute name="contactid"/>
+		{
+			"filter of an outer link", `<fetch><entity name="contact"><attribute name="contactid"/>
 			<link-entity name="account" from="accountid" to="parentcustomerid" link-type="outer" alias="a"><attribute name="name"/><filter><condition attribute="name" operator="eq" value="acme"/></filter></link-entity></entity></fetch>`,
-			"contactid=1.1 a.name=Acme; contactid=1.2 a.name=Acme; contactid=1.3; contactid=1.4; contactid=1.5"},
-		{"several rows a root", `<fetch><entity name="contact"><attribute name="contactid"/>
+			"contactid=1.1 a.name=Acme; contactid=1.2 a.name=Acme; contactid=1.3; contactid=1.4; contactid=1.5",
+		},
+		{
+			"several rows a root", `<fetch><entity name="contact"><attribute name="contactid"/>
 			<link-entity name="listmember" from="entityid" to="contactid" alias="m"><attribute name="listid"/></link-entity></entity></fetch>`,
-			"contactid=1.1 m.listid=3.1; contactid=1.1 m.listid=3.2; contactid=1.2 m.listid=3.1; contactid=1.3 m.listid=3.2"},
+			"contactid=1.1 m.listid=3.1; contactid=1.1 m.listid=3.2; contactid=1.2 m.listid=3.1; contactid=1.3 m.listid=3.2",
+		},
 		{"first match only", `<fetch><entity name="contact"><attribute name="contactid"/>
 			<link-entity name="listmember" from="entityid" to="contactid" link-type="matchfirstrowusingcrossapply" alias="m"/></entity></fetch>`, "contactid=1.1; contactid=1.2; contactid=1.3"},
-		{"members of a list", `<fetch><entity name="contact"><attribute name="fullname"/><filter><condition attribute="statecode" operator="eq" value="0"/></filter>
+		{
+			"members of a list", `<fetch><entity name="contact"><attribute name="fullname"/><filter><condition attribute="statecode" operator="eq" value="0"/></filter>
 			<link-entity name="listmember" from="entityid" to="contactid"><filter><condition attribute="listid" operator="eq" value="` + list1 + `"/></filter></link-entity></entity></fetch>`,
-			"fullname=Ada King contactid=1.1; fullname=Bob Ray contactid=1.2"},
-		{"nested links", `<fetch distinct="true"><entity name="contact"><attribute name="contactid"/>
+			"fullname=Ada King contactid=1.1; fullname=Bob Ray contactid=1.2",
+		},
+		{
+			"nested links", `<fetch distinct="true"><entity name="contact"><attribute name="contactid"/>
 			<link-entity name="listmember" from="entityid" to="contactid"><link-entity name="list" from="listid" to="listid"><filter><condition attribute="listname" operator="begins-with" value="cust"/></filter></link-entity></link-entity></entity></fetch>`,
-			"contactid=1.1; contactid=1.3"},
+			"contactid=1.1; contactid=1.3",
+		},
 		{"distinct by key", `<fetch distinct="true"><entity name="contact"><attribute name="contactid"/><order attribute="fullname" descending="true"/>
 			<link-entity name="listmember" from="entityid" to="contactid"/></entity></fetch>`, "contactid=1.3; contactid=1.2; contactid=1.1"},
 		{"distinct values", `<fetch distinct="true"><entity name="contact"><attribute name="statecode"/></entity></fetch>`, "; statecode=0; statecode=1"},
@@ -48,16 +60,22 @@ func TestFetchResults(t *testing.T) {
 		{"columns compared", `<fetch><entity name="contact"><attribute name="contactid"/><filter><condition attribute="emailaddress1" operator="eq" valueof="nickname"/></filter></entity></fetch>`, "contactid=1.1"},
 		{"columns compared across a link", `<fetch><entity name="contact"><attribute name="contactid"/><filter><condition attribute="contactid" operator="eq" valueof="a.primarycontactid"/></filter>
 			<link-entity name="account" from="accountid" to="parentcustomerid" alias="a"/></entity></fetch>`, "contactid=1.1; contactid=1.4"},
-		{"aggregates", `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" alias="n" aggregate="count"/><attribute name="emailaddress1" alias="mails" aggregate="countcolumn"/>
+		{
+			"aggregates", `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" alias="n" aggregate="count"/><attribute name="emailaddress1" alias="mails" aggregate="countcolumn"/>
 			<attribute name="score" alias="kinds" aggregate="countcolumn" distinct="true"/><attribute name="score" alias="mean" aggregate="avg"/><attribute name="creditlimit" alias="total" aggregate="sum"/><attribute name="weight" alias="least" aggregate="min"/></entity></fetch>`,
-			"n=5 mails=3 kinds=3 mean=20 total=150.5000 least=-4.0"},
-		{"groups over a join", `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" alias="n" aggregate="count"/>
+			"n=5 mails=3 kinds=3 mean=20 total=150.5000 least=-4.0",
+		},
+		{
+			"groups over a join", `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" alias="n" aggregate="count"/>
 			<order alias="n" descending="true"/><link-entity name="listmember" from="entityid" to="contactid"><attribute name="listid" alias="l" groupby="true"/></link-entity></entity></fetch>`,
-			"n=2 l=3.1; n=2 l=3.2"},
+			"n=2 l=3.1; n=2 l=3.2",
+		},
 		{"date groups", `<fetch aggregate="true"><entity name="contact"><attribute name="createdon" alias="y" groupby="true" dategrouping="year"/><attribute name="createdon" alias="m" groupby="true" dategrouping="month"/>
 			<attribute name="contactid" alias="n" aggregate="count"/><order alias="y" descending="true"/><order alias="m"/></entity></fetch>`, "y=2026 m=2 n=1; y=2026 m=3 n=2; y=2025 m=3 n=1; n=1"},
-		{"weeks and quarters", `<fetch aggregate="true"><entity name="contact"><attribute name="createdon" alias="w" groupby="true" dategrouping="week"/><attribute name="createdon" alias="q" groupby="true" dategrouping="quarter"/><attribute name="createdon" alias="d" groupby="true" dategrouping="day"/></entity></fetch>`,
-			"; w=8 q=1 d=18; w=11 q=1 d=11; w=12 q=1 d=17; w=12 q=1 d=18"},
+		{
+			"weeks and quarters", `<fetch aggregate="true"><entity name="contact"><attribute name="createdon" alias="w" groupby="true" dategrouping="week"/><attribute name="createdon" alias="q" groupby="true" dategrouping="quarter"/><attribute name="createdon" alias="d" groupby="true" dategrouping="day"/></entity></fetch>`,
+			"; w=8 q=1 d=18; w=11 q=1 d=11; w=12 q=1 d=17; w=12 q=1 d=18",
+		},
 		{"second page", `<fetch page="2" count="2"><entity name="contact"><attribute name="contactid"/></entity></fetch>`, "contactid=1.3; contactid=1.4"},
 	}
 	for _, indexed := range []bool{true, false} {

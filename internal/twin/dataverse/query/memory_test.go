@@ -41,6 +41,7 @@ func (t *memTable) PrimaryName() (Column, bool) {
 	}
 	return Column{}, false
 }
+
 func (t *memTable) Column(name string) (Column, bool) {
 	for _, c := range t.columns {
 		if c.LogicalName == name {
@@ -49,6 +50,7 @@ func (t *memTable) Column(name string) (Column, bool) {
 	}
 	return Column{}, false
 }
+
 func (t *memTable) Navigation(name string) (Navigation, bool) {
 	n, ok := t.navs[name]
 	return n, ok
@@ -58,6 +60,7 @@ func (m *memory) TableByName(name string) (Table, bool) {
 	t, ok := m.tables[name]
 	return t, ok
 }
+
 func (m *memory) TableBySet(name string) (Table, bool) {
 	for _, t := range m.tables {
 		if t.set == name {
@@ -174,10 +177,12 @@ func newMemory() *memory {
 			"primarycontactid":          {Name: "primarycontactid", Cardinality: ToOne, Target: "contact", Column: "primarycontactid"},
 			"contact_customer_accounts": {Name: "contact_customer_accounts", Cardinality: ToMany, Target: "contact", Column: "parentcustomerid"},
 		}},
-		"list": {name: "list", set: "lists", columns: columns(col("listid", value.KindGUID), col("listname", value.KindText)),
+		"list": {
+			name: "list", set: "lists", columns: columns(col("listid", value.KindGUID), col("listname", value.KindText)),
 			navs: map[string]Navigation{
 				"listcontact_association": {Name: "listcontact_association", Cardinality: ManyToMany, Target: "contact", Intersect: "listmember", Near: "listid", Far: "entityid"},
-			}},
+			},
+		},
 		"listmember": {name: "listmember", set: "listmembers", columns: columns(
 			col("listmemberid", value.KindGUID), lookup("listid", "list"), lookup("entityid", "contact"),
 		), navs: map[string]Navigation{}},

@@ -346,7 +346,7 @@ func (p *odata) expandItem(t Table, item string) (Expand, error) {
 func splitOutside(text string, separator byte) ([]string, error) {
 	var parts []string
 	depth, start, quoted := 0, 0, false
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		switch c := text[i]; {
 		case c == '\'':
 			quoted = !quoted
@@ -372,7 +372,7 @@ func splitOutside(text string, separator byte) ([]string, error) {
 // RefuseTracking returns the refusal when the query has options that change
 // tracking does not allow ($filter $orderby $expand $top), else nil.
 func (q *Query) RefuseTracking() error {
-	option := ""
+	var option string
 	switch {
 	case q.Aggregate:
 		option = "$apply"

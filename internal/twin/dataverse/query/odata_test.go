@@ -201,10 +201,14 @@ func TestODataResults(t *testing.T) {
 		{"contact", "$select=contactid&$orderby=_ownerid_value desc", "contactid=1.1; contactid=1.4; contactid=1.2; contactid=1.3; contactid=1.5"},
 		{"contact", "$select=contactid&$orderby=parentcustomerid_account/name desc", "contactid=1.4; contactid=1.1; contactid=1.2; contactid=1.3; contactid=1.5"},
 		{"contact", "$select=contactid&$orderby=@o&@o=fullname&$filter=fullname ne null", "contactid=1.1; contactid=1.2; contactid=1.3; contactid=1.4"},
-		{"contact", "$apply=aggregate($count as n,score with sum as total,score with average as mean,creditlimit with max as most,score with countdistinct as kinds)",
-			"n=5 total=80 mean=20 most=100.0000 kinds=3"},
-		{"contact", "$apply=groupby((statecode),aggregate($count as n,createdon with min as first))",
-			"n=1; statecode=0 n=2 first=2026-03-11T00:00:00Z; statecode=1 n=2 first=2025-03-17T12:00:00Z"},
+		{
+			"contact", "$apply=aggregate($count as n,score with sum as total,score with average as mean,creditlimit with max as most,score with countdistinct as kinds)",
+			"n=5 total=80 mean=20 most=100.0000 kinds=3",
+		},
+		{
+			"contact", "$apply=groupby((statecode),aggregate($count as n,createdon with min as first))",
+			"n=1; statecode=0 n=2 first=2026-03-11T00:00:00Z; statecode=1 n=2 first=2025-03-17T12:00:00Z",
+		},
 		{"contact", "$apply=filter(score eq 20)/groupby((parentcustomerid_account/name),aggregate($count as n))", "account_name=Acme n=1; account_name=Beta n=1"},
 		{"contact", "$apply=filter(score eq 99)/aggregate($count as n,score with sum as s)", "n=0"},
 		{"contact", "$apply=groupby((score))", "; score=10; score=20; score=30"},

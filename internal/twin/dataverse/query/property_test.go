@@ -218,7 +218,7 @@ func TestPagingSeesEachRowOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, k := range strings.Fields(keysOf(q, res)) {
+			for k := range strings.FieldsSeq(keysOf(q, res)) {
 				seen[k]++
 			}
 			if res.Len() > size || res.More() && res.Len() < size {

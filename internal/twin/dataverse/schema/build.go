@@ -16,37 +16,37 @@ func column(name string, t Type) *Column {
 	}
 }
 
-// Text declares a single-line text column of at most max characters.
-func Text(name string, max int) *Column {
+// Text declares a single-line text column of at most length characters.
+func Text(name string, length int) *Column {
 	c := column(name, String)
-	c.MaxLength, c.Format = max, "Text"
+	c.MaxLength, c.Format = length, "Text"
 	return c
 }
 
-func email(name string, max int) *Column { c := Text(name, max); c.Format = "Email"; return c }
-func phone(name string, max int) *Column { c := Text(name, max); c.Format = "Phone"; return c }
-func web(name string, max int) *Column   { c := Text(name, max); c.Format = "Url"; return c }
+func email(name string, length int) *Column { c := Text(name, length); c.Format = "Email"; return c }
+func phone(name string, length int) *Column { c := Text(name, length); c.Format = "Phone"; return c }
+func web(name string, length int) *Column   { c := Text(name, length); c.Format = "Url"; return c }
 
-func memo(name string, max int) *Column {
+func memo(name string, length int) *Column {
 	c := column(name, Memo)
-	c.MaxLength, c.Format = max, "TextArea"
+	c.MaxLength, c.Format = length, "TextArea"
 	return c
 }
 
-func whole(name string, min, max float64) *Column {
+func whole(name string, low, high float64) *Column {
 	c := column(name, Integer)
-	c.Min, c.Max, c.Format = min, max, "None"
+	c.Min, c.Max, c.Format = low, high, "None"
 	return c
 }
 
-func number(name string, t Type, min, max float64, precision int) *Column {
+func number(name string, t Type, low, high float64, precision int) *Column {
 	c := column(name, t)
-	c.Min, c.Max, c.Precision = min, max, precision
+	c.Min, c.Max, c.Precision = low, high, precision
 	return c
 }
 
-func money(name string, max float64) *Column {
-	c := number(name, Money, 0, max, 2)
+func money(name string, high float64) *Column {
+	c := number(name, Money, 0, high, 2)
 	c.PrecisionSource = 2
 	return c
 }

@@ -7,7 +7,7 @@
 package schema
 
 import (
-	"crypto/sha1" //nolint:gosec // name-based identifiers, not a security use
+	"crypto/sha1"
 	"fmt"
 	"maps"
 	"slices"
@@ -539,7 +539,7 @@ func (s *Schema) link(d *Draft) {
 
 // NameID derives a stable identifier from names (RFC 9562 version 5 layout).
 func NameID(parts ...string) [16]byte {
-	h := sha1.Sum([]byte("dataverse-twin\x00" + strings.Join(parts, "\x00"))) //nolint:gosec // see import
+	h := sha1.Sum([]byte("dataverse-twin\x00" + strings.Join(parts, "\x00")))
 	var id [16]byte
 	copy(id[:], h[:16])
 	id[6] = id[6]&0x0f | 0x50

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -41,7 +42,7 @@ func Unmarshal(b []byte) (*Schema, error) {
 	for _, st := range in.Tables {
 		t := st.Table
 		if t == nil || t.Name == "" {
-			return nil, fmt.Errorf("schema: a table has no name")
+			return nil, errors.New("schema: a table has no name")
 		}
 		t.columns, t.byName, t.byWire = st.Columns, map[string]*Column{}, map[string]*Column{}
 		for _, c := range st.Columns {

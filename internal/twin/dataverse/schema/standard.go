@@ -380,10 +380,14 @@ func (b *builder) relations(apps Apps) {
 	b.relate("account", "transactioncurrencyid", "transactioncurrency", "transactioncurrency_account")
 	b.relate("systemuser", "businessunitid", "businessunit", "business_unit_system_users")
 	b.relate("businessunit", "parentbusinessunitid", "businessunit", "business_unit_parent_business_unit")
-	b.d.RelateMany(&ManyToMany{SchemaName: "systemuserroles_association", Table1: "systemuser", Table2: "role", Intersect: "systemuserroles",
-		Column1: "systemuserid", Column2: "roleid", Nav1: "systemuserroles_association", Nav2: "systemuserroles_association"})
-	b.d.RelateMany(&ManyToMany{SchemaName: "roleprivileges_association", Table1: "role", Table2: "privilege", Intersect: "roleprivileges",
-		Column1: "roleid", Column2: "privilegeid", Nav1: "roleprivileges_association", Nav2: "roleprivileges_association"})
+	b.d.RelateMany(&ManyToMany{
+		SchemaName: "systemuserroles_association", Table1: "systemuser", Table2: "role", Intersect: "systemuserroles",
+		Column1: "systemuserid", Column2: "roleid", Nav1: "systemuserroles_association", Nav2: "systemuserroles_association",
+	})
+	b.d.RelateMany(&ManyToMany{
+		SchemaName: "roleprivileges_association", Table1: "role", Table2: "privilege", Intersect: "roleprivileges",
+		Column1: "roleid", Column2: "privilegeid", Nav1: "roleprivileges_association", Nav2: "roleprivileges_association",
+	})
 	if apps.Sales {
 		b.relate("contact", "originatingleadid", "lead", "contact_originating_lead")
 		b.relate("account", "originatingleadid", "lead", "account_originating_lead")
@@ -402,11 +406,15 @@ func (b *builder) relations(apps Apps) {
 		b.relate("listmember", "listid", "list", "list_listmember")
 		for _, table := range []string{"account", "contact", "lead"} {
 			name := "list" + table + "_association"
-			b.d.RelateMany(&ManyToMany{SchemaName: name, Table1: "list", Table2: table, Intersect: "listmember",
-				Column1: "listid", Column2: "entityid", Nav1: name, Nav2: name})
+			b.d.RelateMany(&ManyToMany{
+				SchemaName: name, Table1: "list", Table2: table, Intersect: "listmember",
+				Column1: "listid", Column2: "entityid", Nav1: name, Nav2: name,
+			})
 		}
-		b.d.RelateMany(&ManyToMany{SchemaName: "campaignlist_association", Table1: "campaign", Table2: "list", Intersect: "campaignitem",
-			Column1: "campaignid", Column2: "entityid", Nav1: "campaignlist_association", Nav2: "campaignlist_association"})
+		b.d.RelateMany(&ManyToMany{
+			SchemaName: "campaignlist_association", Table1: "campaign", Table2: "list", Intersect: "campaignitem",
+			Column1: "campaignid", Column2: "entityid", Nav1: "campaignlist_association", Nav2: "campaignlist_association",
+		})
 		for _, table := range []string{"campaignactivity", "campaignresponse"} {
 			b.relate(table, "regardingobjectid", "campaign", "campaign_"+table+"s")
 			for _, r := range b.d.s.relations {
@@ -426,8 +434,10 @@ func (b *builder) platform() {
 	org := func(t *Table) *Table { t.Ownership = "OrganizationOwned"; return t }
 
 	bu := b.table("BusinessUnit", "businessunits", 10, "BusinessUnitId", "name",
-		[]*Column{require(Text("Name", 160), SystemRequired), lookup("ParentBusinessUnitId", "businessunit"), readOnly(lookup("OrganizationId", "organization")),
-			flag("IsDisabled", false), Text("DivisionName", 100), Text("CostCenter", 100)}, audit())
+		[]*Column{
+			require(Text("Name", 160), SystemRequired), lookup("ParentBusinessUnitId", "businessunit"), readOnly(lookup("OrganizationId", "organization")),
+			flag("IsDisabled", false), Text("DivisionName", 100), Text("CostCenter", 100),
+		}, audit())
 	bu.Ownership, bu.ChangeTracking, bu.Optimistic = "BusinessOwned", true, true
 
 	organization := org(b.table("Organization", "organizations", 1019, "OrganizationId", "name",
@@ -458,18 +468,24 @@ func (b *builder) platform() {
 	su.Label, su.Plural = "User", "Users"
 
 	team := b.table("Team", "teams", 9, "TeamId", "name",
-		[]*Column{require(Text("Name", 160), SystemRequired), require(lookup("BusinessUnitId", "businessunit"), SystemRequired), lookup("AdministratorId", "systemuser"),
-			readOnly(flag("IsDefault", false)), memo("Description", 2000), choice("TeamType", 0, "0 Owner|1 Access|2 Security Group|3 Office Group")}, audit())
+		[]*Column{
+			require(Text("Name", 160), SystemRequired), require(lookup("BusinessUnitId", "businessunit"), SystemRequired), lookup("AdministratorId", "systemuser"),
+			readOnly(flag("IsDefault", false)), memo("Description", 2000), choice("TeamType", 0, "0 Owner|1 Access|2 Security Group|3 Office Group"),
+		}, audit())
 	team.Ownership, team.ChangeTracking = "BusinessOwned", true
 
 	role := b.table("Role", "roles", 1036, "RoleId", "name",
-		[]*Column{require(Text("Name", 100), SystemRequired), require(lookup("BusinessUnitId", "businessunit"), SystemRequired),
-			readOnly(lookup("ParentRootRoleId", "role")), readOnly(lookup("ParentRoleId", "role")), guid("RoleTemplateId")}, audit())
+		[]*Column{
+			require(Text("Name", 100), SystemRequired), require(lookup("BusinessUnitId", "businessunit"), SystemRequired),
+			readOnly(lookup("ParentRootRoleId", "role")), readOnly(lookup("ParentRoleId", "role")), guid("RoleTemplateId"),
+		}, audit())
 	role.Ownership, role.Label, role.Plural = "BusinessOwned", "Security Role", "Security Roles"
 
 	privilege := b.table("Privilege", "privileges", 1023, "PrivilegeId", "name",
-		[]*Column{Text("Name", 100), flag("CanBeBasic", true), flag("CanBeLocal", true), flag("CanBeDeep", true), flag("CanBeGlobal", true),
-			whole("AccessRight", 0, billion)})
+		[]*Column{
+			Text("Name", 100), flag("CanBeBasic", true), flag("CanBeLocal", true), flag("CanBeDeep", true), flag("CanBeGlobal", true),
+			whole("AccessRight", 0, billion),
+		})
 	privilege.Ownership, privilege.ReadOnly = "None", true
 
 	intersect := func(schemaName, set string, code int, id string, cols ...*Column) {
@@ -483,13 +499,17 @@ func (b *builder) platform() {
 		[]*Column{Text("Name", 256), flag("IsPrivate", false)}, audit())
 	message.Ownership, message.ReadOnly = "None", true
 	filter := b.table("SdkMessageFilter", "sdkmessagefilters", 4607, "SdkMessageFilterId", "name",
-		[]*Column{Text("Name", 256), lookup("SdkMessageId", "sdkmessage"), Text("PrimaryObjectTypeCode", 64), Text("SecondaryObjectTypeCode", 64),
-			flag("IsCustomProcessingStepAllowed", true)}, audit())
+		[]*Column{
+			Text("Name", 256), lookup("SdkMessageId", "sdkmessage"), Text("PrimaryObjectTypeCode", 64), Text("SecondaryObjectTypeCode", 64),
+			flag("IsCustomProcessingStepAllowed", true),
+		}, audit())
 	filter.Ownership, filter.ReadOnly = "None", true
 
 	view := b.table("SavedQuery", "savedqueries", 1039, "SavedQueryId", "name",
-		[]*Column{require(Text("Name", 200), SystemRequired), memo("Description", 2000), memo("FetchXml", 1_073_741_823), memo("LayoutXml", 1_073_741_823),
-			Text("ReturnedTypeCode", 64), whole("QueryType", 0, billion), flag("IsDefault", false)}, standardStates(), audit())
+		[]*Column{
+			require(Text("Name", 200), SystemRequired), memo("Description", 2000), memo("FetchXml", 1_073_741_823), memo("LayoutXml", 1_073_741_823),
+			Text("ReturnedTypeCode", 64), whole("QueryType", 0, billion), flag("IsDefault", false),
+		}, standardStates(), audit())
 	view.Ownership, view.Label, view.Plural = "OrganizationOwned", "View", "Views"
 
 	job := b.table("AsyncOperation", "asyncoperations", 4700, "AsyncOperationId", "name",

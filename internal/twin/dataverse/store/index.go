@@ -126,9 +126,9 @@ func (x *index) all(dst []entry) []entry {
 	return dst
 }
 
-// run appends to dst at most max rows strictly after (key, after), in order;
+// run appends to dst at most limit rows strictly after (key, after), in order;
 // with sameKey only those of that key.
-func (x *index) run(dst []*Row, key uint64, after value.ID, started bool, sameKey bool, max int) []*Row {
+func (x *index) run(dst []*Row, key uint64, after value.ID, started bool, sameKey bool, limit int) []*Row {
 	c, p := x.seek(key, after)
 	for ; c < len(x.chunks); c, p = c+1, 0 {
 		for _, e := range x.chunks[c][p:] {
@@ -139,7 +139,7 @@ func (x *index) run(dst []*Row, key uint64, after value.ID, started bool, sameKe
 				continue
 			}
 			dst = append(dst, e.row)
-			if len(dst) >= max {
+			if len(dst) >= limit {
 				return dst
 			}
 		}

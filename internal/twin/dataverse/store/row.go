@@ -375,7 +375,7 @@ func hashValue(h uint64, v value.Value) uint64 {
 		return h ^ h>>32
 	case value.KindText, value.KindMultiSelect:
 		s := value.Fold(v.Text())
-		for i := 0; i < len(s); i++ {
+		for i := range len(s) {
 			h = (h ^ uint64(s[i])) * prime
 		}
 		return (h ^ 0xff) * prime

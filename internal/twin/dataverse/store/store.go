@@ -163,28 +163,31 @@ func (v View) Get(tableName string, id value.ID) *Row {
 	return t.rows.get(idKey(id), id)
 }
 
-// Page appends to dst at most max rows in ascending order of the primary key
+// Page appends to dst at most limit rows in ascending order of the primary key
 // that lie strictly after the given one; the zero id starts at the first.
-func (v View) Page(dst []*Row, tableName string, after value.ID, max int) []*Row {
-	defer v.lock()()
+func (v View) Page(dst []*Row, tableName string, after value.ID, limit int) []*Row {
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	if t == nil {
 		return dst
 	}
-	return t.rows.run(dst, idKey(after), after, !after.IsZero(), false, len(dst)+max)
+	return t.rows.run(dst, idKey(after), after, !after.IsZero(), false, len(dst)+limit)
 }
 
 // HasIndex reports whether a table has an index of that name.
 func (v View) HasIndex(tableName, name string) bool {
-	defer v.lock()()
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	return t != nil && t.lookup(name) != nil
 }
 
-// Find appends to dst at most max rows of one index key (see Hash) strictly
+// Find appends to dst at most limit rows of one index key (see Hash) strictly
 // after a primary key. Different values may share a key: the caller compares.
-func (v View) Find(dst []*Row, tableName, indexName string, key uint64, after value.ID, max int) []*Row {
-	defer v.lock()()
+func (v View) Find(dst []*Row, tableName, indexName string, key uint64, after value.ID, limit int) []*Row {
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	if t == nil {
 		return dst
@@ -193,12 +196,13 @@ func (v View) Find(dst []*Row, tableName, indexName string, key uint64, after va
 	if l == nil {
 		return dst
 	}
-	return l.run(dst, key, after, !after.IsZero(), true, len(dst)+max)
+	return l.run(dst, key, after, !after.IsZero(), true, len(dst)+limit)
 }
 
 // Count is the number of rows of a table.
 func (v View) Count(tableName string) int {
-	defer v.lock()()
+	unlock := v.lock()
+	defer unlock()
 	if t := v.s.tables[tableName]; t != nil {
 		return t.rows.n
 	}
@@ -207,13 +211,15 @@ func (v View) Count(tableName string) int {
 
 // Version is the last row version that was given out.
 func (v View) Version() int64 {
-	defer v.lock()()
+	unlock := v.lock()
+	defer unlock()
 	return v.s.version
 }
 
 // Touched is a stamp of a table's last write: equal stamps mean equal content.
 func (v View) Touched(tableName string) int64 {
-	defer v.lock()()
+	unlock := v.lock()
+	defer unlock()
 	if t := v.s.tables[tableName]; t != nil {
 		return t.touched
 	}
@@ -222,7 +228,8 @@ func (v View) Touched(tableName string) int64 {
 
 // ChangedCount is an upper bound of the number of rows written after a version.
 func (v View) ChangedCount(tableName string, after int64) int {
-	defer v.lock()()
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	if t == nil {
 		return 0
@@ -234,17 +241,18 @@ func (t *table) logAfter(version int64) int {
 	return sort.Search(len(t.log), func(i int) bool { return t.log[i].Version > version })
 }
 
-// Changed appends to dst at most max current rows whose version lies in
+// Changed appends to dst at most limit current rows whose version lies in
 // (after, until], in order of their versions; until 0 means no upper end.
-func (v View) Changed(dst []*Row, tableName string, after, until int64, max int) []*Row {
-	defer v.lock()()
+func (v View) Changed(dst []*Row, tableName string, after, until int64, limit int) []*Row {
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	if t == nil {
 		return dst
 	}
-	max += len(dst)
+	limit += len(dst)
 	for _, r := range t.log[t.logAfter(after):] {
-		if until > 0 && r.Version > until || len(dst) >= max {
+		if until > 0 && r.Version > until || len(dst) >= limit {
 			break
 		}
 		if t.rows.get(idKey(r.ID), r.ID) == r {
@@ -254,15 +262,16 @@ func (v View) Changed(dst []*Row, tableName string, after, until int64, max int)
 	return dst
 }
 
-// Deleted appends to dst at most max deletions whose version lies in
+// Deleted appends to dst at most limit deletions whose version lies in
 // (after, until] of rows that are still gone, in order, each row once.
-func (v View) Deleted(dst []Tombstone, tableName string, after, until int64, max int) []Tombstone {
-	defer v.lock()()
+func (v View) Deleted(dst []Tombstone, tableName string, after, until int64, limit int) []Tombstone {
+	unlock := v.lock()
+	defer unlock()
 	t := v.s.tables[tableName]
 	if t == nil {
 		return dst
 	}
-	max += len(dst)
+	limit += len(dst)
 	start := sort.Search(len(t.tombs), func(i int) bool { return t.tombs[i].Version > after })
 	var last map[value.ID]int64
 	for _, d := range t.tombs[start:] {
@@ -275,7 +284,7 @@ func (v View) Deleted(dst []Tombstone, tableName string, after, until int64, max
 		last[d.ID] = d.Version
 	}
 	for _, d := range t.tombs[start:] {
-		if d.Version > until || len(dst) >= max {
+		if d.Version > until || len(dst) >= limit {
 			break
 		}
 		if last[d.ID] == d.Version && t.rows.get(idKey(d.ID), d.ID) == nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -151,9 +152,7 @@ func replay(v View, known model, after int64) model {
 
 func clone(m model) model {
 	out := model{}
-	for k, v := range m {
-		out[k] = v
-	}
+	maps.Copy(out, m)
 	return out
 }
 
