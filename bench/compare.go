@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -62,7 +63,7 @@ func (t *twins) compare(n int) error {
 			email := strings.ToLower(c.Identifiers.Email)
 			fields, ok := want[email]
 			if !ok {
-				return fmt.Errorf("a contact is nobody of the CRM, or there twice")
+				return errors.New("a contact is nobody of the CRM, or there twice")
 			}
 			for label, v := range fields {
 				got := c.DataFields[label]

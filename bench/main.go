@@ -55,8 +55,9 @@ func main() {
 		b.only = strings.Split(only, ",")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := b.run(ctx); err != nil {
+	err := b.run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -132,7 +133,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 // build compiles one of our programs as users do.
 func (b *bench) build(name, pkg string) (string, error) {
 	to := filepath.Join(b.dir, name)
-	cmd := exec.CommandContext(b.ctx, "go", "build", "-o", to, pkg)
+	cmd := exec.CommandContext(b.ctx, "go", "build", "-o", to, pkg) //nolint:gosec // our own package
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}

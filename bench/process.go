@@ -24,7 +24,7 @@ type process struct {
 
 // start starts a program. It gets a standard input that ends when the benchmark does.
 func (p *process) start(program string, args []string, env ...string) error {
-	p.cmd = exec.CommandContext(context.Background(), program, args...)
+	p.cmd = exec.CommandContext(context.Background(), program, args...) //nolint:gosec // our own programs
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	var err error
@@ -61,7 +61,7 @@ func (p *process) waitFor(file string, patience time.Duration) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.err, p.out.Bytes())
+			return fmt.Errorf("%s ended: %v\n%s", p.cmd.Path, p.err, p.out.Bytes()) //nolint:errorlint // it may have ended without an error
 		default:
 		}
 	}

@@ -53,8 +53,10 @@ func prepare(ctx context.Context, dir string, t *twins, list string) (token, acc
 		return "", "", nil, err
 	}
 	d := t.ready.Dataverse
-	org, err := a.ConnectOrganization(ctx, "", "Sample", "dynamics", adapter.Settings{"url": d.URL, "tenant": d.Tenant,
-		"client_id": d.ClientID, "client_secret": d.ClientSecret, "authority": strings.TrimSuffix(d.Authority, "/"+d.Tenant)})
+	org, err := a.ConnectOrganization(ctx, "", "Sample", "dynamics", adapter.Settings{
+		"url": d.URL, "tenant": d.Tenant,
+		"client_id": d.ClientID, "client_secret": d.ClientSecret, "authority": strings.TrimSuffix(d.Authority, "/"+d.Tenant),
+	})
 	if err != nil {
 		return "", "", nil, err
 	}

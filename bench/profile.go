@@ -40,7 +40,7 @@ func (b *bench) profiles(c twinsConfig, ids ...string) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-"+ids[0])
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	pprof := profiler{p.pprof}
@@ -106,7 +106,7 @@ func (b *bench) deltaProfile(c twinsConfig) (err error) {
 		return err
 	}
 	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-PF-8")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	file, taken := filepath.Join(dir, "cpu"), make(chan error, 1)
@@ -149,11 +149,15 @@ func (p profiler) fetch(what, file string) error {
 		return new(net.Dialer).DialContext(ctx, "unix", p.socket)
 	}}}
 	defer client.CloseIdleConnections()
-	res, err := client.Get("http://profiler/debug/pprof/" + what)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://profiler/debug/pprof/"+what, http.NoBody)
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("profile %s: %s", what, res.Status)
@@ -212,7 +216,7 @@ func (p profiler) watch(product *product, run, dir string) (heap string, most in
 func top(file string, n int, args ...string) (string, error) {
 	args = append(append([]string{"tool", "pprof", "-top", "-nodecount=" + strconv.Itoa(n)}, args...), file)
 	var out, problems bytes.Buffer
-	cmd := exec.Command("go", args...)
+	cmd := exec.CommandContext(context.Background(), "go", args...) //nolint:gosec // its arguments are ours
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("go tool pprof: %w: %s", err, problems.Bytes())

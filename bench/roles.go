@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	_ "net/http/pprof" // only the benchmark's own binary offers profiles
+	_ "net/http/pprof" //nolint:gosec // only the benchmark's own binary offers profiles
 	"os"
 	"os/signal"
 	"syscall"
@@ -35,12 +35,12 @@ func playRole(role string) int {
 		}
 		return 0
 	case roleProfiled:
-		l, err := net.Listen("unix", os.Getenv(pprofVariable))
+		l, err := new(net.ListenConfig).Listen(ctx, "unix", os.Getenv(pprofVariable))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		go http.Serve(l, nil) //nolint:errcheck // ends with the process
+		go http.Serve(l, nil) //nolint:errcheck,gosec // a socket for the benchmark alone; ends with the process
 		return cli.Main(ctx, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
 	}
 	fmt.Fprintln(os.Stderr, "unknown role", role)

@@ -128,7 +128,7 @@ func (b *bench) floor(c twinsConfig, changes int, then func(*twins) error) (f fl
 	if changes > 0 {
 		args = append(args, "-change")
 	}
-	cmd := exec.CommandContext(b.ctx, b.flor, args...)
+	cmd := exec.CommandContext(b.ctx, b.flor, args...) //nolint:gosec // our own program
 	var problems bytes.Buffer
 	cmd.Stderr = &problems
 	in, err := cmd.StdinPipe()
@@ -150,7 +150,7 @@ func (b *bench) floor(c twinsConfig, changes int, then func(*twins) error) (f fl
 	}
 	next := func() error {
 		if !lines.Scan() {
-			return fmt.Errorf("the floor ended: %v: %s", cmd.Wait(), problems.Bytes())
+			return fmt.Errorf("the floor ended: %v: %s", cmd.Wait(), problems.Bytes()) //nolint:errorlint // it may have ended without an error
 		}
 		return json.Unmarshal(lines.Bytes(), &got)
 	}
@@ -275,10 +275,14 @@ func (b *bench) usual() error {
 		result{id: "PF-3", what: "static list: peak RSS", unit: "MB", values: pick(statics, rss), target: 64, stretch: 40},
 		result{id: "PF-4", what: "static list: API calls, status polls apart", unit: "calls", values: pick(statics, calls), target: 24, stretch: 21},
 		result{id: "PF-7", what: "second run, nothing changed: calls that write", unit: "calls", values: []float64{float64(again.writeCount())}, note: fmt.Sprintf("%d calls in all, %.2f s", again.callCount(), again.wall.Seconds())},
-		result{id: "PF-7", what: "second full load (delta token expired), nothing changed: calls that write", unit: "calls", values: []float64{float64(full.writeCount())},
-			note: fmt.Sprintf("%s records read and compared, %.2f s", thousands(int(full.run.Counts.Read)), full.wall.Seconds())},
-		result{id: "PF-8", what: fmt.Sprintf("delta of %d in a running server: start of the run to change visible", changedRows), unit: "ms", values: delta.visible,
-			floor: pick(floors, func(f floorRun) float64 { return f.delta.Seconds() * 1000 }), target: 50, stretch: 20, note: "from the request of the run: " + format(median(delta.requested)) + " ms"},
+		result{
+			id: "PF-7", what: "second full load (delta token expired), nothing changed: calls that write", unit: "calls", values: []float64{float64(full.writeCount())},
+			note: fmt.Sprintf("%s records read and compared, %.2f s", thousands(int(full.run.Counts.Read)), full.wall.Seconds()),
+		},
+		result{
+			id: "PF-8", what: fmt.Sprintf("delta of %d in a running server: start of the run to change visible", changedRows), unit: "ms", values: delta.visible,
+			floor: pick(floors, func(f floorRun) float64 { return f.delta.Seconds() * 1000 }), target: 50, stretch: 20, note: "from the request of the run: " + format(median(delta.requested)) + " ms",
+		},
 		result{id: "PF-8", what: "same: API calls, status polls apart", unit: "calls", values: delta.calls, target: 3, stretch: 3, note: delta.operations},
 	)
 	b.note("What came of it", "After the last full load of each program every one of the %s contacts was read back from the twins and says, field by field, what its CRM record says.\n\nCalls of Lockstep's full load: %s.\n\nCalls of the floor's: %s.",
@@ -407,9 +411,11 @@ func (b *bench) distantLoad() error {
 		}
 		loads, floors = append(loads, m), append(floors, f)
 	}
-	b.add(result{id: "PF-6", what: fmt.Sprintf("full load of %s contacts, %v a call, %v a written row: wall", thousands(b.contacts), perCall, perRow), unit: "s",
+	b.add(result{
+		id: "PF-6", what: fmt.Sprintf("full load of %s contacts, %v a call, %v a written row: wall", thousands(b.contacts), perCall, perRow), unit: "s",
 		values: pick(loads, func(m measured) float64 { return m.wall.Seconds() }), floor: pick(floors, func(f floorRun) float64 { return f.wall.Seconds() }), target: 1.5, stretch: 1,
-		note: fmt.Sprintf("%d calls", loads[0].callCount())})
+		note: fmt.Sprintf("%d calls", loads[0].callCount()),
+	})
 	return b.profiles(c, "PF-6")
 }
 
@@ -432,10 +438,14 @@ func (b *bench) largeLoad() error {
 	}
 	n := thousands(b.large)
 	b.add(
-		result{id: "PF-5", what: "full load of " + n + " contacts: wall", unit: "s", values: pick(loads, func(m measured) float64 { return m.wall.Seconds() }),
-			floor: pick(floors, func(f floorRun) float64 { return f.wall.Seconds() }), target: 10, stretch: 5, note: fmt.Sprintf("cpu %.1f s, %d calls", loads[0].cpu.Seconds(), loads[0].callCount())},
-		result{id: "PF-5", what: "same: peak RSS", unit: "MB", values: pick(loads, func(m measured) float64 { return m.rss }),
-			floor: pick(floors, func(f floorRun) float64 { return f.rss }), target: 128, stretch: 96},
+		result{
+			id: "PF-5", what: "full load of " + n + " contacts: wall", unit: "s", values: pick(loads, func(m measured) float64 { return m.wall.Seconds() }),
+			floor: pick(floors, func(f floorRun) float64 { return f.wall.Seconds() }), target: 10, stretch: 5, note: fmt.Sprintf("cpu %.1f s, %d calls", loads[0].cpu.Seconds(), loads[0].callCount()),
+		},
+		result{
+			id: "PF-5", what: "same: peak RSS", unit: "MB", values: pick(loads, func(m measured) float64 { return m.rss }),
+			floor: pick(floors, func(f floorRun) float64 { return f.rss }), target: 128, stretch: 96,
+		},
 	)
 	return b.profiles(c, "PF-5")
 }
@@ -454,8 +464,10 @@ func (b *bench) flatMemory() error {
 		}
 		rss[i] = m.rss
 	}
-	b.add(result{id: "PF-16", what: fmt.Sprintf("peak RSS at %s contacts / at %s", thousands(b.big), thousands(b.small)), unit: "×", values: []float64{rss[1] / rss[0]}, target: 3, stretch: 3,
-		note: fmt.Sprintf("%.0f MB / %.0f MB", rss[1], rss[0])})
+	b.add(result{
+		id: "PF-16", what: fmt.Sprintf("peak RSS at %s contacts / at %s", thousands(b.big), thousands(b.small)), unit: "×", values: []float64{rss[1] / rss[0]}, target: 3, stretch: 3,
+		note: fmt.Sprintf("%.0f MB / %.0f MB", rss[1], rss[0]),
+	})
 	return nil
 }
 

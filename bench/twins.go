@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (c *rowCounter) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	for _, mark := range rowMarks {
 		c.rows += bytes.Count(p[:n], mark)
-		if joint := append(c.tail[:len(c.tail):len(c.tail)], p[:min(n, len(mark)-1)]...); len(c.tail) > 0 {
+		if joint := slices.Concat(c.tail, p[:min(n, len(mark)-1)]); len(c.tail) > 0 {
 			for i := max(0, len(c.tail)-len(mark)+1); i < len(c.tail) && i+len(mark) <= len(joint); i++ {
 				if bytes.Equal(joint[i:i+len(mark)], mark) {
 					c.rows++
@@ -200,11 +201,17 @@ func (t *twins) control(method, path string, body, out any) error {
 func (t *twins) crm(method, path string, body, out any) error {
 	if t.token == "" {
 		d := t.ready.Dataverse
-		res, err := http.PostForm(d.TokenURL, url.Values{"grant_type": {"client_credentials"}, "client_id": {d.ClientID}, "client_secret": {d.ClientSecret}, "scope": {d.Scope}})
+		form := url.Values{"grant_type": {"client_credentials"}, "client_id": {d.ClientID}, "client_secret": {d.ClientSecret}, "scope": {d.Scope}}
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, d.TokenURL, strings.NewReader(form.Encode()))
 		if err != nil {
 			return err
 		}
-		defer res.Body.Close() //nolint:errcheck // only read
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
 		var token struct {
 			AccessToken string `json:"access_token"`
 		}
@@ -243,7 +250,7 @@ func send(method, address string, body, out any, prepare func(*http.Request)) er
 		}
 		rd = bytes.NewReader(text)
 	}
-	req, err := http.NewRequest(method, address, rd)
+	req, err := http.NewRequestWithContext(context.Background(), method, address, rd)
 	if err != nil {
 		return err
 	}
@@ -255,7 +262,7 @@ func send(method, address string, body, out any, prepare func(*http.Request)) er
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	if res.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 500))
 		return fmt.Errorf("%s %s: %s: %s", method, req.URL.Path, res.Status, text)

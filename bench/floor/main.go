@@ -141,7 +141,7 @@ func (f *floor) do(req *http.Request, hint int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	var b strings.Builder
 	b.Grow(max(hint, int(resp.ContentLength)))
 	if _, err := io.Copy(&b, resp.Body); err != nil {
@@ -219,14 +219,13 @@ func (f *floor) load(ctx context.Context, link string) (n int, delta string, err
 		}
 	}
 	cells := make([]pagescan.Cell, f.cols.Len())
-	hint := 0
 	for pending := f.page(ctx, link, 0); pending != nil; {
 		a := <-pending
 		if a.err != nil {
 			err = a.err
 			break
 		}
-		hint = len(a.text) + len(a.text)/16
+		hint := len(a.text) + len(a.text)/16
 		pending = nil
 		if next, ok := pagescan.Peek(a.text, "@odata.nextLink"); ok {
 			pending = f.page(ctx, next, hint)
@@ -295,7 +294,8 @@ func (e *encoder) add(cells []pagescan.Cell) {
 			b = append(b, "null"...)
 		}
 	}
-	e.buf = append(b, '}', '}')
+	b = append(b, '}', '}')
+	e.buf = b
 	e.n++
 }
 

@@ -16,8 +16,18 @@ import (
 type crmColumn struct{ column, label string }
 
 var mapped = map[string][]crmColumn{
-	"contact": {{"firstname", "FIRSTNAME"}, {"lastname", "LASTNAME"}, {"fullname", "FULLNAME"}, {"jobtitle", "JOBTITLE"}, {"address1_city", "CITY"},
-		{"address1_country", "COUNTRY"}, {"telephone1", "PHONE"}, {"birthdate", "BIRTHDATE"}, {"annualincome", "INCOME"}, {"preferredcontactmethodcode", "METHOD"}},
+	"contact": {
+		{"firstname", "FIRSTNAME"},
+		{"lastname", "LASTNAME"},
+		{"fullname", "FULLNAME"},
+		{"jobtitle", "JOBTITLE"},
+		{"address1_city", "CITY"},
+		{"address1_country", "COUNTRY"},
+		{"telephone1", "PHONE"},
+		{"birthdate", "BIRTHDATE"},
+		{"annualincome", "INCOME"},
+		{"preferredcontactmethodcode", "METHOD"},
+	},
 	"lead":    {{"firstname", "FIRSTNAME"}, {"lastname", "LASTNAME"}, {"fullname", "FULLNAME"}, {"jobtitle", "JOBTITLE"}, {"address1_city", "CITY"}},
 	"account": {{"name", "FULLNAME"}, {"address1_city", "CITY"}},
 }

@@ -68,8 +68,10 @@ func reference(t *testing.T, o worldOptions) *world {
 	w.editRecord("contact", members[5], map[string]any{"statecode": 1})
 	w.crm("DELETE", "contacts("+members[6]+")", nil, nil)
 	w.delist(news, members[7])
-	w.crm("POST", "contacts", map[string]any{"firstname": "Nadia", "lastname": "Núñez", "emailaddress1": "nadia.nunez@example.org",
-		"contactid": "7b3f0a52-6a0a-4c4e-9a4e-6f3a6f1d0001"}, nil)
+	w.crm("POST", "contacts", map[string]any{
+		"firstname": "Nadia", "lastname": "Núñez", "emailaddress1": "nadia.nunez@example.org",
+		"contactid": "7b3f0a52-6a0a-4c4e-9a4e-6f3a6f1d0001",
+	}, nil)
 	w.enlist(news, "7b3f0a52-6a0a-4c4e-9a4e-6f3a6f1d0001")
 	w.editRecord("contact", members[8], map[string]any{"address1_country": "France"})
 	for i := 10; i < 18; i++ {
@@ -197,8 +199,10 @@ func (w *world) bothSides() []string {
 
 func (w *world) crmSettings() adapter.Settings {
 	d := w.ready.Dataverse
-	return adapter.Settings{"url": d.URL, "tenant": d.Tenant, "client_id": d.ClientID, "client_secret": d.ClientSecret,
-		"authority": strings.TrimSuffix(d.Authority, "/"+d.Tenant)}
+	return adapter.Settings{
+		"url": d.URL, "tenant": d.Tenant, "client_id": d.ClientID, "client_secret": d.ClientSecret,
+		"authority": strings.TrimSuffix(d.Authority, "/"+d.Tenant),
+	}
 }
 
 func (w *world) mailSettings() adapter.Settings {

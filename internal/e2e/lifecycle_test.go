@@ -242,8 +242,10 @@ func TestRecordsMerged(t *testing.T) {
 	w.sync()
 	legacy := w.contact("heirless@stage.example").ContactID
 	w.crm("POST", "Merge", cols{"Target": ref(winner), "Subordinate": ref(loser), "PerformParentingChecks": false}, nil)
-	w.crm("POST", "Merge", cols{"Target": ref(heir), "Subordinate": ref(heirless), "PerformParentingChecks": false,
-		"UpdateContent": cols{"@odata.type": "Microsoft.Dynamics.CRM.contact", "emailaddress1": "heirless@stage.example"}}, nil)
+	w.crm("POST", "Merge", cols{
+		"Target": ref(heir), "Subordinate": ref(heirless), "PerformParentingChecks": false,
+		"UpdateContent": cols{"@odata.type": "Microsoft.Dynamics.CRM.contact", "emailaddress1": "heirless@stage.example"},
+	}, nil)
 	w.join(l, heir)
 	w.sync()
 	w.wantIn("after the merge", l, "heirless", "winner")

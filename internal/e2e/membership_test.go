@@ -128,9 +128,17 @@ func TestCB03MembershipActionsChangeTheirCellsOnly(t *testing.T) {
 		table  string
 		action lockstep.MembershipAction
 	}{
-		{"contact", lockstep.ActionIgnore}, {"contact", lockstep.ActionRemove}, {"contact", lockstep.ActionAllowKnown}, {"contact", lockstep.ActionCreateContact},
-		{"lead", lockstep.ActionIgnore}, {"lead", lockstep.ActionRemove}, {"lead", lockstep.ActionAllowKnown}, {"lead", lockstep.ActionCreateLead},
-		{"account", lockstep.ActionIgnore}, {"account", lockstep.ActionRemove}, {"account", lockstep.ActionAllowKnown},
+		{"contact", lockstep.ActionIgnore},
+		{"contact", lockstep.ActionRemove},
+		{"contact", lockstep.ActionAllowKnown},
+		{"contact", lockstep.ActionCreateContact},
+		{"lead", lockstep.ActionIgnore},
+		{"lead", lockstep.ActionRemove},
+		{"lead", lockstep.ActionAllowKnown},
+		{"lead", lockstep.ActionCreateLead},
+		{"account", lockstep.ActionIgnore},
+		{"account", lockstep.ActionRemove},
+		{"account", lockstep.ActionAllowKnown},
 	} {
 		for _, mirror := range []bool{true, false} {
 			scenes = append(scenes, w.scene(c.table, c.action, mirror))

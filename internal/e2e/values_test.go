@@ -61,16 +61,22 @@ func first(s string, n int) string {
 // of the record goes on.
 func TestTypedValuesTravelExactly(t *testing.T) {
 	w := newStage(t)
-	w.labels(map[string]lockstep.FieldType{"CHILDREN": lockstep.FieldNumber, "CREDIT": lockstep.FieldNumber, "SINCE": lockstep.FieldDate,
-		"ON_HOLD": lockstep.FieldBool, "FAMILY": lockstep.FieldText, "FAX": lockstep.FieldText, "PAGER": lockstep.FieldText})
-	for label, column := range map[string]string{"CHILDREN": "numberofchildren", "CREDIT": "creditlimit", "SINCE": "anniversary", "ON_HOLD": "creditonhold",
-		"FAMILY": "familystatuscode", "FAX": "fax"} {
+	w.labels(map[string]lockstep.FieldType{
+		"CHILDREN": lockstep.FieldNumber, "CREDIT": lockstep.FieldNumber, "SINCE": lockstep.FieldDate,
+		"ON_HOLD": lockstep.FieldBool, "FAMILY": lockstep.FieldText, "FAX": lockstep.FieldText, "PAGER": lockstep.FieldText,
+	})
+	for label, column := range map[string]string{
+		"CHILDREN": "numberofchildren", "CREDIT": "creditlimit", "SINCE": "anniversary", "ON_HOLD": "creditonhold",
+		"FAMILY": "familystatuscode", "FAX": "fax",
+	} {
 		w.twoWay(label, column)
 	}
 	w.twoWay("PAGER", "pager", func(m *lockstep.DataMapping) { m.Truncate = true })
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
-	ann := w.cast("contact", "ann@stage.example", cols{"numberofchildren": 3, "creditlimit": 1234567.89, "anniversary": "1999-12-31", "creditonhold": false,
-		"familystatuscode": 4, "fax": "1", "pager": "1"})
+	ann := w.cast("contact", "ann@stage.example", cols{
+		"numberofchildren": 3, "creditlimit": 1234567.89, "anniversary": "1999-12-31", "creditonhold": false,
+		"familystatuscode": 4, "fax": "1", "pager": "1",
+	})
 	w.join(l, ann)
 	w.sync()
 	c := rec(w.contact("ann@stage.example").DataFields)
@@ -94,8 +100,10 @@ func TestTypedValuesTravelExactly(t *testing.T) {
 	}
 	w.editContact("ann@stage.example", cols{"CHILDREN": 0, "CREDIT": 0.01, "SINCE": "2000-02-29T00:00:00", "ON_HOLD": true, "FAMILY": " married ", "FAX": strings.Repeat("9", 50), "PAGER": strings.Repeat("7", 60)})
 	w.sync()
-	fits := map[string]string{"numberofchildren": "0", "creditlimit": "0.0100", "anniversary": "2000-02-29", "creditonhold": "true", "familystatuscode": "2",
-		"fax": strings.Repeat("9", 50), "pager": strings.Repeat("7", 50)}
+	fits := map[string]string{
+		"numberofchildren": "0", "creditlimit": "0.0100", "anniversary": "2000-02-29", "creditonhold": "true", "familystatuscode": "2",
+		"fax": strings.Repeat("9", 50), "pager": strings.Repeat("7", 50),
+	}
 	check("what fits", fits)
 	w.quiet()
 	if got := w.field("ann@stage.example", "PAGER"); got != strings.Repeat("7", 60) {

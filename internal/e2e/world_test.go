@@ -61,12 +61,14 @@ func newWorld(t *testing.T, o worldOptions) *world {
 	w.open()
 	org, err := w.app.ConnectOrganization(ctx, "", "Sample", "dynamics", adapter.Settings{
 		"url": w.ready.Dataverse.URL, "tenant": w.ready.Dataverse.Tenant, "client_id": w.ready.Dataverse.ClientID, "client_secret": w.ready.Dataverse.ClientSecret,
-		"authority": strings.TrimSuffix(w.ready.Dataverse.Authority, "/"+w.ready.Dataverse.Tenant)})
+		"authority": strings.TrimSuffix(w.ready.Dataverse.Authority, "/"+w.ready.Dataverse.Tenant),
+	})
 	if err != nil {
 		t.Fatalf("connect the organization: %v", err)
 	}
 	w.account, err = w.app.ConnectAccount(ctx, "", org.ID, "Marketing", "dotdigital", adapter.Settings{
-		"endpoint": w.ready.Dotdigital.URL, "user": w.ready.Dotdigital.User, "password": w.ready.Dotdigital.Password})
+		"endpoint": w.ready.Dotdigital.URL, "user": w.ready.Dotdigital.User, "password": w.ready.Dotdigital.Password,
+	})
 	if err != nil {
 		t.Fatalf("connect the account: %v", err)
 	}
@@ -96,8 +98,10 @@ func (w *world) open() {
 func (w *world) mapFields() {
 	w.t.Helper()
 	ctx := w.t.Context()
-	for name, typ := range map[string]lockstep.FieldType{"JOBTITLE": lockstep.FieldText, "CITY": lockstep.FieldText, "COUNTRY": lockstep.FieldText,
-		"PHONE": lockstep.FieldText, "BIRTHDATE": lockstep.FieldDate, "INCOME": lockstep.FieldNumber, "METHOD": lockstep.FieldText} {
+	for name, typ := range map[string]lockstep.FieldType{
+		"JOBTITLE": lockstep.FieldText, "CITY": lockstep.FieldText, "COUNTRY": lockstep.FieldText,
+		"PHONE": lockstep.FieldText, "BIRTHDATE": lockstep.FieldDate, "INCOME": lockstep.FieldNumber, "METHOD": lockstep.FieldText,
+	} {
 		if _, err := w.app.SaveLabel(ctx, lockstep.DataLabel{Account: w.account.ID, Name: name, Type: typ}); err != nil && lockstep.CodeOf(err) != lockstep.CodeConflict {
 			w.t.Fatalf("label %s: %v", name, err)
 		}

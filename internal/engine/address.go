@@ -141,7 +141,7 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 			if r := m.now[ref]; r != nil && !r.Deleted {
 				s.mu.Lock()
 				link, _ := s.linkOf(ref)
-				member := len(s.scope(ref.Table, ref.ID, nil)) > 0
+				member := len(s.scope(ref.Table, ref.ID)) > 0
 				s.mu.Unlock()
 				email := lockstep.NormalizeEmail(r.Email)
 				if lockstep.CheckEmail(email) == "" && link.Email != crosswalk.EmailKey(email) && member {

@@ -129,8 +129,10 @@ func (s *session) permitted(changes []lockstep.Change) []lockstep.Change {
 }
 
 func (s *session) moved(kind lockstep.ChangeKind, ref lockstep.Ref, contact lockstep.ContactID, list lockstep.ID, msg string) {
-	f := lockstep.Finding{Code: lockstep.FindingMoved, Table: ref.Table, Record: ref.ID, Contact: contact, Field: kind.String(),
-		Message: fmt.Sprintf("the change (%s) %s; it was not written", kind, msg), Hint: "run a new preview"}
+	f := lockstep.Finding{
+		Code: lockstep.FindingMoved, Table: ref.Table, Record: ref.ID, Contact: contact, Field: kind.String(),
+		Message: fmt.Sprintf("the change (%s) %s; it was not written", kind, msg), Hint: "run a new preview",
+	}
 	for _, l := range s.sync.lists {
 		if l.set.CRMID == list {
 			f.List = l.set.ID
@@ -172,8 +174,10 @@ func (s *session) unfulfilled() {
 	}
 	for _, p := range s.sync.approved.planned {
 		if !p.used {
-			f := lockstep.Finding{Code: lockstep.FindingMoved, Table: p.ref.Table, Record: p.ref.ID, Field: p.about,
-				Message: "the previewed change (" + p.about + ") is not needed any more or differs; it was not written", Hint: "run a new preview"}
+			f := lockstep.Finding{
+				Code: lockstep.FindingMoved, Table: p.ref.Table, Record: p.ref.ID, Field: p.about,
+				Message: "the previewed change (" + p.about + ") is not needed any more or differs; it was not written", Hint: "run a new preview",
+			}
 			s.finding(f)
 		}
 	}

@@ -54,8 +54,10 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 	for i, p := range kept {
 		if refused := results[i]; refused != nil {
 			changes[i].State, changes[i].Cause = lockstep.Refused, refused.Msg
-			s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: p.rec.ID, Contact: p.row.contact, Field: refused.Field,
-				Message: "the CRM refused the change: " + refused.Msg, Hint: refused.Hint})
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingRejected, Table: plan.table, Record: p.rec.ID, Contact: p.row.contact, Field: refused.Field,
+				Message: "the CRM refused the change: " + refused.Msg, Hint: refused.Hint,
+			})
 			s.undo(p)
 			p.row.outcome = outcomeRejected
 			n.Rejected++

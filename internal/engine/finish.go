@@ -141,8 +141,10 @@ func (s *session) decide(plan *tablePlan, p *person, i, pos int, c lockstep.Conf
 	}
 	known := func(v lockstep.Value) bool { return v == c.CRM || v == c.Platform || v == c.Base }
 	if !known(crm) || !known(plat) {
-		s.finding(lockstep.Finding{Code: lockstep.FindingMoved, Table: plan.table, Record: p.rec.ID, Contact: r.contact, Field: c.Label,
-			Message: "the field was changed again after the conflict; the decision was not carried out", Hint: "look at the record as it is now"})
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingMoved, Table: plan.table, Record: p.rec.ID, Contact: r.contact, Field: c.Label,
+			Message: "the field was changed again after the conflict; the decision was not carried out", Hint: "look at the record as it is now",
+		})
 		return
 	}
 	if crm != value {

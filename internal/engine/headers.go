@@ -17,18 +17,22 @@ func (s *session) verify() error {
 		return err
 	}
 	if s.org.Identity.ID != "" && org.ID != s.org.Identity.ID {
-		return &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify the organization",
+		return &lockstep.Error{
+			Code: lockstep.CodeGuarded, Op: "verify the organization",
 			Msg:  fmt.Sprintf("another organization answers: %s instead of %s", org.ID, s.org.Identity.ID),
-			Hint: "if the organization was copied or moved on purpose, connect it anew; nothing was written"}
+			Hint: "if the organization was copied or moved on purpose, connect it anew; nothing was written",
+		}
 	}
 	acc, err := s.platform.Identity(s.ctx)
 	if err != nil {
 		return err
 	}
 	if s.account.Identity.ID != "" && acc.ID != s.account.Identity.ID {
-		return &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify the email account",
+		return &lockstep.Error{
+			Code: lockstep.CodeGuarded, Op: "verify the email account",
 			Msg:  fmt.Sprintf("another account answers: %s instead of %s", acc.ID, s.account.Identity.ID),
-			Hint: "check the account's user and password; nothing was written"}
+			Hint: "check the account's user and password; nothing was written",
+		}
 	}
 	return nil
 }
@@ -83,8 +87,10 @@ func (s *session) chooseLists() error {
 		case s.run.List != "":
 			chosen = true
 			if !set.Activated {
-				return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Field: "list", Msg: fmt.Sprintf("the list %q is not activated for email", set.Name),
-					Hint: "activate it first"}
+				return &lockstep.Error{
+					Code: lockstep.CodeInvalid, Op: "start run", Field: "list", Msg: fmt.Sprintf("the list %q is not activated for email", set.Name),
+					Hint: "activate it first",
+				}
 			}
 		case !set.Activated || set.ManualOnly:
 			continue
@@ -93,8 +99,10 @@ func (s *session) chooseLists() error {
 			continue // detached: the address book stays as it is
 		}
 		if reserved(set.Name) {
-			s.finding(lockstep.Finding{Code: lockstep.FindingNameReserved, Table: "list", Record: set.CRMID, List: set.ID,
-				Message: fmt.Sprintf("the platform keeps the name %q for itself", set.Name), Hint: "rename the marketing list"})
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingNameReserved, Table: "list", Record: set.CRMID, List: set.ID,
+				Message: fmt.Sprintf("the platform keeps the name %q for itself", set.Name), Hint: "rename the marketing list",
+			})
 			continue
 		}
 		s.sync.lists = append(s.sync.lists, &listState{set: set, crm: *byID[set.CRMID]})
@@ -153,18 +161,24 @@ func (s *session) linkBooks() error {
 		book, exists := byID[l.set.Book]
 		switch {
 		case l.set.Book != "" && exists && owner[l.set.Book] != l.set.ID:
-			s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
-				Message: fmt.Sprintf("the address book %s belongs to another marketing list already", l.set.Book), Hint: "link one of the two lists to another address book"})
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+				Message: fmt.Sprintf("the address book %s belongs to another marketing list already", l.set.Book), Hint: "link one of the two lists to another address book",
+			})
 			continue
 		case exists:
 			l.book = book
 			if book.Name != l.set.Name {
 				if other, taken := byName[strings.ToLower(l.set.Name)]; taken && other.ID != book.ID {
-					s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
-						Message: fmt.Sprintf("the address book keeps its name %q because another one is called %q", book.Name, l.set.Name), Hint: "rename one of them"})
+					s.finding(lockstep.Finding{
+						Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+						Message: fmt.Sprintf("the address book keeps its name %q because another one is called %q", book.Name, l.set.Name), Hint: "rename one of them",
+					})
 				} else {
-					planned = append(planned, lockstep.Change{Kind: lockstep.RenameBook, State: lockstep.Planned, List: l.set.CRMID, Book: book.ID, Name: l.set.Name, Why: "marketing list renamed",
-						Fields: []lockstep.FieldChange{{Name: "name", Old: lockstep.TextValue(book.Name), New: lockstep.TextValue(l.set.Name)}}})
+					planned = append(planned, lockstep.Change{
+						Kind: lockstep.RenameBook, State: lockstep.Planned, List: l.set.CRMID, Book: book.ID, Name: l.set.Name, Why: "marketing list renamed",
+						Fields: []lockstep.FieldChange{{Name: "name", Old: lockstep.TextValue(book.Name), New: lockstep.TextValue(l.set.Name)}},
+					})
 				}
 			}
 		default:
@@ -178,9 +192,11 @@ func (s *session) linkBooks() error {
 				adopted = append(adopted, l.set)
 				break
 			} else if taken {
-				s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+				s.finding(lockstep.Finding{
+					Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
 					Message: fmt.Sprintf("an address book named %q exists (id %s) and is not linked to this list", other.Name, other.ID),
-					Hint:    fmt.Sprintf("link it by setting address_book_id to %s after a look at a preview, or rename the list", other.ID)})
+					Hint:    fmt.Sprintf("link it by setting address_book_id to %s after a look at a preview, or rename the list", other.ID),
+				})
 				continue
 			}
 			why := "marketing list without an address book"
@@ -234,8 +250,10 @@ func (s *session) linkBooks() error {
 		if transient(err) || le.Scope == lockstep.ScopeConnection && le.Code != lockstep.CodeConflict && le.Code != lockstep.CodeInvalid {
 			return nil, err
 		}
-		s.finding(lockstep.Finding{Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
-			Message: "the platform refused the address book: " + le.Msg, Hint: le.Hint})
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingNameTaken, Table: "list", Record: l.set.CRMID, List: l.set.ID,
+			Message: "the platform refused the address book: " + le.Msg, Hint: le.Hint,
+		})
 		return le, nil
 	}, func(end *lockstep.Commit) { end.Lists = changed })
 	if err != nil {

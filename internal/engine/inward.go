@@ -87,8 +87,10 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 			n++
 		case c.Email == "" || c.Standing == lockstep.ContactDeleted && len(links) == 0:
 		default:
-			fresh.add(crosswalk.Entry{Ref: placeholder(c.ID), Contact: c.ID, Email: lockstep.NormalizeEmail(c.Email), Standing: c.Standing, OptIn: c.OptIn,
-				Seen: seen, Base: c.Values})
+			fresh.add(crosswalk.Entry{
+				Ref: placeholder(c.ID), Contact: c.ID, Email: lockstep.NormalizeEmail(c.Email), Standing: c.Standing, OptIn: c.OptIn,
+				Seen: seen, Base: c.Values,
+			})
 		}
 	}
 	s.mu.Unlock()

@@ -185,9 +185,11 @@ func (l *listState) has(id lockstep.ID) bool {
 
 // syncLists is the run of address-books-in and, with outward, of marketing-lists.
 func (s *session) syncLists(outward bool) error {
-	s.sync = &listSync{byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
+	s.sync = &listSync{
+		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{}}
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{},
+	}
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
 	if err := s.chooseLists(); err != nil {
@@ -271,8 +273,10 @@ func (s *session) compilePlans() error {
 		}
 		plan, problems := transform.Compile(t, s.labels, s.mappings, transform.Options{MaxText: maxText, Related: transform.Related(t, s.tables)})
 		for _, p := range problems {
-			s.finding(lockstep.Finding{Code: lockstep.FindingMappingDisabled, Table: name, Field: p.Mapping.Column,
-				Message: fmt.Sprintf("the mapping of label %s is suspended: %s", p.Mapping.Label, p.Err.Msg), Hint: p.Err.Hint})
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingMappingDisabled, Table: name, Field: p.Mapping.Column,
+				Message: fmt.Sprintf("the mapping of label %s is suspended: %s", p.Mapping.Label, p.Err.Msg), Hint: p.Err.Hint,
+			})
 		}
 		all[name] = compiled{plan, t}
 		for _, l := range plan.Labels() {
@@ -298,7 +302,7 @@ func (s *session) compilePlans() error {
 	}
 	for _, l := range s.sync.lists {
 		if s.sync.plans[l.set.MemberTable] == nil {
-			return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Msg: fmt.Sprintf("the organization has no table %s", l.set.MemberTable), Hint: "run crm-metadata again"}
+			return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "start run", Msg: "the organization has no table " + l.set.MemberTable, Hint: "run crm-metadata again"}
 		}
 	}
 	return nil

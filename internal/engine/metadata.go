@@ -21,8 +21,10 @@ func (s *session) crmMetadata() error {
 		return err
 	}
 	if len(tables) == 0 {
-		return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "read CRM metadata", Msg: "the organization has none of the tables account, contact and lead",
-			Hint: "check that the Sales or Customer Insights app is installed and that the application user may read metadata"}
+		return &lockstep.Error{
+			Code: lockstep.CodeUnsupported, Op: "read CRM metadata", Msg: "the organization has none of the tables account, contact and lead",
+			Hint: "check that the Sales or Customer Insights app is installed and that the application user may read metadata",
+		}
 	}
 	for _, t := range tables {
 		s.counts.Read += int64(len(t.Columns))
@@ -43,8 +45,10 @@ func (s *session) crmMetadata() error {
 		if problem := s.checkMapping(m); problem != nil {
 			m.Disabled = problem.Msg
 			if was != m.Disabled {
-				s.finding(lockstep.Finding{Code: lockstep.FindingMappingDisabled, Table: m.Table, Field: m.Column,
-					Message: fmt.Sprintf("the mapping of label %s is suspended: %s", m.Label, problem.Msg), Hint: problem.Hint})
+				s.finding(lockstep.Finding{
+					Code: lockstep.FindingMappingDisabled, Table: m.Table, Field: m.Column,
+					Message: fmt.Sprintf("the mapping of label %s is suspended: %s", m.Label, problem.Msg), Hint: problem.Hint,
+				})
 			}
 		}
 		if was != m.Disabled {
@@ -81,23 +85,25 @@ func (s *session) label(name string) *lockstep.DataLabel {
 func (s *session) checkMapping(m lockstep.DataMapping) *lockstep.Error {
 	t := s.table(m.Table)
 	if t == nil {
-		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "table", Msg: fmt.Sprintf("the organization has no table %s", m.Table)}
+		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "table", Msg: "the organization has no table " + m.Table}
 	}
 	first, _, hop := strings.Cut(m.Column, ".")
 	col, ok := t.Column(first)
 	if !ok {
-		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "column", Msg: fmt.Sprintf("the table %s has no column %s any more", m.Table, first),
-			Hint: "map another column or delete the mapping"}
+		return &lockstep.Error{
+			Code: lockstep.CodeInvalid, Field: "column", Msg: fmt.Sprintf("the table %s has no column %s any more", m.Table, first),
+			Hint: "map another column or delete the mapping",
+		}
 	}
 	if hop {
 		if col.Type != lockstep.ColumnLookup {
-			return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "column", Msg: fmt.Sprintf("%s is not a lookup, so nothing lies behind it", first)}
+			return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "column", Msg: first + " is not a lookup, so nothing lies behind it"}
 		}
 		return nil
 	}
 	label := s.label(m.Label)
 	if label == nil {
-		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "label", Msg: fmt.Sprintf("there is no data label %s", m.Label)}
+		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "label", Msg: "there is no data label " + m.Label}
 	}
 	if err := transform.CheckMapping(*label, *col, m.Direction, false); err != nil {
 		return lockstep.AsError(err)
@@ -125,14 +131,18 @@ func (s *session) dataLabels() error {
 		l := s.label(f.Name)
 		switch {
 		case l == nil:
-			changed = append(changed, lockstep.DataLabel{ID: lockstep.NewID(s.e.Now()).String(), Account: s.account.ID, Name: f.Name, Type: f.Type,
-				Private: f.Private, Default: f.Default.Text(), Synced: true})
+			changed = append(changed, lockstep.DataLabel{
+				ID: lockstep.NewID(s.e.Now()).String(), Account: s.account.ID, Name: f.Name, Type: f.Type,
+				Private: f.Private, Default: f.Default.Text(), Synced: true,
+			})
 			s.counts.Written++
 		case l.Type != f.Type:
 			s.counts.Rejected++
-			s.finding(lockstep.Finding{Code: lockstep.FindingMappingDisabled, Field: l.Name,
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingMappingDisabled, Field: l.Name,
 				Message: fmt.Sprintf("the label %s is %s here and %s on the platform", l.Name, l.Type, f.Type),
-				Hint:    "delete the label here and let it be read again, or give it another name"})
+				Hint:    "delete the label here and let it be read again, or give it another name",
+			})
 			if l.Synced {
 				l.Synced = false
 				changed = append(changed, *l)
@@ -153,8 +163,10 @@ func (s *session) dataLabels() error {
 			continue
 		}
 		s.counts.Read++
-		planned = append(planned, lockstep.Change{Kind: lockstep.CreateField, State: lockstep.Planned, Name: l.Name, Why: "label without a field",
-			Fields: []lockstep.FieldChange{{Name: "type", New: lockstep.TextValue(string(l.Type))}}})
+		planned = append(planned, lockstep.Change{
+			Kind: lockstep.CreateField, State: lockstep.Planned, Name: l.Name, Why: "label without a field",
+			Fields: []lockstep.FieldChange{{Name: "type", New: lockstep.TextValue(string(l.Type))}},
+		})
 	}
 	if s.dry() {
 		s.counts.Written += int64(len(planned))

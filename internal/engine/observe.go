@@ -331,7 +331,8 @@ func (s *session) stirred(table string, recs []lockstep.Record) {
 
 // scope returns the lists of this run in which a record is now. The caller holds
 // s.mu.
-func (s *session) scope(table string, id lockstep.ID, dst []*listState) []*listState {
+func (s *session) scope(table string, id lockstep.ID) []*listState {
+	var dst []*listState
 	for _, l := range s.sync.byTable[table] {
 		if !l.failed && l.members != nil && l.has(id) {
 			dst = append(dst, l)

@@ -53,9 +53,9 @@ func (s *session) readTable(table string) error {
 		return err
 	}
 	if full {
-		s.stage(fmt.Sprintf("reading all records of %s", table))
+		s.stage("reading all records of " + table)
 	} else {
-		s.stage(fmt.Sprintf("reading changes of %s", table))
+		s.stage("reading changes of " + table)
 	}
 	start := from
 	if page != "" {
@@ -125,8 +125,10 @@ func (s *session) complete(table string, read int64) error {
 	short := count - read
 	if short > 50 || short > 0 && short*1000 > count {
 		s.sync.incomplete = fmt.Sprintf("%d of %d records of %s were read", read, count, table)
-		s.finding(lockstep.Finding{Code: lockstep.FindingIncomplete, Table: table, Message: s.sync.incomplete,
-			Hint: "nothing is removed in this run; if it happens again check the application user's rights on all records of the table"})
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingIncomplete, Table: table, Message: s.sync.incomplete,
+			Hint: "nothing is removed in this run; if it happens again check the application user's rights on all records of the table",
+		})
 	}
 	return nil
 }
@@ -239,7 +241,7 @@ func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range marked {
-		if len(s.scope(table, id, nil)) > 0 {
+		if len(s.scope(table, id)) > 0 {
 			out = append(out, id)
 		}
 	}

@@ -87,7 +87,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		if !linked {
 			refusal, _ = s.sync.links.ByRef(r.Ref)
 		}
-		lists := s.scope(table, r.ID, nil)
+		lists := s.scope(table, r.ID)
 		s.mu.Unlock()
 		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
 			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
@@ -392,8 +392,10 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	s.foresee(plan, p)
 	if r.standing == lockstep.ContactDeleted {
 		// Deleted on the platform: nobody is made anew from the CRM's copy.
-		s.finding(lockstep.Finding{Code: lockstep.FindingContactGone, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
-			Message: "the contact was deleted on the platform; it is not created again", Hint: "add the person on the platform if that was a mistake"})
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingContactGone, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
+			Message: "the contact was deleted on the platform; it is not created again", Hint: "add the person on the platform if that was a mistake",
+		})
 		r.outcome = outcomeRejected
 		s.membership(plan, p)
 		r.keepOnly = true
@@ -428,9 +430,11 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	}
 	if len(group) > 0 && (!p.linked || p.adopted || len(r.demote) > 0) { // told once, when the group comes about
 		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
-		s.finding(lockstep.Finding{Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
 			Message: fmt.Sprintf("shares its email address with %s; one of them speaks for the contact", refs(group)),
-			Hint:    "merge the records or give each its own address"})
+			Hint:    "merge the records or give each its own address",
+		})
 	}
 	if r.master && p.adopted && len(r.demote) > 0 {
 		copy(r.base, p.entry.Base) // the contact's base stays what both sides agreed on
@@ -441,7 +445,7 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 // another one of the same contact.
 func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
 	s.mu.Lock()
-	member := len(s.scope(o.Ref.Table, o.Ref.ID, nil)) > 0
+	member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
 	s.mu.Unlock()
 	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
 	if p.adopted || p.entry.Ref == o.Ref {
@@ -687,7 +691,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			reason, excluded = whyInactive, true
 		}
 		if !excluded && r.outcome == outcomeRejected && r.standing == lockstep.ContactDeleted {
-			reason, excluded = whyGone, true
+			reason = whyGone
 		}
 		out := merge.Membership(merge.MembershipInput{
 			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,

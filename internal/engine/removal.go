@@ -439,8 +439,10 @@ func (s *session) admitSome(l *listState, entries []crosswalk.Entry) error {
 	var add []admission
 	for _, email := range emails {
 		c := byEmail[email]
-		in := merge.MembershipInput{Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals, InBook: true, WasInBook: true,
-			Standing: c.entry.Standing, Matches: len(c.matches), CreateLeft: s.createCap() - s.sync.creates}
+		in := merge.MembershipInput{
+			Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals, InBook: true, WasInBook: true,
+			Standing: c.entry.Standing, Matches: len(c.matches), CreateLeft: s.createCap() - s.sync.creates,
+		}
 		best, cands := 0, make([]merge.Candidate, len(c.matches))
 		for i, r := range c.matches {
 			in.MatchInList = in.MatchInList || l.has(r.ID)
@@ -511,8 +513,10 @@ func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error
 	if len(creates) > 0 {
 		err := s.callRecords(creates, func() ([]*lockstep.Error, error) { return s.crm.WriteRecords(s.ctx, plan.table, rows) }, func(i int, e *lockstep.Error) {
 			refused[creates[i].Ref.ID] = true
-			s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: creates[i].Ref.ID, Contact: creates[i].Contact, List: l.set.ID, Field: e.Field,
-				Message: "the CRM refused the new record: " + e.Msg, Hint: e.Hint})
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingRejected, Table: plan.table, Record: creates[i].Ref.ID, Contact: creates[i].Contact, List: l.set.ID, Field: e.Field,
+				Message: "the CRM refused the new record: " + e.Msg, Hint: e.Hint,
+			})
 		}, func(ok int64) lockstep.Counts { return lockstep.Counts{RecordsCreated: ok} })
 		if err != nil {
 			return err
@@ -535,8 +539,10 @@ func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error
 	}
 	err := s.callRecords(joins, func() ([]*lockstep.Error, error) { return s.crm.AddMembers(s.ctx, l.set.CRMID, plan.table, ids) }, func(i int, e *lockstep.Error) {
 		refused[joins[i].Ref.ID] = true
-		s.finding(lockstep.Finding{Code: lockstep.FindingRejected, Table: plan.table, Record: joins[i].Ref.ID, Contact: joins[i].Contact, List: l.set.ID,
-			Message: "the CRM refused the list member: " + e.Msg, Hint: e.Hint})
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingRejected, Table: plan.table, Record: joins[i].Ref.ID, Contact: joins[i].Contact, List: l.set.ID,
+			Message: "the CRM refused the list member: " + e.Msg, Hint: e.Hint,
+		})
 	}, func(ok int64) lockstep.Counts { return lockstep.Counts{ListAdds: ok} })
 	if err != nil {
 		return err

@@ -49,8 +49,10 @@ func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time)
 		return s, err
 	}
 	if s.account.Locked != "" {
-		return s, &lockstep.Error{Code: lockstep.CodeGuarded, Op: "open account " + s.account.Name, Msg: "the account is locked: " + s.account.Locked,
-			Hint: "check what changed, then unlock the account"}
+		return s, &lockstep.Error{
+			Code: lockstep.CodeGuarded, Op: "open account " + s.account.Name, Msg: "the account is locked: " + s.account.Locked,
+			Hint: "check what changed, then unlock the account",
+		}
 	}
 	if s.org, err = e.Store.Organization(ctx, s.account.Organization); err != nil {
 		return s, err
@@ -200,7 +202,7 @@ func (s *session) commit(c lockstep.Commit) error {
 // saveCalls stores counts, calls and findings that no commit carried yet.
 func (s *session) saveCalls() error {
 	if s.account.ID == "" || s.ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // without an account, or once the context has ended, nothing can be stored
 	}
 	return s.commit(lockstep.Commit{})
 }
@@ -208,8 +210,10 @@ func (s *session) saveCalls() error {
 // plan journals changes before their call.
 func (s *session) plan(kind lockstep.ChangeKind, payload []byte, rows int) (int64, error) {
 	s.e.step("plan.before")
-	id, err := s.e.Store.Plan(s.ctx, lockstep.Batch{Run: s.run.ID, Account: s.account.ID, Kind: kind, State: lockstep.Planned,
-		Payload: payload, Rows: rows, Planned: s.e.Now()})
+	id, err := s.e.Store.Plan(s.ctx, lockstep.Batch{
+		Run: s.run.ID, Account: s.account.ID, Kind: kind, State: lockstep.Planned,
+		Payload: payload, Rows: rows, Planned: s.e.Now(),
+	})
 	if err == nil {
 		s.e.step("plan.after")
 	}

@@ -566,15 +566,19 @@ func (s *session) refused(r *row) lockstep.Finding {
 
 // linkEntries appends the link of an acknowledged row. The caller holds s.mu.
 func (s *session) linkEntries(links *linkChunks, r *row) {
-	e := crosswalk.Entry{Ref: r.ref, Contact: r.contact, Email: r.address(), Standing: r.standing, OptIn: r.optIn, OptOut: r.optOut, Master: r.master,
-		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base}
+	e := crosswalk.Entry{
+		Ref: r.ref, Contact: r.contact, Email: r.address(), Standing: r.standing, OptIn: r.optIn, OptOut: r.optOut, Master: r.master,
+		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base,
+	}
 	links.add(e)
 	if !r.closeRef.ID.IsZero() {
 		links.add(crosswalk.Entry{Ref: r.closeRef, Closed: true})
 	}
 	for _, d := range r.demote {
-		links.add(crosswalk.Entry{Ref: d.Ref, Contact: d.Contact, Email: e.Email, Standing: r.standing, OptIn: r.optIn, OptOut: d.OptOut,
-			Seen: r.seen, Modified: r.modified, Base: r.base})
+		links.add(crosswalk.Entry{
+			Ref: d.Ref, Contact: d.Contact, Email: e.Email, Standing: r.standing, OptIn: r.optIn, OptOut: d.OptOut,
+			Seen: r.seen, Modified: r.modified, Base: r.base,
+		})
 	}
 }
 
