@@ -142,7 +142,7 @@ func (b *builder) contact() {
 			labelled(phone("Telephone1", 50), "Business Phone"), labelled(phone("Telephone2", 50), "Home Phone"), phone("Telephone3", 50),
 			labelled(phone("MobilePhone", 50), "Mobile Phone"), phone("Home2", 50), phone("Business2", 50), phone("Company", 50), phone("Callback", 50),
 			Text("Fax", 50), Text("Pager", 50), phone("AssistantPhone", 50), phone("ManagerPhone", 50),
-			labelled(web("WebSiteUrl", 200), "Website"), web("FtpSiteUrl", 200), memo("Description", 2000),
+			labelled(web("WebSiteUrl"), "Website"), web("FtpSiteUrl"), memo("Description", 2000),
 			labelled(dateOnly("BirthDate"), "Birthday"), dateOnly("Anniversary"),
 			labelled(choice("GenderCode", -1, "1 Male|2 Female"), "Gender"),
 			labelled(choice("FamilyStatusCode", -1, "1 Single|2 Married|3 Divorced|4 Widowed"), "Marital Status"),
@@ -179,7 +179,7 @@ func (b *builder) account() {
 		emails(),
 		[]*Column{
 			labelled(phone("Telephone1", 50), "Main Phone"), phone("Telephone2", 50), phone("Telephone3", 50), Text("Fax", 50),
-			labelled(web("WebSiteURL", 200), "Website"), web("FtpSiteURL", 200), memo("Description", 2000), labelled(Text("SIC", 20), "SIC Code"),
+			labelled(web("WebSiteURL"), "Website"), web("FtpSiteURL"), memo("Description", 2000), labelled(Text("SIC", 20), "SIC Code"),
 			Text("TickerSymbol", 10), Text("StockExchange", 20),
 			labelled(money("Revenue", hundredTrillion), "Annual Revenue"), money("MarketCap", hundredTrillion), money("CreditLimit", hundredTrillion),
 			whole("NumberOfEmployees", 0, billion), whole("SharesOutstanding", 0, billion),
@@ -218,7 +218,7 @@ func (b *builder) lead() {
 		emails(),
 		[]*Column{
 			labelled(phone("Telephone1", 50), "Business Phone"), phone("Telephone2", 50), phone("Telephone3", 50), labelled(phone("MobilePhone", 20), "Mobile Phone"),
-			Text("Fax", 50), Text("Pager", 20), labelled(web("WebSiteUrl", 200), "Website"), memo("Description", 2000), memo("QualificationComments", 2000),
+			Text("Fax", 50), Text("Pager", 20), labelled(web("WebSiteUrl"), "Website"), memo("Description", 2000), memo("QualificationComments", 2000),
 			Text("SIC", 20), whole("NumberOfEmployees", 0, 1_000_000),
 			money("Revenue", hundredTrillion), money("BudgetAmount", trillion), money("EstimatedAmount", trillion),
 			number("EstimatedValue", Double, 0, billion, 2), dateOnly("EstimatedCloseDate"),
