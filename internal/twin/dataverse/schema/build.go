@@ -24,6 +24,7 @@ func Text(name string, length int) *Column {
 }
 
 func email(name string, length int) *Column { c := Text(name, length); c.Format = "Email"; return c }
+
 func phone(name string, length int) *Column { c := Text(name, length); c.Format = "Phone"; return c }
 func web(name string) *Column               { c := Text(name, 200); c.Format = "Url"; return c }
 
