@@ -23,7 +23,8 @@ func Text(name string, length int) *Column {
 	return c
 }
 
-func email(name string, length int) *Column { c := Text(name, length); c.Format = "Email"; return c }
+// email declares an address column; all of Dataverse's take 100 characters.
+func email(name string) *Column { c := Text(name, 100); c.Format = "Email"; return c }
 
 func phone(name string, length int) *Column { c := Text(name, length); c.Format = "Phone"; return c }
 func web(name string) *Column               { c := Text(name, 200); c.Format = "Url"; return c }

@@ -113,7 +113,7 @@ func permissions(bulkPostal bool) []*Column {
 }
 
 func emails() []*Column {
-	return []*Column{labelled(email("EMailAddress1", 100), "Email"), labelled(email("EMailAddress2", 100), "Email Address 2"), labelled(email("EMailAddress3", 100), "Email Address 3")}
+	return []*Column{labelled(email("EMailAddress1"), "Email"), labelled(email("EMailAddress2"), "Email Address 2"), labelled(email("EMailAddress3"), "Email Address 3")}
 }
 
 func aging() []*Column {
@@ -292,7 +292,7 @@ func (b *builder) campaign() {
 			require(Text("Name", 128), SystemRequired), labelled(Text("CodeName", 32), "Campaign Code"),
 			labelled(choice("TypeCode", -1, "1 Advertisement|2 Direct Marketing|3 Event|4 Co-branding|5 Other"), "Campaign Type"),
 			createOnly(labels(labelled(flag("IsTemplate", false), "Template"), "No", "Yes")), memo("Objective", 2000), memo("Description", 2000), Text("Message", 256),
-			Text("PromotionCodeName", 128), email("EMailAddress", 100), when("ProposedStart"), when("ProposedEnd"), when("ActualStart"), when("ActualEnd"),
+			Text("PromotionCodeName", 128), email("EMailAddress"), when("ProposedStart"), when("ProposedEnd"), when("ActualStart"), when("ActualEnd"),
 			whole("ExpectedResponse", 0, 100), money("ExpectedRevenue", trillion), money("BudgetedCost", trillion), money("OtherCost", trillion),
 			readOnly(money("TotalActualCost", trillion)), readOnly(money("TotalCampaignActivityActualCost", trillion)),
 		},
@@ -326,7 +326,7 @@ func (b *builder) campaign() {
 		[]*Column{
 			choice("ChannelTypeCode", -1, "1 Email|2 Phone|3 Fax|4 Letter|5 Appointment|6 Others"),
 			choice("ResponseCode", 1, "1 Interested|2 Not Interested|3 Do Not Send Marketing Materials|4 Error"),
-			Text("FirstName", 50), Text("LastName", 50), Text("CompanyName", 100), email("EMailAddress", 100), phone("Telephone", 50), Text("Fax", 50),
+			Text("FirstName", 50), Text("LastName", 50), Text("CompanyName", 100), email("EMailAddress"), phone("Telephone", 50), Text("Fax", 50),
 			Text("PromotionCodeName", 250), when("ReceivedOn"),
 		},
 		states("0 Open=1|1 Closed=2|2 Canceled=3", "1 Open@0|2 Closed@1|3 Canceled@2"),
@@ -456,7 +456,7 @@ func (b *builder) platform() {
 
 	su := b.table("SystemUser", "systemusers", 8, "SystemUserId", "fullname",
 		[]*Column{
-			readOnly(Text("FullName", 200)), Text("FirstName", 64), Text("LastName", 64), Text("MiddleName", 50), email("InternalEMailAddress", 100),
+			readOnly(Text("FullName", 200)), Text("FirstName", 64), Text("LastName", 64), Text("MiddleName", 50), email("InternalEMailAddress"),
 			Text("DomainName", 1024), Text("WindowsLiveID", 1024), require(lookup("BusinessUnitId", "businessunit"), SystemRequired),
 			updateOnly(labels(labelled(flag("IsDisabled", false), "Status"), "Enabled", "Disabled")),
 			choice("AccessMode", 0, "0 Read-Write|1 Administrative|2 Read|3 Support User|4 Non-interactive|5 Delegated Admin"),
