@@ -12,17 +12,18 @@ import (
 )
 
 // removeFromBooks takes people out of address books: members that left the list or
-// became excluded, and strangers where the list says so.
+// became excluded, and strangers where the list says so. After an incomplete read
+// nobody is removed for being absent; what a record itself said, such as an opt-out,
+// counts all the same.
 func (s *session) removeFromBooks() error {
-	if s.sync.incomplete != "" {
-		return nil
-	}
 	for _, l := range s.sync.lists {
 		if l.failed {
 			continue
 		}
-		if err := s.collectRemovals(l); err != nil {
-			return err
+		if s.sync.incomplete == "" {
+			if err := s.collectRemovals(l); err != nil {
+				return err
+			}
 		}
 		if len(l.removals) == 0 {
 			continue
