@@ -50,6 +50,9 @@ func (Settings) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 type Env struct {
 	Log *slog.Logger
 	Now func() time.Time
+	// Sleep waits for a time, or until the context ends, whose cause it then
+	// returns; nil waits in real time. Tests let the time pass at once.
+	Sleep func(context.Context, time.Duration) error
 	// Transport sends requests; nil means a guarded transport of the adapter's
 	// own choosing that refuses internal addresses.
 	Transport http.RoundTripper

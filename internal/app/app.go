@@ -37,6 +37,10 @@ type Config struct {
 	// RetryPause is the first pause of a run after an error that may pass; 0 takes
 	// the default. For tests.
 	RetryPause time.Duration
+	// Sleep replaces every wait of a run: for a server that asked for a pause, for
+	// a job, before another attempt; nil waits in real time. It must make Now
+	// advance. For tests.
+	Sleep func(context.Context, time.Duration) error
 	// OnStep: see engine.Config. For tests.
 	OnStep func(string)
 }
@@ -81,13 +85,16 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
 	a.engine = engine.New(engine.Config{
 		Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,
-		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep,
+		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep, Sleep: cfg.Sleep,
 	})
 	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	if cfg.RetryPause > 0 {
 		a.jobs.SetPause(cfg.RetryPause)
+	}
+	if cfg.Sleep != nil {
+		a.jobs.SetSleep(cfg.Sleep)
 	}
 	return a, nil
 }

@@ -69,6 +69,8 @@ type Config struct {
 	// FullMembers is the age at which a static list's members are read in full
 	// although nothing hints at a change; default 24 hours.
 	FullMembers time.Duration
+	// Sleep waits between two attempts of a call; nil waits in real time.
+	Sleep func(context.Context, time.Duration) error
 	// OnStep, when set, is called just before and just after every durable or
 	// network step with its name. Tests stop the process there.
 	OnStep func(step string)
@@ -97,6 +99,9 @@ func New(c Config) *Engine {
 	}
 	if c.FullMembers == 0 {
 		c.FullMembers = 24 * time.Hour
+	}
+	if c.Sleep == nil {
+		c.Sleep = pause
 	}
 	return &Engine{Config: c}
 }

@@ -382,7 +382,7 @@ func (s *session) send(b *batch) error {
 			return err
 		}
 		// Repeating is safe: rows are matched by address or id and set to values.
-		if err := pause(s.ctx, max(le.After, time.Duration(attempt+1)*200*time.Millisecond)); err != nil {
+		if err := s.e.Sleep(s.ctx, max(le.After, time.Duration(attempt+1)*200*time.Millisecond)); err != nil {
 			return err
 		}
 	}

@@ -66,6 +66,7 @@ type Jobs struct {
 	runner Runner
 	log    *slog.Logger
 	timing timing
+	sleep  func(context.Context, time.Duration) error // nil: the queue keeps the pauses
 	queue  queue
 
 	mu      sync.Mutex
@@ -99,6 +100,10 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t 
 // SetPause replaces the first pause after an error that may pass, which is doubled
 // each time; usually 2 s. It is for tests, and is called before Start.
 func (j *Jobs) SetPause(d time.Duration) { j.timing.firstPause = d }
+
+// SetSleep replaces the pauses of runs by a function that lets the time pass. It is
+// for tests, and is called before Start.
+func (j *Jobs) SetSleep(sleep func(context.Context, time.Duration) error) { j.sleep = sleep }
 
 // Start begins to work on queued runs, and continues those that a process left
 // behind. On SQLite, which one process has to itself, that happens at once; on

@@ -192,6 +192,9 @@ func (j *Jobs) pause(ctx context.Context, id string, cause *lockstep.Error) erro
 	if err := j.store.SetStage(ctx, id, fmt.Sprintf("waiting %s: %s", wait.Round(time.Second), cause.Msg)); err != nil {
 		j.log.Warn("the pause could not be noted", "run", id, "err", err)
 	}
+	if j.sleep != nil && j.sleep(ctx, wait) == nil {
+		wait = 0
+	}
 	return river.JobSnooze(wait)
 }
 

@@ -66,6 +66,8 @@ type Options struct {
 	OnAnswer func(status int, h http.Header)
 	Log      *slog.Logger
 	Now      func() time.Time
+	// Sleep replaces waiting in real time; the pace then goes by Now. For tests.
+	Sleep Sleeper
 	// Transport replaces the guarded transport. The origin is still checked.
 	Transport  http.RoundTripper
 	AllowHosts []string
@@ -123,6 +125,11 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Pace == nil {
 		o.Pace = NewPace(4, 16)
+	}
+	if o.Sleep == nil {
+		o.Sleep = Sleep
+	} else {
+		o.Pace.goBy(o.Now, o.Sleep)
 	}
 	base := o.Transport
 	if base == nil {
@@ -249,7 +256,7 @@ func (c *Client) Fetch(ctx context.Context, call Call, sizeHint int) (string, *R
 		if !call.Repeatable || attempt+1 >= c.o.Limits.Attempts || ctx.Err() != nil || errors.As(err, &large) {
 			return "", nil, err
 		}
-		if sleep(ctx, backoff(attempt, c.o.Limits.Backoff)) != nil {
+		if c.o.Sleep(ctx, backoff(attempt, c.o.Limits.Backoff)) != nil {
 			return "", nil, err
 		}
 	}

@@ -58,13 +58,25 @@ type Pace struct {
 	gate     time.Time
 	cut      time.Time // when the limit was last halved
 	waiting  []chan struct{}
+	now      func() time.Time
+	sleep    Sleeper
 }
+
+// Sleeper waits for d, or until ctx ends, whose cause it then returns.
+type Sleeper func(ctx context.Context, d time.Duration) error
 
 // NewPace returns a budget that begins with start calls in flight and never
 // exceeds ceiling.
 func NewPace(start, ceiling int) *Pace {
 	ceiling = max(ceiling, 1)
-	return &Pace{limit: float64(min(max(start, 1), ceiling)), ceiling: ceiling}
+	return &Pace{limit: float64(min(max(start, 1), ceiling)), ceiling: ceiling, now: time.Now, sleep: Sleep}
+}
+
+// goBy makes the pace go by another clock.
+func (p *Pace) goBy(now func() time.Time, sleep Sleeper) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now, p.sleep = now, sleep
 }
 
 // SetCeiling changes the most calls in flight, for example to what the server
@@ -88,7 +100,7 @@ func (p *Pace) InFlight() (now, limit int) {
 func (p *Pace) Pause(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until := time.Now().Add(d); until.After(p.gate) {
+	if until := p.now().Add(d); until.After(p.gate) {
 		p.gate = until
 	}
 }
@@ -98,7 +110,8 @@ func (p *Pace) Pause(d time.Duration) {
 func (p *Pace) acquire(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		if d := time.Until(p.gate); d > 0 {
+		if d := p.gate.Sub(p.now()); d > 0 {
+			sleep := p.sleep
 			p.mu.Unlock()
 			if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
 				return &lockstep.Error{
@@ -145,7 +158,7 @@ func (p *Pace) release(throttled, answered bool, pause time.Duration) {
 	defer p.mu.Unlock()
 	full := p.inFlight >= int(p.limit)
 	p.inFlight--
-	now := time.Now()
+	now := p.now()
 	switch {
 	case throttled:
 		// One burst of refusals is one message: halve once a second at most.
@@ -170,7 +183,8 @@ func (p *Pace) wake() {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep is the Sleeper of real time.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -40,7 +40,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			discard(resp)
 		}
 		if wait {
-			if err := sleep(req.Context(), backoff(st.attempt, limits.Backoff)); err != nil {
+			if err := r.client.o.Sleep(req.Context(), backoff(st.attempt, limits.Backoff)); err != nil {
 				return nil, err
 			}
 		}

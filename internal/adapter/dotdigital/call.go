@@ -101,22 +101,18 @@ func (c *Client) do(ctx context.Context, q call, read func(body []byte) error) e
 		if wait += rand.N(wait/4 + 1); e.After > wait {
 			return err
 		}
-		if !pause(ctx, wait) {
+		if !c.pause(ctx, wait) {
 			return err
 		}
 	}
 }
 
 // pause waits; false means that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+func (c *Client) pause(ctx context.Context, d time.Duration) bool {
+	if c.sleep != nil {
+		return c.sleep(ctx, d) == nil
 	}
+	return remote.Sleep(ctx, d) == nil
 }
 
 // attempt makes the call once, as far as this package repeats it. answered says

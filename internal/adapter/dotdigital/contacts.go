@@ -195,7 +195,7 @@ func (l *listing) page(ctx context.Context, d *decoder, marker string) ([]lockst
 			return contacts, next, nil
 		}
 		// Cut or damaged on the way: ask again before giving up.
-		if attempt >= len(waits) || !pause(ctx, waits[attempt]) {
+		if attempt >= len(waits) || !l.client.pause(ctx, waits[attempt]) {
 			return nil, "", senseless(&l.call, "the page cannot be read", err)
 		}
 	}

@@ -56,6 +56,7 @@ type Client struct {
 	pace      *remote.Pace
 	log       *slog.Logger
 	now       func() time.Time
+	sleep     remote.Sleeper // nil = in real time
 	waits     waits
 	maxBody   int // bytes of one import
 
@@ -109,6 +110,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 		pace:      remote.NewPace(4, 16),
 		log:       env.Log,
 		now:       env.Now,
+		sleep:     env.Sleep,
 		waits:     defaultWaits,
 		maxBody:   maxImportBody,
 		region:    region{links: map[string]*link{}},

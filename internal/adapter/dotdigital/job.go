@@ -47,7 +47,7 @@ func (c *Client) await(ctx context.Context, q *call, job string, ended func() (b
 		default:
 			return err
 		}
-		if !pause(ctx, wait) {
+		if !c.pause(ctx, wait) {
 			return notEnded(ctx, q.name(), job, last)
 		}
 		wait = min(2*wait, max(c.waits.pollMax, wait))

@@ -44,6 +44,7 @@ type Config struct {
 	Discover func(ctx context.Context) (string, error)
 
 	Now        func() time.Time
+	Sleep      remote.Sleeper // nil waits in real time
 	Log        *slog.Logger
 	Transport  http.RoundTripper // nil means a guarded one
 	AllowHosts []string
@@ -83,6 +84,9 @@ const retryPause = 200 * time.Millisecond
 func New(cfg Config) (*Source, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Sleep == nil {
+		cfg.Sleep = remote.Sleep
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = time.Minute
@@ -188,10 +192,8 @@ func (s *Source) fetch(ctx context.Context, f *flight) {
 	token, err := s.request(ctx)
 	if c := lockstep.CodeOf(err); (c == lockstep.CodeUnavailable || c == lockstep.CodeThrottled) && ctx.Err() == nil {
 		// Once more, after a moment: two requests at most for one failure.
-		select {
-		case <-time.After(min(max(lockstep.AsError(err).After, retryPause), 10*time.Second)):
+		if s.cfg.Sleep(ctx, min(max(lockstep.AsError(err).After, retryPause), 10*time.Second)) == nil {
 			token, err = s.request(ctx)
-		case <-ctx.Done():
 		}
 	}
 	now := s.cfg.Now()

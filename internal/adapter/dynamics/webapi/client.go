@@ -59,6 +59,8 @@ type Client struct {
 	root string // path of the organization: "" online, "/Contoso" on-premises
 	now  func() time.Time
 	log  *slog.Logger
+	// sleep waits; tests let the time pass at once.
+	sleep remote.Sleeper
 	// pageRows is pageSize; tests take less.
 	pageRows int
 
@@ -85,21 +87,24 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
+	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.sleep == nil {
+		c.sleep = remote.Sleep
 	}
 	source, err := signin.New(signin.Config{
 		Authority: s["authority"], Tenant: s["tenant"], ClientID: s["client_id"], Secret: s["client_secret"], Certificate: s["certificate"],
 		Resource: base.Scheme + "://" + base.Host, Discover: c.discoverAuthority,
-		Now: env.Now, Log: env.Log, Transport: env.Transport, AllowHosts: env.AllowHosts,
+		Now: env.Now, Sleep: c.sleep, Log: env.Log, Transport: env.Transport, AllowHosts: env.AllowHosts,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.http, err = remote.New(remote.Options{
 		System: lockstep.SystemCRM, Name: "dynamics", Title: "Dynamics", Base: base, Auth: source, Limits: limitsFor(s),
-		Pace: remote.NewPace(4, 16), Log: env.Log, Now: env.Now, Transport: env.Transport, AllowHosts: env.AllowHosts,
+		Pace: remote.NewPace(4, 16), Log: env.Log, Now: env.Now, Sleep: env.Sleep, Transport: env.Transport, AllowHosts: env.AllowHosts,
 		OnAnswer: func(_ int, h http.Header) { c.observe(h) },
 	})
 	if err != nil {
@@ -325,7 +330,7 @@ func (c *Client) fetch(ctx context.Context, r request) (string, http.Header, err
 			e.Unknown = r.method != http.MethodGet
 			return "", nil, e
 		}
-		if err := wait(ctx, r.op, time.Duration(attempt)*100*time.Millisecond); err != nil {
+		if err := c.wait(ctx, r.op, time.Duration(attempt)*100*time.Millisecond); err != nil {
 			return "", nil, err
 		}
 	}

@@ -421,7 +421,7 @@ func (c *Client) each(ctx context.Context, op string, parts []part, results []*l
 			}
 			open = again
 			if len(open) > 0 {
-				if err := wait(ctx, op, pause); err != nil {
+				if err := c.wait(ctx, op, pause); err != nil {
 					return err
 				}
 			}

@@ -150,7 +150,7 @@ func (w *writer) write(ctx context.Context, chunk []int, attempt int) error {
 		return nil
 	case isBusy(err) && attempt < 5:
 		// Fewer rows hold fewer locks for less time.
-		if err := wait(ctx, "write "+w.t.name, time.Duration(attempt+1)*time.Second); err != nil {
+		if err := w.c.wait(ctx, "write "+w.t.name, time.Duration(attempt+1)*time.Second); err != nil {
 			return w.fail(err)
 		}
 		half := (len(chunk) + 1) / 2
@@ -437,14 +437,10 @@ func isTransient(e *lockstep.Error) bool {
 }
 
 // wait sleeps with jitter.
-func wait(ctx context.Context, op string, d time.Duration) error {
+func (c *Client) wait(ctx context.Context, op string, d time.Duration) error {
 	d += time.Duration(rand.Int64N(int64(d/2 + 1)))
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return cancelled(op, ctx.Err())
+	if err := c.sleep(ctx, d); err != nil {
+		return cancelled(op, err)
 	}
+	return nil
 }
