@@ -16,9 +16,12 @@ const (
 	CreateRecord                         // make a CRM record for a stranger
 	AddToList                            // add a record to a static marketing list
 	RemoveFromList                       // take a record out of a static marketing list
+	SuppressContact                      // block an address in the email account
+	KeepRow                              // write a row of one of our own tables in the CRM
+	ChoosePreference                     // write a person's choice to the email account
 )
 
-var changeKindNames = [...]string{"", "write_contact", "remove_from_book", "create_book", "rename_book", "create_field", "write_record", "create_record", "add_to_list", "remove_from_list"}
+var changeKindNames = [...]string{"", "write_contact", "remove_from_book", "create_book", "rename_book", "create_field", "write_record", "create_record", "add_to_list", "remove_from_list", "suppress_contact", "keep_row", "choose_preference"}
 
 func (k ChangeKind) String() string {
 	if int(k) < len(changeKindNames) {

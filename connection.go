@@ -40,6 +40,12 @@ type EmailAccount struct {
 	Priority []string `json:"priority"`
 	// CreateCap is the most records that one run may create in the CRM.
 	CreateCap int `json:"create_cap"`
+	// AloneWithSuppressions keeps the account out of the exchange of suppressions
+	// between the organization's accounts: it neither gives nor takes any.
+	AloneWithSuppressions bool `json:"alone_with_suppressions,omitempty"`
+	// BulkOptOut is what it does when a CRM user does not allow bulk email any more;
+	// empty = BulkListRemoval.
+	BulkOptOut BulkOptOut `json:"bulk_opt_out,omitempty"`
 	// Locked says why the account must not be written to; empty means it may.
 	Locked string `json:"locked,omitempty"`
 }
@@ -49,3 +55,12 @@ var DefaultPriority = []string{"contact", "lead", "account"}
 
 // DefaultCreateCap is the most CRM records a run creates without approval.
 const DefaultCreateCap = 500
+
+// BulkOptOut is what a record's "do not bulk email" means for the email account.
+type BulkOptOut string
+
+// The policies.
+const (
+	BulkListRemoval BulkOptOut = "list_removal" // the contact leaves the address books whose filter says so
+	BulkSuppress    BulkOptOut = "suppress"     // the address is blocked in the whole account
+)

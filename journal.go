@@ -44,6 +44,13 @@ type Commit struct {
 	// Cursors are set by name; an empty cursor forgets the name.
 	Cursors map[string]Cursor
 
+	// Consent is appended to the ledger; an entry that is there already, by id, is
+	// left alone. Restrictions are replaced by id; Lifted are ids of those that stand
+	// no longer.
+	Consent      []ConsentEntry
+	Restrictions []Restriction
+	Lifted       []ID
+
 	Lists    []ListSettings // replaced by id
 	Labels   []DataLabel    // replaced by id
 	Mappings []DataMapping  // replaced by id
