@@ -7,18 +7,18 @@ type ChangeKind uint8
 
 // The kinds of change.
 const (
-	WriteContact   ChangeKind = iota + 1 // create or change a contact, add it to books
-	RemoveFromBook                       // take a contact out of an address book
-	CreateBook                           // make an address book for a marketing list
-	RenameBook                           // follow a marketing list's new name
-	CreateField                          // make a contact data field
-	WriteRecord                          // change columns of a CRM record
-	CreateRecord                         // make a CRM record for a stranger
-	AddToList                            // add a record to a static marketing list
-	RemoveFromList                       // take a record out of a static marketing list
-	SuppressContact                      // block an address in the email account
-	KeepRow                              // write a row of one of our own tables in the CRM
-	ChoosePreference                     // write a person's choice to the email account
+	WriteContact     ChangeKind = iota + 1 // create or change a contact, add it to books
+	RemoveFromBook                         // take a contact out of an address book
+	CreateBook                             // make an address book for a marketing list
+	RenameBook                             // follow a marketing list's new name
+	CreateField                            // make a contact data field
+	WriteRecord                            // change columns of a CRM record
+	CreateRecord                           // make a CRM record for a stranger
+	AddToList                              // add a record to a static marketing list
+	RemoveFromList                         // take a record out of a static marketing list
+	SuppressContact                        // block an address in the email account
+	KeepRow                                // write a row of one of our own tables in the CRM
+	ChoosePreference                       // write a person's choice to the email account
 )
 
 var changeKindNames = [...]string{"", "write_contact", "remove_from_book", "create_book", "rename_book", "create_field", "write_record", "create_record", "add_to_list", "remove_from_list", "suppress_contact", "keep_row", "choose_preference"}

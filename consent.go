@@ -68,7 +68,7 @@ type ConsentEntry struct {
 	Reason Standing `json:"reason,omitempty"`
 	// OptIn is the opt-in type that an entry of ScopeOptIn states.
 	OptIn  OptInType     `json:"opt_in,omitempty"`
-	System ConsentSystem `json:"system"`          // where the statement was made; for ActTold, who was told
+	System ConsentSystem `json:"system"`           // where the statement was made; for ActTold, who was told
 	Target string        `json:"target,omitempty"` // for ActTold to a platform: the email account
 	Actor  string        `json:"actor,omitempty"`
 	// Evidence is what proves the statement, in words.
@@ -234,6 +234,6 @@ const (
 	ListNameColumn   = "lockstep_listname"
 	PreferenceColumn = "lockstep_preferenceid" // text, 100: the preference's id on the platform
 	CategoryColumn   = "lockstep_category"
-	OptedInColumn    = "lockstep_optedin" // two options
+	OptedInColumn    = "lockstep_optedin"   // two options
 	OptInTypeColumn  = "lockstep_optintype" // option set on contact, lead and account: 0 unknown … 3 verified double
 )
