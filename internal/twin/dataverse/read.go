@@ -153,6 +153,9 @@ func (c *call) page(t *schema.Table, q *query.Query, res *query.Result, opt quer
 	skip := c.skipOne()
 	n := 0
 	for res.Next() {
+		if n%store.WarmRows == 0 {
+			w.warm(res)
+		}
 		if n++; skip && n == 2 {
 			continue
 		}
@@ -272,6 +275,21 @@ func (c *call) recordWriter(t *schema.Table, q *query.Query, src query.Source, o
 		w.sub = append(w.sub, c.recordWriter(c.sch.Table(x.Table.LogicalName()), x.Query, src, query.Options{Env: opt.Env, Schema: opt.Schema}))
 	}
 	return w
+}
+
+// warm prepares the current record and those behind it for being written.
+func (w *recordWriter) warm(res *query.Result) {
+	if !w.raw {
+		return
+	}
+	var rows [store.WarmRows]*store.Row
+	n := 0
+	for r := range res.Ahead(len(rows)) {
+		if rows[n], _ = r.(*store.Row); rows[n] != nil {
+			n++
+		}
+	}
+	store.Warm(rows[:n])
 }
 
 func (w *recordWriter) append(dst []byte, rec *query.Record) ([]byte, error) {

@@ -423,9 +423,12 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, a *answer) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		w.WriteHeader(a.status)
-		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		z := zippers.Get().(*gzip.Writer)
+		z.Reset(w)
 		_, _ = z.Write(a.body)
 		_ = z.Close()
+		z.Reset(nil) // the connection is not kept alive by the pool
+		zippers.Put(z)
 		return
 	}
 	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
@@ -434,6 +437,12 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, a *answer) {
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }
+
+// zippers keeps compressors, of which each has about a megabyte of tables.
+var zippers = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	return z
+}}
 
 func acceptsGzip(header string) bool {
 	for item := range strings.SplitSeq(header, ",") {

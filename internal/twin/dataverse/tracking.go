@@ -181,6 +181,9 @@ func (c *call) trackedPage(t *schema.Table, q *query.Query, s *trackState, size 
 	skip := c.skipOne()
 	write := func(rows []*store.Row) {
 		for i, r := range rows {
+			if i%store.WarmRows == 0 {
+				store.Warm(rows[i:min(i+store.WarmRows, len(rows))])
+			}
 			if skip && i == 1 {
 				continue
 			}

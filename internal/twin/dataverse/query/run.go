@@ -547,6 +547,18 @@ func (r *Result) Next() bool {
 	return true
 }
 
+// Ahead yields the root rows of the current record and of those behind it, at most
+// n in all. Aggregates have none.
+func (r *Result) Ahead(n int) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for i := max(0, r.at-1); i < min(r.at-1+n, r.n) && r.rows != nil; i++ {
+			if !yield(r.rows[i*r.stride]) {
+				return
+			}
+		}
+	}
+}
+
 // Record returns the current record. It is overwritten by Next.
 func (r *Result) Record() *Record { return &r.rec }
 

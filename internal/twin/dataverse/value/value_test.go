@@ -2,11 +2,13 @@ package value
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/big"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"pgregory.net/rapid"
@@ -247,6 +249,49 @@ func TestStringAgreesWithEncodingJSON(t *testing.T) {
 		v, err := ParseJSON(token, KindText)
 		if err != nil || v.Text() != s {
 			t.Fatalf("%s read as %q (%v)", token, v.Text(), err)
+		}
+	})
+}
+
+// TestStringByteByByte compares the writer, which looks at eight bytes at a time,
+// with the simplest one.
+func TestStringByteByByte(t *testing.T) {
+	simple := func(s string) string {
+		var b strings.Builder
+		b.WriteByte('"')
+		for i, r := range s {
+			switch {
+			case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\ufffd"):
+				b.WriteString("\ufffd")
+			case r == '"' || r == '\\':
+				b.WriteString("\\" + string(r))
+			case r == '\n':
+				b.WriteString(`\n`)
+			case r == '\r':
+				b.WriteString(`\r`)
+			case r == '\t':
+				b.WriteString(`\t`)
+			case r < ' ':
+				fmt.Fprintf(&b, `\u%04x`, r)
+			default:
+				b.WriteRune(r)
+			}
+		}
+		return b.String() + `"`
+	}
+	every := make([]byte, 0, 256*9)
+	for c := range 256 {
+		every = append(append(every, byte(c)), "abc\x7f ~!0"...)
+	}
+	for i := range every {
+		if got, want := string(AppendString(nil, string(every[i:]))), simple(string(every[i:])); got != want {
+			t.Fatalf("from %d: %s, want %s", i, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.SliceOfN(rapid.OneOf(rapid.ByteRange(' ', '~'), rapid.Byte()), 0, 40).Draw(t, "text")
+		if got, want := string(AppendString(nil, string(text))), simple(string(text)); got != want {
+			t.Fatalf("%q: %s, want %s", text, got, want)
 		}
 	})
 }
