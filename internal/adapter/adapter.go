@@ -53,6 +53,9 @@ type Env struct {
 	// Sleep waits for a time, or until the context ends, whose cause it then
 	// returns; nil waits in real time. Tests let the time pass at once.
 	Sleep func(context.Context, time.Duration) error
+	// Jitter returns a number from 0 to below n, with which waits are spread; nil
+	// draws it at random.
+	Jitter func(n int64) int64
 	// Transport sends requests; nil means a guarded transport of the adapter's
 	// own choosing that refuses internal addresses.
 	Transport http.RoundTripper

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -41,6 +42,12 @@ type Config struct {
 	// a job, before another attempt; nil waits in real time. It must make Now
 	// advance. For tests.
 	Sleep func(context.Context, time.Duration) error
+	// Jitter spreads waits, see adapter.Env; nil draws at random.
+	Jitter func(n int64) int64
+	// Transport sends the calls of the adapters; nil means guarded transports that
+	// refuse internal addresses. Where it connects to is not checked any more, so
+	// it is for tests and for a proxy that guards by itself.
+	Transport http.RoundTripper
 	// OnStep: see engine.Config. For tests.
 	OnStep func(string)
 }
@@ -101,6 +108,10 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 
 // Start begins to work on runs.
 func (a *App) Start(ctx context.Context) error { return a.jobs.Start(ctx) }
+
+// WorkOff carries out every run that is queued or was left in process, in the
+// calling goroutine; for a process in which Start is not called.
+func (a *App) WorkOff(ctx context.Context) error { return a.jobs.WorkOff(ctx) }
 
 // Close lets running batches end, stops working and closes the store.
 func (a *App) Close(ctx context.Context) error {

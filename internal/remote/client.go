@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -66,6 +67,9 @@ type Options struct {
 	OnAnswer func(status int, h http.Header)
 	Log      *slog.Logger
 	Now      func() time.Time
+	// Jitter returns a number from 0 to below n, with which waits are spread; nil
+	// draws it at random.
+	Jitter func(n int64) int64
 	// Sleep replaces waiting in real time; the pace then goes by Now. For tests.
 	Sleep Sleeper
 	// Transport replaces the guarded transport. The origin is still checked.
@@ -125,6 +129,9 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Pace == nil {
 		o.Pace = NewPace(4, 16)
+	}
+	if o.Jitter == nil {
+		o.Jitter = rand.Int64N
 	}
 	if o.Sleep == nil {
 		o.Sleep = Sleep
@@ -256,7 +263,7 @@ func (c *Client) Fetch(ctx context.Context, call Call, sizeHint int) (string, *R
 		if !call.Repeatable || attempt+1 >= c.o.Limits.Attempts || ctx.Err() != nil || errors.As(err, &large) {
 			return "", nil, err
 		}
-		if c.o.Sleep(ctx, backoff(attempt, c.o.Limits.Backoff)) != nil {
+		if c.o.Sleep(ctx, c.backoff(attempt, c.o.Limits.Backoff)) != nil {
 			return "", nil, err
 		}
 	}

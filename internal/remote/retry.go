@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
@@ -40,7 +39,7 @@ func (r *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			discard(resp)
 		}
 		if wait {
-			if err := r.client.o.Sleep(req.Context(), backoff(st.attempt, limits.Backoff)); err != nil {
+			if err := r.client.o.Sleep(req.Context(), r.client.backoff(st.attempt, limits.Backoff)); err != nil {
 				return nil, err
 			}
 		}
@@ -131,9 +130,9 @@ func discard(resp *http.Response) {
 }
 
 // backoff is exponential with full jitter, at most 30 s.
-func backoff(attempt int, base time.Duration) time.Duration {
+func (c *Client) backoff(attempt int, base time.Duration) time.Duration {
 	top := min(base<<min(attempt, 10), 30*time.Second)
-	return time.Duration(rand.Int64N(int64(top))) + time.Millisecond
+	return time.Duration(c.o.Jitter(int64(top))) + time.Millisecond
 }
 
 // maybeSent reports whether the request may have reached the other side.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -98,7 +97,7 @@ func (c *Client) do(ctx context.Context, q call, read func(body []byte) error) e
 			return err
 		}
 		wait := c.waits.retry[attempt]
-		if wait += rand.N(wait/4 + 1); e.After > wait {
+		if wait += time.Duration(c.jitter(int64(wait/4) + 1)); e.After > wait {
 			return err
 		}
 		if !c.pause(ctx, wait) {

@@ -28,6 +28,7 @@ package dotdigital
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -57,6 +58,7 @@ type Client struct {
 	log       *slog.Logger
 	now       func() time.Time
 	sleep     remote.Sleeper // nil = in real time
+	jitter    func(n int64) int64
 	waits     waits
 	maxBody   int // bytes of one import
 
@@ -111,12 +113,16 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 		log:       env.Log,
 		now:       env.Now,
 		sleep:     env.Sleep,
+		jitter:    env.Jitter,
 		waits:     defaultWaits,
 		maxBody:   maxImportBody,
 		region:    region{links: map[string]*link{}},
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.jitter == nil {
+		c.jitter = rand.Int64N
 	}
 	if c.now == nil {
 		c.now = time.Now

@@ -92,7 +92,7 @@ func (c *Client) linkTo(u *url.URL) (*link, error) {
 	}
 	o := remote.Options{
 		System: lockstep.SystemPlatform, Name: "dotdigital", Title: "Dotdigital", Base: u, Auth: c.auth,
-		Limits: limits, Pace: c.pace, OnAnswer: c.learnLimit, Log: c.log, Now: c.now, Sleep: c.sleep, Transport: c.transport, AllowHosts: c.allowed,
+		Limits: limits, Pace: c.pace, OnAnswer: c.learnLimit, Log: c.log, Now: c.now, Sleep: c.sleep, Jitter: c.jitter, Transport: c.transport, AllowHosts: c.allowed,
 	}
 	once := o
 	once.Limits.Attempts = 1

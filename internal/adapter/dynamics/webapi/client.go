@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
@@ -61,6 +62,8 @@ type Client struct {
 	log  *slog.Logger
 	// sleep waits; tests let the time pass at once.
 	sleep remote.Sleeper
+	// jitter returns a number from 0 to below n, with which waits are spread.
+	jitter func(n int64) int64
 	// pageRows is pageSize; tests take less.
 	pageRows int
 
@@ -87,9 +90,12 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
+	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.jitter == nil {
+		c.jitter = rand.Int64N
 	}
 	if c.sleep == nil {
 		c.sleep = remote.Sleep
@@ -104,7 +110,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	}
 	c.http, err = remote.New(remote.Options{
 		System: lockstep.SystemCRM, Name: "dynamics", Title: "Dynamics", Base: base, Auth: source, Limits: limitsFor(s),
-		Pace: remote.NewPace(4, 16), Log: env.Log, Now: env.Now, Sleep: env.Sleep, Transport: env.Transport, AllowHosts: env.AllowHosts,
+		Pace: remote.NewPace(4, 16), Log: env.Log, Now: env.Now, Sleep: env.Sleep, Jitter: env.Jitter, Transport: env.Transport, AllowHosts: env.AllowHosts,
 		OnAnswer: func(_ int, h http.Header) { c.observe(h) },
 	})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -438,7 +437,7 @@ func isTransient(e *lockstep.Error) bool {
 
 // wait sleeps with jitter.
 func (c *Client) wait(ctx context.Context, op string, d time.Duration) error {
-	d += time.Duration(rand.Int64N(int64(d/2 + 1)))
+	d += time.Duration(c.jitter(int64(d/2 + 1)))
 	if err := c.sleep(ctx, d); err != nil {
 		return cancelled(op, err)
 	}
