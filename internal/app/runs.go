@@ -157,12 +157,3 @@ type ConflictFilter = store.ConflictFilter
 func (a *App) Conflicts(ctx context.Context, f ConflictFilter) ([]lockstep.Conflict, error) {
 	return a.store.Conflicts(ctx, f)
 }
-
-// ResolveConflict notes which side's value a person wants; the next run of
-// marketing-lists writes it to both sides.
-func (a *App) ResolveConflict(ctx context.Context, id, winner, by string) (lockstep.Conflict, error) {
-	if winner != "crm" && winner != "platform" {
-		return lockstep.Conflict{}, invalid("winner", fmt.Sprintf("%q is not a side", winner), "use crm or platform")
-	}
-	return a.store.ResolveConflict(ctx, id, winner, by)
-}

@@ -79,7 +79,7 @@ func (s *session) undo(p *person) {
 	}
 	for i := range p.toCRM {
 		if p.crmPos[i] < 0 {
-			p.row.newEmail = p.entry.Email
+			p.row.email, p.row.newEmail = "", p.entry.Email
 		}
 	}
 	p.toCRM, p.crmPos, p.crmOld = nil, nil, nil
@@ -88,6 +88,10 @@ func (s *session) undo(p *person) {
 // wrote brings the record's hash to what the record says after our write, so that
 // the write coming back through the feed is no change.
 func (s *session) wrote(plan *tablePlan, p *person) {
+	if p.again {
+		p.row.hash = transform.Hash128{} // fits no content
+		return
+	}
 	email := p.email
 	vals := append([]lockstep.Value(nil), p.vals...)
 	for i, cv := range p.toCRM {
@@ -122,9 +126,4 @@ func (s *session) conflict(p *person, label, column string, out merge.FieldOutco
 	if p.row.outcome == outcomeNone {
 		p.row.outcome = outcomeConflict
 	}
-}
-
-type resolveKey struct {
-	ref   lockstep.Ref
-	label string
 }

@@ -14,6 +14,9 @@ import (
 // finishLists stores what the next run needs to know of each list.
 func (s *session) finishLists(outward bool) error {
 	s.unfulfilled()
+	if outward && s.decidedAll() {
+		s.undecided()
+	}
 	if s.dry() {
 		return s.commit(lockstep.Commit{})
 	}
@@ -65,7 +68,7 @@ func (s *session) finishLists(outward bool) error {
 	}
 	c.Members = s.takePending()
 	s.mu.Unlock()
-	if outward && s.run.List == "" && !s.sync.resolvedUpTo.IsZero() {
+	if outward && s.decidedAll() && !s.sync.resolvedUpTo.IsZero() {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}
 	return s.commit(c)
@@ -98,71 +101,6 @@ func (s *session) missing(l *listState) bool {
 		}
 	}
 	return false
-}
-
-// resolvedCursor remembers up to when decided conflicts were carried out.
-const resolvedCursor = "conflicts/carried-out"
-
-// loadResolutions takes up conflicts that a person decided since the last run.
-func (s *session) loadResolutions() error {
-	var after time.Time
-	c, err := s.e.Store.Cursor(s.ctx, s.account.ID, resolvedCursor)
-	if err != nil {
-		return err
-	}
-	if c != "" {
-		if after, err = time.Parse(time.RFC3339Nano, string(c)); err != nil {
-			after = time.Time{}
-		}
-	}
-	resolved, err := s.e.Store.ResolvedConflicts(s.ctx, s.account.ID, after)
-	if err != nil {
-		return err
-	}
-	for _, c := range resolved {
-		s.sync.resolve[resolveKey{c.Ref, c.Label}] = c
-		if c.ResolvedAt.After(s.sync.resolvedUpTo) {
-			s.sync.resolvedUpTo = c.ResolvedAt
-		}
-	}
-	return nil
-}
-
-// decide carries out a person's decision about one field: the chosen value goes to
-// both sides, unless one of them was changed again since.
-func (s *session) decide(plan *tablePlan, p *person, i, pos int, c lockstep.Conflict, crm, plat lockstep.Value) {
-	r := &p.row
-	value := c.CRM
-	if c.Winner == "platform" {
-		value = c.Platform
-	}
-	if plat.IsAbsent() {
-		plat = r.base[pos]
-	}
-	known := func(v lockstep.Value) bool { return v == c.CRM || v == c.Platform || v == c.Base }
-	if !known(crm) || !known(plat) {
-		s.finding(lockstep.Finding{
-			Code: lockstep.FindingMoved, Table: plan.table, Record: p.rec.ID, Contact: r.contact, Field: c.Label,
-			Message: "the field was changed again after the conflict; the decision was not carried out", Hint: "look at the record as it is now",
-		})
-		return
-	}
-	if crm != value {
-		v, ok := plan.t.In(i, value, s.report(p.rec.Ref, r.contact))
-		if !ok {
-			r.outcome = outcomeRejected
-			return
-		}
-		p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: plan.t.Fields()[i].Column(), Value: v})
-		p.crmPos = append(p.crmPos, pos)
-		p.crmOld = append(p.crmOld, crm)
-		r.undo = append(r.undo, undoBase{pos, r.base[pos]})
-	}
-	if plat != value {
-		r.values[pos], r.old[pos] = value, plat
-		r.why = whyDecided
-	}
-	r.base[pos] = value
 }
 
 // compactLinks keeps the log of links short: many small blobs are slower to read at

@@ -54,6 +54,7 @@ type listSync struct {
 	// of all that changed since the last run and of few.
 	changed      map[string]*changedRecords
 	resolve      map[resolveKey]lockstep.Conflict
+	takenUp      map[resolveKey]bool // decisions that were carried out, or told of
 	resolvedUpTo time.Time
 	recheck      map[lockstep.Ref]bool                       // records whose group changed its mind about being mailed
 	refused      map[string]map[lockstep.Ref]lockstep.OptOut // by address: the words of records without a contact, met in this slice
@@ -187,7 +188,7 @@ func (l *listState) has(id lockstep.ID) bool {
 func (s *session) syncLists(outward bool) error {
 	s.sync = &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
+		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{},
 	}
 	unlock := s.e.cache.lock(s.account.ID)

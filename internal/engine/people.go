@@ -37,9 +37,11 @@ type person struct {
 	noEmail     string // why it cannot be mailed; empty = it can
 	lists       []*listState
 	row         row
-	toCRM       []lockstep.ColumnValue
-	crmPos      []int // names written to the CRM, by position; -1 = the address
-	crmOld      []lockstep.Value
+	// again is set when the record has to be looked at once more after its write.
+	again  bool
+	toCRM  []lockstep.ColumnValue
+	crmPos []int // names written to the CRM, by position; -1 = the address
+	crmOld []lockstep.Value
 }
 
 // mergePage carries one page of records through link → merge → changes. plat tells
@@ -404,6 +406,8 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	s.mergeEmail(p)
 	if r.master {
 		s.mergeFields(plan, p)
+	} else {
+		s.voiceless(p)
 	}
 	s.membership(plan, p)
 }
@@ -477,6 +481,7 @@ func refs(group []lockstep.Ref) string {
 // mergeEmail follows a changed address: it is a rename, not a new person.
 func (s *session) mergeEmail(p *person) {
 	if !p.linked {
+		s.homeless(p)
 		if p.adopted && p.row.contact != "" {
 			p.row.email, p.row.newEmail = "", p.email // matched by this address: nothing to rename
 		}
@@ -493,15 +498,20 @@ func (s *session) mergeEmail(p *person) {
 	if p.noEmail != "" {
 		crm = base // an unusable address is no rename; membership sees to it
 	}
-	out := merge.Field(merge.FieldInput{
-		Rule: merge.Rule{Out: merge.Way{Mapped: true, Required: true}, In: merge.Way{Mapped: true, Required: true, Cautious: true}, Policy: lockstep.WinnerNewest},
-		Base: lockstep.TextValue(base), CRM: lockstep.TextValue(crm), Platform: lockstep.TextValue(plat),
-		CRMAt: p.rec.Modified, PlatformAt: platAt(p),
-	})
+	out, decided := s.decideEmail(p, plat)
+	if !decided {
+		out = merge.Field(merge.FieldInput{
+			Rule: merge.Rule{Out: merge.Way{Mapped: true, Required: true}, In: merge.Way{Mapped: true, Required: true, Cautious: true}, Policy: lockstep.WinnerNewest},
+			Base: lockstep.TextValue(base), CRM: lockstep.TextValue(crm), Platform: lockstep.TextValue(plat),
+			CRMAt: p.rec.Modified, PlatformAt: platAt(p),
+		})
+	}
 	if out.Conflict {
 		s.conflict(p, emailLabel, lockstep.EmailColumn, out, lockstep.WinnerNewest, lockstep.TextValue(base), lockstep.TextValue(crm), lockstep.TextValue(plat))
 	}
 	switch {
+	case out.WritePlatform && out.WriteCRM:
+		s.readdress(p, out.Value)
 	case out.WritePlatform && r.master && !s.shared(p):
 		r.email, r.newEmail = out.Value.Text(), out.Value.Text()
 		r.why = whyRenamed
@@ -515,9 +525,7 @@ func (s *session) mergeEmail(p *person) {
 		clear(r.base)
 		p.plat = nil
 	case out.WriteCRM:
-		p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: lockstep.EmailColumn, Value: out.Value})
-		p.crmPos = append(p.crmPos, -1)
-		p.crmOld = append(p.crmOld, lockstep.TextValue(p.rec.Email))
+		p.emailToCRM(out.Value)
 		r.newEmail = out.Value.Text()
 	default:
 		r.newEmail = out.Base.Text()
@@ -581,8 +589,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			in.Platform = lockstep.NullValue()
 		}
 		label := s.sync.names[pos]
-		if c, ok := s.sync.resolve[resolveKey{p.rec.Ref, label}]; ok {
-			s.decide(plan, p, i, pos, c, in.CRM, in.Platform)
+		if c, ok := s.decision(p, label); ok && s.decide(plan, p, i, pos, c, in.CRM, in.Platform) {
 			continue
 		}
 		out := merge.Field(in)
