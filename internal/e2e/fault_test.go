@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 // stormy is a world for faults: round after round something of everything is edited.
 type stormy struct {
 	*world
+	haste    *haste
 	before   map[lockstep.BookID]map[string]bool
 	news     lockstep.ListSettings
 	webinar  lockstep.ListSettings
@@ -41,8 +42,12 @@ type stormy struct {
 
 func newStormy(t *testing.T) *stormy {
 	t.Helper()
-	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 60, Seed: 11, PlatformShare: 0.3}, bare: true, cfg: app.Config{RetryPause: 5 * time.Millisecond}})
-	s := &stormy{world: w}
+	h := newHaste()
+	w := newWorld(t, worldOptions{
+		twins: twin.Options{Contacts: 60, Seed: 11, PlatformShare: 0.3, Clock: h.Clock, Wrap: h.wrap},
+		cfg:   app.Config{Now: h.Now, Sleep: h.sleep}, bare: true,
+	})
+	s := &stormy{world: w, haste: h}
 	w.mapFields()
 	w.switchOn("Company newsletter", lockstep.ActionRemove)
 	w.switchOn("Webinar waiting list", lockstep.ActionCreateContact)
@@ -109,6 +114,8 @@ func (s *stormy) whole(after string) {
 	s.t.Helper()
 	s.twins.Faults.Clear()
 	s.attempt()
+	s.haste.Advance(10 * time.Minute) // what is applied late is applied now
+	s.twins.Faults.Settle()
 	s.sync()
 	if got := s.contact(s.emails[0]).DataFields["CITY"]; got != fmt.Sprint("City ", s.round) {
 		s.t.Errorf("%s: an edit of the CRM was lost: the platform has %v", after, got)
@@ -164,8 +171,9 @@ var storms = []storm{
 	{kind: fault.Refuse},
 	{kind: fault.ResetBefore},
 	{kind: fault.AckLost},
-	{kind: fault.LateApply, args: `{"delay":"30ms"}`},
-	{kind: fault.LateApply, args: `{"code":504,"delay":"1ms"}`},
+	{kind: fault.LateApply, args: `{"delay":"1ms"}`},
+	{kind: fault.LateApply, args: `{"code":504,"delay":"100ms","clock":"twin"}`},
+	{kind: fault.LateApply, args: `{"code":500,"delay":"5m","clock":"twin"}`},
 	{kind: fault.Hang, args: `{"for":"50ms"}`},
 	{kind: fault.SlowBody, args: `{"bytes_per_second":100000}`},
 	{kind: fault.Truncate},

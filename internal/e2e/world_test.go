@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
@@ -30,6 +31,7 @@ type world struct {
 	cfg     app.Config
 	account lockstep.EmailAccount
 	token   string
+	since   time.Time // of the token, by the twins' clock
 }
 
 type worldOptions struct {
@@ -168,7 +170,7 @@ func (w *world) sync() lockstep.Run { w.t.Helper(); return w.run(lockstep.SyncMa
 // bearer returns a token for asking the Dataverse twin, fetched once.
 func (w *world) bearer() string {
 	w.t.Helper()
-	if w.token != "" {
+	if w.token != "" && w.twins.Clock.Now().Sub(w.since) < 30*time.Minute {
 		return w.token
 	}
 	d := w.ready.Dataverse
@@ -183,7 +185,7 @@ func (w *world) bearer() string {
 	if err := json.NewDecoder(res.Body).Decode(&tok); err != nil || tok.AccessToken == "" {
 		w.t.Fatalf("no token: %v", err)
 	}
-	w.token = tok.AccessToken
+	w.token, w.since = tok.AccessToken, w.twins.Clock.Now()
 	return w.token
 }
 

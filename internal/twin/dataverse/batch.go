@@ -226,7 +226,7 @@ func (c *call) runPart(p part, refs map[string]string) *answer {
 		}
 	}
 	var err *apiError
-	if sub.prefer, err = parsePrefer(p.header); err != nil {
+	if sub.prefer, err = c.s.parsePrefer(p.header); err != nil {
 		return c.s.refusal(err, legacy, nil)
 	}
 	target := p.target

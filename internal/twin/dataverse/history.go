@@ -15,6 +15,9 @@ type Write struct {
 	ID      value.ID
 	Kind    string   // "create", "update" or "delete"
 	Columns []string // logical names of the columns whose value changed
+	// Old and New are the values of Columns before and after; nulls where the row
+	// was not there.
+	Old, New []value.Value
 	Version int64
 	User    value.ID
 	Time    time.Time
@@ -47,8 +50,8 @@ func (s *Server) record(changes []store.Change) {
 		default:
 			w.ID = ch.New.ID
 		}
-		if t := sch.Table(ch.Table); t != nil && ch.New != nil {
-			w.Columns = changedColumns(t, ch.Old, ch.New)
+		if t := sch.Table(ch.Table); t != nil {
+			w.compare(t, ch.Old, ch.New)
 		}
 		for _, f := range observers {
 			f(w)
@@ -56,17 +59,20 @@ func (s *Server) record(changes []store.Change) {
 	}
 }
 
-func changedColumns(t *schema.Table, old, row *store.Row) []string {
-	var out []string
-	is := row.Cells(make([]store.Cell, t.Width()))
-	was := make([]store.Cell, t.Width())
+// compare notes the columns that differ between two versions of a row, either of
+// which may be missing.
+func (w *Write) compare(t *schema.Table, old, row *store.Row) {
+	was, is := make([]store.Cell, t.Width()), make([]store.Cell, t.Width())
 	if old != nil {
 		was = old.Cells(was)
 	}
+	if row != nil {
+		is = row.Cells(is)
+	}
 	for _, col := range t.Columns() {
 		if col.Ord != schema.VersionOrd && is[col.Ord] != was[col.Ord] {
-			out = append(out, col.Name)
+			w.Columns = append(w.Columns, col.Name)
+			w.Old, w.New = append(w.Old, was[col.Ord].Value), append(w.New, is[col.Ord].Value)
 		}
 	}
-	return out
 }

@@ -17,6 +17,19 @@ type prefer struct {
 	annotationText  string
 }
 
+// SetMaxPage bounds the pages that a client pages through with the preference
+// odata.maxpagesize, below what it asks for: the preference is an upper bound, and
+// the service may send less. 0 ends it. FetchXML's count is exact and not bounded.
+func (s *Server) SetMaxPage(rows int) { s.maxPage.Store(int64(rows)) }
+
+func (s *Server) parsePrefer(h http.Header) (prefer, *apiError) {
+	p, err := parsePrefer(h)
+	if m := int(s.maxPage.Load()); m > 0 && err == nil && (p.pageSize == 0 || p.pageSize > m) {
+		p.pageSize = m
+	}
+	return p, err
+}
+
 func parsePrefer(h http.Header) (prefer, *apiError) {
 	var p prefer
 	for _, item := range splitQuoted(strings.Join(h.Values("Prefer"), ",")) {

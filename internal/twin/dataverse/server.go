@@ -81,6 +81,8 @@ type Server struct {
 	base atomic.Pointer[string]
 	ids  atomic.Uint64
 
+	maxPage atomic.Int64 // see SetMaxPage
+
 	floor atomic.Int64 // oldest delta token that is still honoured
 
 	memberMu   sync.Mutex
@@ -363,7 +365,7 @@ func (s *Server) handle(r *http.Request, version, rest string) *answer {
 func (c *call) run(r *http.Request, rest string) *answer {
 	legacy := strings.HasPrefix(c.version, "8")
 	var err *apiError
-	if c.prefer, err = parsePrefer(c.header); err != nil {
+	if c.prefer, err = c.s.parsePrefer(c.header); err != nil {
 		return c.s.refusal(err, legacy, nil)
 	}
 	if aerr := c.impersonate(); aerr != nil {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-sync/lockstep/internal/twin/clock"
@@ -88,6 +89,8 @@ type Server struct {
 	users  map[string][sha256.Size]byte
 	routes *router
 	limits limiter
+
+	maxPage atomic.Int64 // see SetMaxPage
 
 	mu       sync.RWMutex
 	pcg      *rand.PCG

@@ -216,6 +216,10 @@ func invalidFilter(text string) *apiError {
 	return v3Error(http.StatusBadRequest, "invalidFilter", text)
 }
 
+// SetMaxPage bounds the pages of the contacts listing below the limit that a client
+// asks for; where the next page is, its links tell. 0 ends it.
+func (s *Server) SetMaxPage(rows int) { s.maxPage.Store(int64(rows)) }
+
 // listing is a read of many v3 contacts.
 type listing struct {
 	what           what
@@ -292,6 +296,9 @@ func (s *Server) parseListing(c *call) (l listing, err error) {
 		if l.limit, err = strconv.Atoi(v); err != nil || l.limit < 1 || l.limit > maxLimit {
 			return l, v3Error(http.StatusBadRequest, "badRequest", "limit must be a whole number from 1 to 5000.")
 		}
+	}
+	if m := int(s.maxPage.Load()); m > 0 {
+		l.limit = min(l.limit, m)
 	}
 	if v, ok := c.query("marker"); ok && v != "" {
 		text, err := base64.RawURLEncoding.DecodeString(v)

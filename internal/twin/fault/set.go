@@ -89,6 +89,10 @@ func (s *Set) Close() {
 	s.late.Wait()
 }
 
+// Settle returns when every call that was to be applied late has been. Those that
+// wait for the twins' clock need it to be moved before.
+func (s *Set) Settle() { s.late.Wait() }
+
 // later runs f in the background, unless the set is closed already.
 func (s *Set) later(f func()) {
 	s.mu.Lock()
