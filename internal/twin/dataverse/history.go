@@ -18,9 +18,9 @@ type Write struct {
 	// Old and New are the values of Columns before and after; nulls where the row
 	// was not there.
 	Old, New []value.Value
-	Version int64
-	User    value.ID
-	Time    time.Time
+	Version  int64
+	User     value.ID
+	Time     time.Time
 }
 
 // OnWrite calls f for every committed write from now on, in order. f runs
