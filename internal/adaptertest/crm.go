@@ -89,6 +89,8 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"DynamicMembers names a query that cannot run", (*crmSuite).dynamicInvalid},
 		{"QueryTables names tables and volatility", (*crmSuite).queryTables},
 		{"a missing right is told as forbidden", (*crmSuite).forbidden},
+		{"OptOuts reads the records that are closed to email", (*crmSuite).optOuts},
+		{"OptOuts goes on where it ended", (*crmSuite).optOutsSince},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -33,6 +33,8 @@ type PlatformFixture struct {
 	Unsubscribe func(t testing.TB, email string)
 	// UnsubscribeFrom opts the holder of an address out of one address book.
 	UnsubscribeFrom func(t testing.TB, book lockstep.BookID, email string)
+	// Resubscribe lets the holder of an address come back by the platform's own form.
+	Resubscribe func(t testing.TB, email string)
 	// LoseAnswer lets the next call that changes something take effect and drops
 	// its answer.
 	LoseAnswer func(t testing.TB)
@@ -83,6 +85,12 @@ func Platform(t *testing.T, open func(t *testing.T) (lockstep.Platform, Platform
 		{"AwaitImport says when an import has not ended", (*platformSuite).importPending},
 		{"AwaitImport returns the callee's error as it is", (*platformSuite).importStopped},
 		{"jobs that the platform does not know", (*platformSuite).unknownJobs},
+		{"Suppressions since a cursor tells who, why and when", (*platformSuite).suppressionsSince},
+		{"Suppressions leaves nobody out while rows move", (*platformSuite).suppressionsPaged},
+		{"Unsubscribes tells who left one address book", (*platformSuite).unsubscribesSince},
+		{"Suppress blocks known and unknown addresses", (*platformSuite).suppress},
+		{"Suppress can be repeated after a lost answer", (*platformSuite).suppressLost},
+		{"Resubscribe leaves the last word to the person", (*platformSuite).resubscribe},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

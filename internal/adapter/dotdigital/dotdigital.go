@@ -15,8 +15,9 @@
 //   - The listing filters by modification time with "greater or equal" only, and
 //     that time is the service's.
 //
-// The adapter never sends a subscription status and no resubscribe options: a
-// person who opted out stays opted out whatever is imported.
+// An import never carries a subscription status or resubscribe options: a person who
+// opted out stays opted out whatever is imported. Opt-outs travel by Suppress alone,
+// and back by Resubscribe alone, which leaves the last word to the person.
 //
 // Where the service's documentation is silent this package takes the careful
 // reading: a contact whose email channel has no subscription is not mailable, a

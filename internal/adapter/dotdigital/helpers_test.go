@@ -159,8 +159,11 @@ func (a *account) fixture() adaptertest.PlatformFixture {
 		UnsubscribeFrom: func(t testing.TB, book lockstep.BookID, email string) {
 			a.post(t, "/v2/address-books/"+string(book)+"/contacts/unsubscribe", map[string]string{"email": email})
 		},
+		Resubscribe: func(t testing.TB, email string) {
+			a.post(t, "/v2/contacts/resubscribe-with-no-challenge", map[string]any{"unsubscribedContact": map[string]string{"email": email}})
+		},
 		LoseAnswer: func(testing.TB) {
-			for _, op := range []string{"contacts.import", "address-books.create", "data-fields.create"} {
+			for _, op := range []string{"contacts.import", "address-books.create", "data-fields.create", "contacts.suppress"} {
 				a.fail(fault.Fault{Kind: fault.AckLost, Operation: op, Count: 1})
 			}
 		},
