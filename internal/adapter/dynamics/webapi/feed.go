@@ -61,7 +61,7 @@ func (c *Client) Changes(ctx context.Context, q lockstep.RecordQuery, from locks
 		end, err = f.track(ctx, rest)
 	case polledFeed:
 		mark, target, _ := strings.Cut(rest, ".")
-		since, perr := time.Parse("20060102T150405Z", mark)
+		since, perr := time.Parse(cursorTime, mark)
 		if mark != "" && perr != nil {
 			return "", badCursor(f.op)
 		}
@@ -159,7 +159,7 @@ func (f *feed) poll(ctx context.Context, since time.Time, target string) (lockst
 	mark := func(rest string) lockstep.Cursor {
 		at := ""
 		if !since.IsZero() {
-			at = since.UTC().Format("20060102T150405Z")
+			at = since.UTC().Format(cursorTime)
 		}
 		return f.cursor(polledFeed, at+"."+rest)
 	}
