@@ -1,7 +1,6 @@
 package dataverse
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -22,25 +21,27 @@ type projection struct {
 	found []store.Span
 	last  int // highest wanted position
 
-	etag      bool
 	omitNull  bool
+	annotates bool // one of the three below
 	formatted bool
 	nav       bool
 	lookup    bool
 	names     map[value.ID]string // primary names of lookup targets
+	dates     dates
 }
 
 type outColumn struct {
 	col *schema.Column
-	key []byte // `"name":`
+	key []byte // `,"name":`
 	ord int
 }
 
 func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection {
 	p := &projection{
-		c: c, t: t, slot: make([]int16, t.Width()), etag: true,
+		c: c, t: t, slot: make([]int16, t.Width()),
 		formatted: c.prefer.wants(annFormatted), nav: c.prefer.wants(annNav), lookup: c.prefer.wants(annLookup),
 	}
+	p.annotates = p.formatted || p.nav || p.lookup
 	for i := range p.slot {
 		p.slot[i] = -1
 	}
@@ -50,7 +51,7 @@ func (c *call) projection(t *schema.Table, columns []*schema.Column) *projection
 		}
 		p.slot[col.Ord] = int16(len(p.cols))
 		p.last = max(p.last, int(col.Ord))
-		p.cols = append(p.cols, outColumn{col: col, key: []byte(`"` + col.Wire() + `":`), ord: int(col.Ord)})
+		p.cols = append(p.cols, outColumn{col: col, key: []byte(`,"` + col.Wire() + `":`), ord: int(col.Ord)})
 	}
 	money := false
 	for _, col := range columns {
@@ -75,45 +76,55 @@ func columnsOf(t *schema.Table, outputs []query.Output) []*schema.Column {
 	return cols
 }
 
-// appendRow writes a row as an object without its closing brace.
+// appendRow writes a row as an object without its closing brace. The entity tag
+// comes first, so that every property follows a comma.
 func (p *projection) appendRow(dst []byte, row *store.Row) []byte {
-	dst = append(dst, '{')
-	if p.etag {
-		dst = append(dst, `"@odata.etag":"W/\"`...)
-		dst = strconv.AppendInt(dst, row.Version, 10)
-		dst = append(dst, `\""`...)
-	}
+	dst = append(dst, `{"@odata.etag":"W/\"`...)
+	dst = strconv.AppendInt(dst, row.Version, 10)
+	dst = append(dst, `\""`...)
 	clear(p.found)
 	row.Locate(p.slot, p.last, p.found)
 	for i := range p.cols {
 		col := &p.cols[i]
 		switch col.ord {
 		case schema.IDOrd:
-			dst = p.comma(dst)
-			dst = append(dst, col.key...)
-			dst = append(row.ID.Append(append(dst, '"')), '"')
+			dst = append(append(dst, col.key...), '"')
+			dst = append(row.ID.Append(dst), '"')
 			continue
 		case schema.VersionOrd:
-			dst = p.comma(dst)
 			dst = append(dst, col.key...)
 			dst = strconv.AppendInt(dst, row.Version, 10)
 			continue
 		}
-		if p.found[i].Kind == value.KindNull {
+		place := p.found[i]
+		if place.Kind == value.KindNull {
 			if !p.omitNull {
-				dst = p.comma(dst)
-				dst = append(dst, col.key...)
-				dst = append(dst, "null"...)
+				dst = append(append(dst, col.key...), "null"...)
 			}
 			continue
 		}
-		f := row.Field(p.found[i])
-		if p.formatted || p.nav || p.lookup {
-			dst = p.annotate(dst, col.col, col.col.Wire(), f, row)
+		if p.annotates {
+			dst = p.annotate(dst, col.col, col.col.Wire(), row.Field(place), row)
 		}
-		dst = p.comma(dst)
 		dst = append(dst, col.key...)
-		dst = appendField(dst, &f)
+		switch place.Kind {
+		case value.KindText:
+			dst = value.AppendString(dst, row.Text(place))
+		case value.KindDateTime:
+			dst = p.dates.appendTime(dst, row.Number(place))
+		case value.KindDate:
+			dst = append(p.dates.appendDay(append(dst, '"'), row.Number(place)), '"')
+		case value.KindInt:
+			dst = strconv.AppendInt(dst, row.Number(place), 10)
+		case value.KindBool:
+			dst = strconv.AppendBool(dst, row.Number(place) != 0)
+		case value.KindDecimal:
+			dst = append(dst, row.Text(place)...)
+		case value.KindMultiSelect:
+			dst = append(append(append(dst, '"'), row.Text(place)...), '"')
+		default:
+			dst = row.Field(place).Value().AppendJSON(dst)
+		}
 	}
 	return dst
 }
@@ -254,43 +265,29 @@ func group(s string) string {
 	return sign + whole + rest
 }
 
-func appendField(dst []byte, f *store.Field) []byte {
-	switch f.Kind {
-	case value.KindText:
-		return value.AppendString(dst, f.Text)
-	case value.KindInt:
-		return strconv.AppendInt(dst, f.Int, 10)
-	case value.KindBool:
-		return strconv.AppendBool(dst, f.Int != 0)
-	case value.KindDecimal:
-		return append(dst, f.Text...)
-	case value.KindDouble:
-		return value.Double(math.Float64frombits(uint64(f.Int))).AppendJSON(dst)
-	case value.KindMultiSelect:
-		dst = append(dst, '"')
-		dst = append(dst, f.Text...)
-		return append(dst, '"')
-	case value.KindGUID:
-		dst = append(dst, '"')
-		dst = f.ID().Append(dst)
-		return append(dst, '"')
-	case value.KindDateTime:
-		dst = append(dst, '"')
-		dst = appendDate(dst, floorDiv(f.Int, 86400))
-		s := f.Int - floorDiv(f.Int, 86400)*86400
-		dst = append(dst, 'T')
-		dst = appendTwo(dst, s/3600)
-		dst = append(dst, ':')
-		dst = appendTwo(dst, s/60%60)
-		dst = append(dst, ':')
-		dst = appendTwo(dst, s%60)
-		return append(dst, 'Z', '"')
-	case value.KindDate:
-		dst = append(dst, '"')
-		dst = appendDate(dst, f.Int)
-		return append(dst, '"')
+// dates writes dates and times. It remembers the last day written, because the
+// rows of a page were often created or changed on the same one.
+type dates struct {
+	day  int64
+	text []byte // of day; empty before the first
+}
+
+// appendDay writes the civil date of a day since 1970.
+func (d *dates) appendDay(dst []byte, day int64) []byte {
+	if day != d.day || len(d.text) == 0 {
+		d.day, d.text = day, appendDate(d.text[:0], day)
 	}
-	return append(dst, "null"...)
+	return append(dst, d.text...)
+}
+
+// appendTime writes seconds since 1970 as a date and time in UTC, quoted.
+func (d *dates) appendTime(dst []byte, seconds int64) []byte {
+	day := floorDiv(seconds, 86400)
+	s := seconds - day*86400
+	h, m := s/3600, s/60%60
+	s %= 60
+	dst = d.appendDay(append(dst, '"'), day)
+	return append(dst, 'T', byte('0'+h/10), byte('0'+h%10), ':', byte('0'+m/10), byte('0'+m%10), ':', byte('0'+s/10), byte('0'+s%10), 'Z', '"')
 }
 
 func floorDiv(a, b int64) int64 {
@@ -339,7 +336,7 @@ func (p *projection) appendOutput(dst []byte, o *query.Output, v value.Value) []
 		if p.omitNull {
 			return dst
 		}
-	} else if o.Table != nil && !o.Aggregated && (p.formatted || p.nav || p.lookup) {
+	} else if o.Table != nil && !o.Aggregated && p.annotates {
 		if t := p.c.sch.Table(o.Table.LogicalName()); t != nil {
 			if col := t.Column(o.Column.LogicalName); col != nil {
 				dst = p.annotateValue(dst, t, col, o.Name, v)

@@ -151,7 +151,7 @@ func (r *Row) Field(s Span) Field {
 	if s.Kind == value.KindNull {
 		return f
 	}
-	d := r.data[s.start:s.end]
+	d := r.Text(s)
 	switch s.Kind {
 	case value.KindText, value.KindDecimal, value.KindMultiSelect:
 		f.Text = d
@@ -162,10 +162,19 @@ func (r *Row) Field(s Span) Field {
 			f.Int = f.Int<<8 | int64(d[i])
 		}
 	default:
-		u, _ := uvarint(d)
-		f.Int = int64(u>>1) ^ -int64(u&1)
+		f.Int = r.Number(s)
 	}
 	return f
+}
+
+// Text is the content of a located text, decimal or multi-select.
+func (r *Row) Text(s Span) string { return r.data[s.start:s.end] }
+
+// Number is the content of a located whole number, Boolean (0 or 1), date (days
+// since 1970) or date-time (seconds since then).
+func (r *Row) Number(s Span) int64 {
+	u, _ := uvarint(r.data[s.start:s.end])
+	return int64(u>>1) ^ -int64(u&1)
 }
 
 // Warm reads a little of each row, so that the processor fetches all of them from
