@@ -86,6 +86,86 @@ func (b *bench) profiles(c twinsConfig, ids ...string) (err error) {
 	return nil
 }
 
+// memoryProfiles repeats the loads whose memory is compared and sets side by side
+// what was in use when it was most, which shows what grows with the number of
+// contacts.
+func (b *bench) memoryProfiles() error {
+	if !b.missed("PF-16") {
+		return nil
+	}
+	say("  PF-16 missed; once more with a profiler")
+	var text strings.Builder
+	for _, n := range []int{b.small, b.big} {
+		if err := b.memoryProfile(&text, n); err != nil {
+			return err
+		}
+	}
+	b.note("Profile: PF-16", "%s", strings.TrimSpace(text.String()))
+	return nil
+}
+
+func (b *bench) memoryProfile(text *strings.Builder, contacts int) (err error) {
+	t, err := b.startTwins(twinsConfig{Contacts: contacts})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.stop()) }()
+	p, err := b.startProduct(t, dynamicList, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-PF-16-"+strconv.Itoa(contacts))
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	run, err := p.begin()
+	if err != nil {
+		return err
+	}
+	heap, most, stages, err := profiler{p.pprof}.watch(p, run.ID, dir)
+	if err != nil {
+		return err
+	}
+	mem, err := top(heap, 15, "-sample_index=inuse_space")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(text, "Memory in use when it was most in a load of %s contacts (%.0f MB of live and not yet collected objects; stages, by the seconds that each was seen: %s):\n\n```\n%s\n```\n\n",
+		thousands(contacts), float64(most)/1e6, stages, mem)
+	return nil
+}
+
+// twinProfile says where the processor time of the twins goes while work is done.
+func (b *bench) twinProfile(t *twins, what string, work func() error) error {
+	say("  PF-19 missed; once more with a profiler")
+	dir := filepath.Join(cmp.Or(b.keep, b.dir), "profile-PF-19")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	const seconds = 5
+	file, taken := filepath.Join(dir, "cpu"), make(chan error, 1)
+	go func() { taken <- profiler{t.pprof}.fetch(fmt.Sprintf("profile?seconds=%d", seconds), file) }()
+	for end := time.Now().Add(seconds * time.Second); time.Now().Before(end); {
+		if err := work(); err != nil {
+			return errors.Join(err, <-taken)
+		}
+	}
+	if err := <-taken; err != nil {
+		return err
+	}
+	cpu, err := top(file, 15, "-flat")
+	if err != nil {
+		return err
+	}
+	cum, err := top(file, 60, "-cum")
+	if err != nil {
+		return err
+	}
+	b.note("Profile: PF-19", "The twins' process, %s. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", what, cpu, ours(cum, 20))
+	return nil
+}
+
 // deltaProfile says where the time of small changes goes.
 func (b *bench) deltaProfile(c twinsConfig) (err error) {
 	if !b.missed("PF-8") {

@@ -29,20 +29,36 @@ func playRole(role string) int {
 	defer stop()
 	switch role {
 	case roleTwins:
+		if err := offerProfiles(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		if err := serveTwins(context.Background(), os.Getenv(twinsVariable)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return 0
 	case roleProfiled:
-		l, err := new(net.ListenConfig).Listen(ctx, "unix", os.Getenv(pprofVariable))
-		if err != nil {
+		if err := offerProfiles(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		go http.Serve(l, nil) //nolint:errcheck,gosec // a socket for the benchmark alone; ends with the process
 		return cli.Main(ctx, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
 	}
 	fmt.Fprintln(os.Stderr, "unknown role", role)
 	return 2
+}
+
+// offerProfiles serves profiles of this process where the benchmark asked for it.
+func offerProfiles(ctx context.Context) error {
+	socket := os.Getenv(pprofVariable)
+	if socket == "" {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	go http.Serve(l, nil) //nolint:errcheck,gosec // a socket for the benchmark alone; ends with the process
+	return nil
 }

@@ -468,7 +468,7 @@ func (b *bench) flatMemory() error {
 		id: "PF-16", what: fmt.Sprintf("peak RSS at %s contacts / at %s", thousands(b.big), thousands(b.small)), unit: "×", values: []float64{rss[1] / rss[0]}, target: 3, stretch: 3,
 		note: fmt.Sprintf("%.0f MB / %.0f MB", rss[1], rss[0]),
 	})
-	return nil
+	return b.memoryProfiles()
 }
 
 // twinSpeed measures the twins themselves: otherwise one would measure them and not
@@ -480,37 +480,58 @@ func (b *bench) twinSpeed() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-	columns := "emailaddress1,firstname,lastname,fullname,jobtitle,telephone1,address1_city,address1_country,numberofchildren,donotbulkemail,modifiedon"
 	var speeds, creates []float64
 	for i := range max(b.runs, 2) {
-		var bytesRead int64
 		began := time.Now()
-		for next := "contacts?$select=" + columns; next != ""; {
-			var text bytes.Buffer
-			text.Grow(4 << 20)
-			if err := t.crm(http.MethodGet, next, nil, &text); err != nil {
-				return err
-			}
-			bytesRead += int64(text.Len())
-			next = linkAfter(text.Bytes(), `"@odata.nextLink":"`)
+		n, err := t.readAll()
+		if err != nil {
+			return err
 		}
 		if i > 0 || b.runs == 1 {
-			speeds = append(speeds, float64(bytesRead)/1e6/time.Since(began).Seconds())
+			speeds = append(speeds, float64(n)/1e6/time.Since(began).Seconds())
 		}
 	}
-	for range min(b.runs, 3) {
-		bodies := createBodies(100_000, 1000)
-		began := time.Now()
-		for _, body := range bodies {
+	create := func() error {
+		for _, body := range createBodies(100_000, 1000) {
+			began := time.Now()
 			if err := t.crm(http.MethodPost, "contacts/Microsoft.Dynamics.CRM.CreateMultiple", body, nil); err != nil {
 				return err
 			}
+			creates[len(creates)-1] += time.Since(began).Seconds()
 		}
-		creates = append(creates, time.Since(began).Seconds())
+		return nil
 	}
-	b.add(result{id: "PF-19", what: "the Dataverse twin serves pages of 5,000 rows, one caller", unit: "MB/s", values: speeds, target: 300, stretch: 300, higher: true},
-		result{id: "PF-19", what: "100,000 creates through CreateMultiple, 1,000 a call", unit: "s", values: creates, target: 2, stretch: 2})
+	for range min(b.runs, 3) {
+		creates = append(creates, 0)
+		if err := create(); err != nil {
+			return err
+		}
+	}
+	pages := result{id: "PF-19", what: "the Dataverse twin serves pages of 5,000 rows, uncompressed, one caller", unit: "MB/s", values: speeds, target: 300, stretch: 300, higher: true}
+	bulk := result{id: "PF-19", what: "100,000 creates through CreateMultiple, 1,000 a call", unit: "s", values: slices.Clone(creates), target: 2, stretch: 2}
+	b.add(pages, bulk)
+	if !pages.met(pages.target) {
+		return b.twinProfile(t, "serving pages", func() error { _, err := t.readAll(); return err })
+	}
+	if !bulk.met(bulk.target) {
+		return b.twinProfile(t, "creating contacts", create)
+	}
 	return nil
+}
+
+// readAll reads all contacts, 5,000 a page, and tells how many bytes they were.
+func (t *twins) readAll() (n int64, err error) {
+	const columns = "emailaddress1,firstname,lastname,fullname,jobtitle,telephone1,address1_city,address1_country,numberofchildren,donotbulkemail,modifiedon"
+	var text bytes.Buffer
+	for next := "contacts?$select=" + columns; next != ""; {
+		text.Reset()
+		if err := t.crm(http.MethodGet, next, nil, &text); err != nil {
+			return n, err
+		}
+		n += int64(text.Len())
+		next = linkAfter(text.Bytes(), `"@odata.nextLink":"`)
+	}
+	return n, nil
 }
 
 func linkAfter(text []byte, mark string) string {

@@ -120,6 +120,7 @@ type twins struct {
 	ready twin.Ready
 	file  string
 	token string // for the Web API, fetched once
+	pprof string // address of the profiler
 }
 
 func (b *bench) startTwins(c twinsConfig) (*twins, error) {
@@ -132,8 +133,8 @@ func (b *bench) startTwins(c twinsConfig) (*twins, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &twins{file: c.Ready}
-	if err := t.start(b.self, nil, roleVariable+"="+roleTwins, twinsVariable+"="+string(config)); err != nil {
+	t := &twins{file: c.Ready, pprof: filepath.Join(dir, "pprof")}
+	if err := t.start(b.self, nil, roleVariable+"="+roleTwins, twinsVariable+"="+string(config), pprofVariable+"="+t.pprof); err != nil {
 		return nil, err
 	}
 	if err := t.waitFor(c.Ready, 10*time.Minute); err != nil {
@@ -227,6 +228,7 @@ func (t *twins) crm(method, path string, body, out any) error {
 		r.Header.Set("Authorization", "Bearer "+t.token)
 		r.Header.Set("OData-Version", "4.0")
 		r.Header.Set("Prefer", "odata.maxpagesize=5000")
+		r.Header.Set("Accept-Encoding", "identity") // over loopback Lockstep does not let answers be compressed
 	})
 }
 
