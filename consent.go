@@ -135,6 +135,9 @@ type Restriction struct {
 	Pending bool `json:"pending"`
 	// Asked is when a resubscription was asked for that waits for the person.
 	Asked time.Time `json:"asked,omitzero"`
+	// Released is set once the person came back by the platform's own flow: it
+	// restricts nothing any more and goes when everybody was told.
+	Released time.Time `json:"released,omitzero"`
 	// Stamp grows with every restriction that is stored; given by the store.
 	Stamp int64 `json:"-"`
 }

@@ -11,6 +11,8 @@ type Cursor string
 type RecordQuery struct {
 	Table   string
 	Columns []string
+	// Inactive asks FindByEmail for inactive records too.
+	Inactive bool
 }
 
 // RecordPage is one page of a record feed. The records and their texts are valid
@@ -47,8 +49,8 @@ type RecordReader interface {
 	// Records reads the records with these ids, in any order; missing ones are
 	// left out.
 	Records(ctx context.Context, q RecordQuery, ids []ID, each func([]Record) error) error
-	// FindByEmail reads active records whose address equals one of the
-	// normalised emails.
+	// FindByEmail reads active records, and inactive ones if the query says so,
+	// whose address equals one of the normalised emails.
 	FindByEmail(ctx context.Context, q RecordQuery, emails []string, each func([]Record) error) error
 	// CountRecords returns how many records the table holds. It may be a day
 	// old; it is compared with what a full read delivered.

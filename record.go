@@ -6,6 +6,12 @@ import "time"
 // lead. It is the first of three in Dynamics; the others are not followed.
 const EmailColumn = "emailaddress1"
 
+// BulkEmailColumn is the CRM column of DoNotBulkEmail.
+const BulkEmailColumn = "donotbulkemail"
+
+// StateColumn is the CRM column that says whether a record is active (0) or not (1).
+const StateColumn = "statecode"
+
 // Ref names a CRM record.
 type Ref struct {
 	Table string `json:"table"`

@@ -22,6 +22,16 @@ const (
 	SyncInsightOut     SyncType = "insight-out"
 )
 
+// Consent reports whether the type belongs to the consent lane, which runs ahead of
+// and beside all other work.
+func (t SyncType) Consent() bool {
+	switch t {
+	case SyncSuppressions, SyncUnsubscribes, SyncPreferences, SyncOptIn:
+		return true
+	}
+	return false
+}
+
 // SyncTypes lists the sync types that this version carries out.
 var SyncTypes = []SyncType{SyncCRMMetadata, SyncDataLabels, SyncAddressBooksIn, SyncMarketingLists}
 
@@ -69,6 +79,8 @@ type Counts struct {
 	BookRemovals    int64 `json:"book_removals"`
 	ListAdds        int64 `json:"list_adds"`
 	ListRemovals    int64 `json:"list_removals"`
+	OptOutsSeen     int64 `json:"opt_outs_seen"` // opt-outs that were not known before
+	OptOutsTold     int64 `json:"opt_outs_told"` // opt-outs that reached everybody who has to know
 	Findings        int64 `json:"findings"`
 }
 
@@ -88,6 +100,8 @@ func (c *Counts) Add(d Counts) {
 	c.BookRemovals += d.BookRemovals
 	c.ListAdds += d.ListAdds
 	c.ListRemovals += d.ListRemovals
+	c.OptOutsSeen += d.OptOutsSeen
+	c.OptOutsTold += d.OptOutsTold
 	c.Findings += d.Findings
 }
 
@@ -155,6 +169,8 @@ const (
 	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed
 	FindingMoved            = "moved"        // changed between preview and apply; not written
 	FindingConflict         = "conflict"
+	FindingNotInstalled     = "not_installed"   // a table of ours that the CRM lacks
+	FindingStillOptedOut    = "still_opted_out" // a user loosened what only the person may loosen
 )
 
 // Conflict is a field that was changed differently on both sides between two runs.

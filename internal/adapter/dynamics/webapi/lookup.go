@@ -150,7 +150,7 @@ func (c *Client) FindByEmail(ctx context.Context, q lockstep.RecordQuery, emails
 		return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "dynamics: " + op, Msg: "the table " + l.t.name + " has no email address", Scope: lockstep.ScopeBatch}
 	}
 	base := api + l.t.set + "?$select=" + l.sel + "&$filter="
-	if l.state >= 0 {
+	if l.state >= 0 && !q.Inactive {
 		base += "statecode%20eq%200%20and%20"
 	}
 	base += "Microsoft.Dynamics.CRM.In(PropertyName=%27emailaddress1%27,PropertyValues=%5B"
@@ -184,7 +184,7 @@ func (c *Client) FindByEmail(ctx context.Context, q lockstep.RecordQuery, emails
 	return c.readInBatch(ctx, l, op, targets, func(records []lockstep.Record) error {
 		kept := records[:0]
 		for _, r := range records {
-			if !r.Inactive && wanted[lockstep.NormalizeEmail(r.Email)] {
+			if (q.Inactive || !r.Inactive) && wanted[lockstep.NormalizeEmail(r.Email)] {
 				kept = append(kept, r)
 			}
 		}
