@@ -98,6 +98,7 @@ var rules = []rule{
 	{"internal/schedule", []string{"."}, "what decides about times is pure"},
 	{"internal/journal", []string{"."}, "a record format is pure"},
 	{"internal/crosswalk", []string{".", "internal/transform"}, "a record format is pure"},
+	{"internal/consent", []string{"."}, "the form of a ledger, and its check, are pure"},
 	{"internal/pagescan", []string{"."}, "a parser is pure"},
 	{"internal/engine", []string{".", "internal/merge", "internal/transform", "internal/crosswalk", "internal/journal"}, "the engine works through the ports, so that any CRM, platform and database will do"},
 
@@ -110,13 +111,13 @@ var rules = []rule{
 	{"internal/adaptertest", []string{".", "internal/adapter"}, "the conformance suites see an adapter through its port"},
 
 	{"internal/store/pgtest", nil, "it starts a database for tests and nothing else"},
-	{"internal/store", []string{".", "internal/secret"}, "the store keeps what others decide"},
+	{"internal/store", []string{".", "internal/secret", "internal/consent", "internal/crosswalk", "internal/journal"}, "the store keeps what others decide; of the forms in which they keep it, it knows what an erasure must reach"},
 	{"internal/jobs", []string{".", "internal/store"}, "jobs decide when, the engine decides what"},
 	{"internal/identity", []string{".", "internal/store"}, "who may do what does not depend on what there is to do"},
 
 	{"internal/app/apptest", []string{".", "internal/..."}, "a world for tests"},
 	{"internal/app", []string{
-		".", "internal/adapter/...", "internal/crosswalk", "internal/engine", "internal/identity", "internal/jobs", "internal/journal", "internal/merge",
+		".", "internal/adapter/...", "internal/consent", "internal/crosswalk", "internal/engine", "internal/identity", "internal/jobs", "internal/journal", "internal/merge",
 		"internal/schedule", "internal/secret", "internal/store", "internal/telemetry", "internal/transform",
 	}, "app wires everything, but knows neither twins nor surfaces"},
 	{"internal/api", []string{".", "internal/app"}, "a surface shows use cases and does nothing itself"},
