@@ -3,6 +3,7 @@ package crosswalk
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	lockstep "github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/transform"
@@ -33,11 +34,16 @@ type Entry struct {
 	// Base has one value for each label of the batch: what both sides last agreed
 	// on, Absent where they never did.
 	Base []lockstep.Value
+	// Apart has what the CRM record says of the labels on which an undo left the two
+	// sides different on purpose, Absent for all others; Base then has what the
+	// platform says. Nil when the sides differ nowhere.
+	Apart []lockstep.Value
 }
 
 const (
 	flagMaster = 1 << iota
 	flagClosed
+	flagApart
 	flagsKnown = 1<<iota - 1
 )
 
@@ -69,6 +75,9 @@ func NewBatch(labels []string) *Batch {
 func (b *Batch) Append(e Entry) {
 	if len(e.Base) != 0 && len(e.Base) != b.labels {
 		panic(fmt.Sprintf("crosswalk: entry with %d base values in a batch of %d labels", len(e.Base), b.labels))
+	}
+	if len(e.Apart) != 0 && len(e.Apart) != b.labels {
+		panic(fmt.Sprintf("crosswalk: entry with %d values apart in a batch of %d labels", len(e.Apart), b.labels))
 	}
 	b.scratch = appendEntry(b.scratch[:0], &e, b.labels)
 	b.buf = binary.AppendUvarint(b.buf, uint64(len(b.scratch)))
@@ -102,6 +111,10 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 	if e.Closed {
 		flags |= flagClosed
 	}
+	apart := slices.ContainsFunc(e.Apart, func(v lockstep.Value) bool { return !v.IsAbsent() })
+	if apart {
+		flags |= flagApart
+	}
 	dst = append(dst, flags)
 	code := 0
 	for i := 1; i < len(tableNames); i++ {
@@ -120,10 +133,18 @@ func appendEntry(dst []byte, e *Entry, labels int) []byte {
 	dst = append(dst, e.Hash[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, e.Seen)
 	dst = binary.AppendVarint(dst, e.Modified)
+	dst = appendValues(dst, e.Base, labels)
+	if apart {
+		dst = appendValues(dst, e.Apart, labels)
+	}
+	return dst
+}
+
+func appendValues(dst []byte, values []lockstep.Value, labels int) []byte {
 	for i := range labels {
 		var v lockstep.Value
-		if i < len(e.Base) {
-			v = e.Base[i]
+		if i < len(values) {
+			v = values[i]
 		}
 		dst = append(dst, byte(v.Kind()))
 		if v.Kind() > lockstep.Null {
@@ -169,8 +190,11 @@ func readHead(r *reader) head {
 	return h
 }
 
-// skimBase checks the base values of an entry without keeping them.
-func skimBase(r *reader, labels int) {
+// skimBase checks the values of an entry without keeping them.
+func skimBase(r *reader, flags byte, labels int) {
+	if flags&flagApart != 0 {
+		labels *= 2
+	}
 	for range labels {
 		if r.failed {
 			return
@@ -192,7 +216,7 @@ func DecodeEntry(labels []string, body []byte) (Entry, error) {
 	r := reader{b: body}
 	h := readHead(&r)
 	values := r.pos
-	skimBase(&r, len(labels))
+	skimBase(&r, h.flags, len(labels))
 	if r.failed || r.pos != len(body) {
 		return Entry{}, damaged("an entry of %d bytes does not have the form of a link with %d labels", len(body), len(labels))
 	}
@@ -217,15 +241,22 @@ func DecodeEntry(labels []string, body []byte) (Entry, error) {
 	m := r.text()
 	e.Email = part(m, r.pos)
 	if len(labels) > 0 {
-		e.Base = make([]lockstep.Value, len(labels))
-		r.pos = values
-		for i := range e.Base {
-			if kind := lockstep.Kind(r.byte()); kind > lockstep.Null {
-				t := r.text()
-				e.Base[i] = lockstep.CanonicalValue(kind, part(t, r.pos))
-			} else {
-				e.Base[i] = lockstep.CanonicalValue(kind, "")
+		read := func() []lockstep.Value {
+			out := make([]lockstep.Value, len(labels))
+			for i := range out {
+				if kind := lockstep.Kind(r.byte()); kind > lockstep.Null {
+					t := r.text()
+					out[i] = lockstep.CanonicalValue(kind, part(t, r.pos))
+				} else {
+					out[i] = lockstep.CanonicalValue(kind, "")
+				}
 			}
+			return out
+		}
+		r.pos = values
+		e.Base = read()
+		if h.flags&flagApart != 0 {
+			e.Apart = read()
 		}
 	}
 	return e, nil
@@ -275,7 +306,7 @@ func scan(payload []byte, start func(labels []string), each func(offset int, h *
 		body := r.text()
 		er := reader{b: body, failed: r.failed}
 		h = readHead(&er)
-		skimBase(&er, len(labels))
+		skimBase(&er, h.flags, len(labels))
 		if er.failed || er.pos != len(body) {
 			return damaged("entry %d of the batch is malformed", n)
 		}

@@ -34,6 +34,10 @@ func drawEntry(t *rapid.T, labels int) Entry {
 		kind := lockstep.Kind(rapid.Byte().Draw(t, "kind") % 8)
 		e.Base = append(e.Base, lockstep.CanonicalValue(kind, rapid.String().Draw(t, "value")))
 	}
+	if labels > 0 && rapid.IntRange(0, 3).Draw(t, "apart") == 0 {
+		e.Apart = make([]lockstep.Value, labels)
+		e.Apart[rapid.IntRange(0, labels-1).Draw(t, "which")] = lockstep.TextValue(rapid.StringN(1, 5, -1).Draw(t, "crm"))
+	}
 	return e
 }
 
@@ -445,7 +449,7 @@ func drawMember(t *rapid.T) Member {
 	m := Member{
 		Contact: lockstep.ContactID(rapid.SampledFrom([]string{"", "1", "2", "abc"}).Draw(t, "contact")),
 		InList:  rapid.Bool().Draw(t, "in list"), InBook: rapid.Bool().Draw(t, "in book"), Former: rapid.Bool().Draw(t, "former"),
-		Unsubscribed: rapid.Bool().Draw(t, "unsubscribed"), Excluded: rapid.Bool().Draw(t, "excluded"), FirstSeen: rapid.Int64().Draw(t, "first seen"),
+		Unsubscribed: rapid.Bool().Draw(t, "unsubscribed"), Excluded: rapid.Bool().Draw(t, "excluded"), Undone: rapid.Bool().Draw(t, "undone"), FirstSeen: rapid.Int64().Draw(t, "first seen"),
 	}
 	if rapid.Bool().Draw(t, "record") {
 		m.Record = lockstep.ID{1: 1 + rapid.Byte().Draw(t, "id")%6}

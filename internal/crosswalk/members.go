@@ -22,6 +22,9 @@ type Member struct {
 	Former       bool
 	Unsubscribed bool // left the book by unsubscribing
 	Excluded     bool // kept out by filter or opt-out
+	// Undone is set when an undo put the person into the book or took it out: that
+	// stays so for as long as InList does.
+	Undone bool
 	// FirstSeen numbers the cycle that met the person in the book first, in a
 	// count of the caller's own; 0 = not seen there.
 	FirstSeen int64
@@ -40,12 +43,13 @@ const (
 	memberUnsubscribed
 	memberExcluded
 	memberHasRecord
+	memberUndone
 	memberFlags = 1<<iota - 1
 )
 
 func memberBits(m Member) byte {
 	var f byte
-	for i, on := range [...]bool{m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded, !m.Record.IsZero()} {
+	for i, on := range [...]bool{m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded, !m.Record.IsZero(), m.Undone} {
 		if on {
 			f |= 1 << i
 		}
@@ -56,7 +60,7 @@ func memberBits(m Member) byte {
 func memberOf(f byte) Member {
 	return Member{
 		InList: f&memberInList != 0, InBook: f&memberInBook != 0, Former: f&memberFormer != 0,
-		Unsubscribed: f&memberUnsubscribed != 0, Excluded: f&memberExcluded != 0,
+		Unsubscribed: f&memberUnsubscribed != 0, Excluded: f&memberExcluded != 0, Undone: f&memberUndone != 0,
 	}
 }
 

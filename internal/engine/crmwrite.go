@@ -75,6 +75,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 func (s *session) undo(p *person) {
 	for _, u := range p.row.undo {
 		p.row.base[u.pos] = u.base
+		p.row.part(u.pos, u.apart)
 		p.row.apart = true
 	}
 	for i := range p.toCRM {

@@ -97,14 +97,15 @@ func (s *session) decide(plan *tablePlan, p *person, i, pos int, c lockstep.Conf
 		}
 		p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: plan.t.Fields()[i].Column(), Value: v})
 		p.crmPos = append(p.crmPos, pos)
-		p.crmOld = append(p.crmOld, crm)
-		r.undo = append(r.undo, undoBase{pos, r.base[pos]})
+		p.crmOld = append(p.crmOld, plan.stored(p.rec, i))
+		r.undo = append(r.undo, undoBase{pos, r.base[pos], r.partedAt(pos)})
 	}
 	if plat != value {
 		r.values[pos], r.old[pos] = value, plat
 		r.why = whyDecided
 	}
 	r.base[pos] = value
+	r.part(pos, lockstep.Value{})
 	return true
 }
 

@@ -99,6 +99,16 @@ type tablePlan struct {
 	cursor string
 }
 
+// stored is what a record has in the column that label i flows into, as it is there:
+// the label form may be less exact.
+func (t *tablePlan) stored(rec *lockstep.Record, i int) lockstep.Value {
+	at := slices.Index(t.t.Columns(), t.t.Fields()[i].Column())
+	if at < 0 || at >= len(rec.Values) {
+		return lockstep.Value{}
+	}
+	return rec.Values[at]
+}
+
 // listState is one marketing list and its address book during a run.
 type listState struct {
 	set     lockstep.ListSettings

@@ -380,7 +380,7 @@ func (s *session) entries(links []crosswalk.Link) ([]crosswalk.Entry, error) {
 		if out[i], err = crosswalk.DecodeEntry(labels[i], bodies[i]); err != nil {
 			return nil, err
 		}
-		out[i].Base = s.rebase(labels[i], out[i].Base)
+		out[i].Base, out[i].Apart = s.rebase(labels[i], out[i].Base), s.rebaseApart(labels[i], out[i].Apart)
 	}
 	return out, nil
 }

@@ -283,7 +283,7 @@ func (s *session) fetchEntries(people []person) error {
 		if err != nil {
 			return err
 		}
-		e.Base = s.rebase(labels[i], e.Base)
+		e.Base, e.Apart = s.rebase(labels[i], e.Base), s.rebaseApart(labels[i], e.Apart)
 		if !w.check {
 			if x, ok := s.sync.exchanged[w.p.rec.Ref]; ok && s.dry() {
 				e = x
@@ -339,6 +339,14 @@ func (s *session) rebase(labels []string, base []lockstep.Value) []lockstep.Valu
 	return out
 }
 
+// rebaseApart is rebase for values of which there are none as a rule.
+func (s *session) rebaseApart(labels []string, apart []lockstep.Value) []lockstep.Value {
+	if apart == nil {
+		return nil
+	}
+	return s.rebase(labels, apart)
+}
+
 // join links a record to the contact that already has its address: one that is
 // known to the platform alone, or one that other records share.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
@@ -389,6 +397,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	r.base = s.sync.slab.take(len(s.sync.names))
 	if p.linked {
 		copy(r.base, p.entry.Base)
+		r.parted = slices.Clone(p.entry.Apart)
 	}
 	s.chooseMaster(plan, p)
 	s.foresee(plan, p)
@@ -513,7 +522,7 @@ func (s *session) mergeEmail(p *person) {
 	case out.WritePlatform && out.WriteCRM:
 		s.readdress(p, out.Value)
 	case out.WritePlatform && r.master && !s.shared(p):
-		r.email, r.newEmail = out.Value.Text(), out.Value.Text()
+		r.email, r.newEmail, r.oldEmail = out.Value.Text(), out.Value.Text(), base
 		r.why = whyRenamed
 	case out.WritePlatform:
 		// The record shares its contact with others that keep the old address: it
@@ -563,7 +572,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		copy(r.old, r.base)
 	}
 	for i, pos := range plan.pos {
-		in := merge.FieldInput{Rule: plan.rules[i], Base: r.base[pos], CRM: p.vals[i], CRMAt: p.rec.Modified}
+		in := merge.FieldInput{Rule: plan.rules[i], Base: r.base[pos], Apart: r.partedAt(pos), CRM: p.vals[i], CRMAt: p.rec.Modified}
 		switch {
 		case p.plat != nil:
 			in.Platform, in.PlatformAt = plan.t.Platform(i, p.plat.Values[pos], s.report(p.rec.Ref, r.contact)), p.plat.Modified
@@ -593,6 +602,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			continue
 		}
 		out := merge.Field(in)
+		r.part(pos, out.Apart)
 		if out.Conflict {
 			s.conflict(p, label, plan.t.Fields()[i].Column(), out, in.Rule.Policy, in.Base, in.CRM, in.Platform)
 			r.apart = r.apart || out.Winner == merge.Neither
@@ -608,13 +618,14 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			v, ok := plan.t.In(i, out.Value, s.report(p.rec.Ref, r.contact))
 			if !ok {
 				r.outcome, r.apart = outcomeRejected, true
+				r.part(pos, in.Apart)
 				continue // the base stays, so that a corrected value travels
 			}
 			p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: plan.t.Fields()[i].Column(), Value: v})
 			p.crmPos = append(p.crmPos, pos)
-			p.crmOld = append(p.crmOld, p.vals[i])
+			p.crmOld = append(p.crmOld, plan.stored(p.rec, i))
 			r.base[pos] = out.Base
-			r.undo = append(r.undo, undoBase{pos, in.Base})
+			r.undo = append(r.undo, undoBase{pos, in.Base, in.Apart})
 		default:
 			r.base[pos] = out.Base
 		}
@@ -703,7 +714,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		out := merge.Membership(merge.MembershipInput{
 			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,
 			InList: true, WasInList: m.InList, InBook: inBook, WasInBook: m.InBook,
-			NoEmail: p.noEmail != "", Excluded: reason, Standing: r.standing, Unsubscribed: unsubscribed,
+			NoEmail: p.noEmail != "", Excluded: reason, Standing: r.standing, Unsubscribed: unsubscribed, Kept: m.Undone && m.InList,
 		})
 		if out.Finding != "" {
 			f := lockstep.Finding{Code: out.Finding, Table: plan.table, Record: p.rec.ID, Contact: r.contact, List: l.set.ID, Message: out.Why}
@@ -716,6 +727,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			found = append(found, f)
 		}
 		was := m
+		m.Undone = m.Undone && m.InList && !inBook
 		m.InList, m.Unsubscribed, m.Excluded = true, unsubscribed, false
 		if r.contact != "" {
 			m.Contact = r.contact

@@ -232,6 +232,9 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 		e.Hash, e.Email = [16]byte{}, c.Email
 		for _, f := range c.Fields {
 			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
+				if e.Base[i] != f.New && e.Apart != nil {
+					e.Apart[i] = lockstep.Value{} // an undo notes beforehand what it sets apart
+				}
 				e.Base[i] = f.New
 			}
 		}

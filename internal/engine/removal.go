@@ -62,20 +62,20 @@ func (s *session) collectRemovals(l *listState) error {
 		out := merge.Membership(merge.MembershipInput{
 			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,
 			WasInList: m.InList || m.Former, InBook: m.InBook, WasInBook: m.InBook,
-			FirstSeen: stranger && m.FirstSeen >= s.cycle(), Unsubscribed: m.Unsubscribed, Standing: lockstep.Subscribed,
+			FirstSeen: stranger && m.FirstSeen >= s.cycle(), Unsubscribed: m.Unsubscribed, Standing: lockstep.Subscribed, Kept: m.Undone && !m.InList,
 		})
 		switch {
 		case out.Op == merge.RemoveFromBook && s.elsewhere(l, m):
-			m.InList, m.InBook = false, false // another record keeps the contact in the book
+			m.InList, m.InBook, m.Undone = false, false, false // another record keeps the contact in the book
 			quiet = append(quiet, m)
 			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
 				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{k, false}) // and may have to speak for it
 			}
 		case out.Op == merge.RemoveFromBook:
-			m.InList = false
+			m.InList, m.Undone = false, false
 			l.removals = append(l.removals, removal{m, out.Why})
 		case m.InList:
-			m.InList, m.Former = false, m.InBook
+			m.InList, m.Former, m.Undone = false, m.InBook, false
 			quiet = append(quiet, m)
 		}
 	}

@@ -40,8 +40,8 @@ const (
 type timeValue = time.Time
 
 type undoBase struct {
-	pos  int
-	base lockstep.Value
+	pos         int
+	base, apart lockstep.Value
 }
 
 // row is what one record's contact has to be told, and what becomes of the link
@@ -51,9 +51,11 @@ type row struct {
 	contact  lockstep.ContactID // empty = not on the platform yet
 	email    string             // to be set on the platform; empty = leave it
 	newEmail string             // the agreed address afterwards; empty = email
+	oldEmail string             // that email replaces
 	values   []lockstep.Value   // to be written, by position in names; nil = none
 	old      []lockstep.Value
 	base     []lockstep.Value // agreed afterwards
+	parted   []lockstep.Value // what the CRM says where an undo set the sides apart; nil = nowhere
 	hash     transform.Hash128
 	seen     uint64 // what the platform will say of the contact afterwards
 	modified int64
@@ -76,6 +78,27 @@ type row struct {
 	result *lockstep.ContactResult
 	state  lockstep.ChangeState
 	cause  string
+}
+
+// partedAt is what the CRM says of a label on which the sides were set apart; Absent
+// when they were not.
+func (r *row) partedAt(pos int) lockstep.Value {
+	if r.parted == nil {
+		return lockstep.Value{}
+	}
+	return r.parted[pos]
+}
+
+// part notes what the CRM says of a label on which the sides are apart; Absent ends
+// that.
+func (r *row) part(pos int, crm lockstep.Value) {
+	if r.parted == nil {
+		if crm.IsAbsent() {
+			return
+		}
+		r.parted = make([]lockstep.Value, len(r.base))
+	}
+	r.parted[pos] = crm
 }
 
 // sends reports whether the platform has to be told anything.
@@ -568,7 +591,7 @@ func (s *session) refused(r *row) lockstep.Finding {
 func (s *session) linkEntries(links *linkChunks, r *row) {
 	e := crosswalk.Entry{
 		Ref: r.ref, Contact: r.contact, Email: r.address(), Standing: r.standing, OptIn: r.optIn, OptOut: r.optOut, Master: r.master,
-		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base,
+		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base, Apart: r.parted,
 	}
 	links.add(e)
 	if !r.closeRef.ID.IsZero() {
@@ -622,6 +645,9 @@ func (s *session) encode(rows []row, state lockstep.ChangeState) []byte {
 	for i := range rows {
 		r := &rows[i]
 		fields, books = fields[:0], books[:0]
+		if r.oldEmail != "" && r.email != "" && r.contact != "" {
+			fields = append(fields, lockstep.FieldChange{Name: emailLabel, Old: lockstep.TextValue(r.oldEmail), New: lockstep.TextValue(r.email)})
+		}
 		for j, v := range r.values {
 			if !v.IsAbsent() {
 				f := lockstep.FieldChange{Name: s.sync.names[j], New: v}

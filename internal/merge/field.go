@@ -90,6 +90,9 @@ type FieldInput struct {
 	Rule Rule
 	// Base is the value that both sides last agreed on; Absent = they never did.
 	Base lockstep.Value
+	// Apart is what the CRM said when a person had the two sides set to different
+	// values, by an undo; Base is then what the platform said. Absent = they agreed.
+	Apart lockstep.Value
 	// CRM and Platform are the values as read now; Absent = not read, which is
 	// taken to mean "as the base". A contact that does not exist yet has Null.
 	CRM, Platform lockstep.Value
@@ -103,8 +106,9 @@ type FieldOutcome struct {
 	// WriteCRM and WritePlatform ask for Value to be written; at most one is set.
 	WriteCRM, WritePlatform bool
 	Value                   lockstep.Value
-	// Base is the base once the write, if any, was acknowledged.
-	Base lockstep.Value
+	// Base is the base once the write, if any, was acknowledged, and Apart what the
+	// CRM says where the two sides are left different on purpose.
+	Base, Apart lockstep.Value
 	// Conflict is set when both sides had a different say. Winner is then the side
 	// whose value stays, or Neither when the field is held.
 	Conflict bool
@@ -120,7 +124,13 @@ type FieldOutcome struct {
 // Without a base a one-way field takes its sender's value; a two-way field takes
 // the side that is not empty, and the CRM's where both are not; when one of the
 // two was not read, nothing is decided.
+//
+// Sides that were set apart are left alone until one of them changes; then that
+// change counts as one from what this side said, and the parting is over.
 func Field(in FieldInput) FieldOutcome {
+	if !in.Apart.IsAbsent() {
+		return parted(in)
+	}
 	r := &in.Rule
 	out := FieldOutcome{Base: in.Base, Winner: Neither}
 	if in.CRM == in.Platform && !in.CRM.IsAbsent() && !in.CRM.IsNull() {
@@ -140,6 +150,30 @@ func Field(in FieldInput) FieldOutcome {
 		return oneWay(r.In, in.Base, platform, in.CRM, newer(in.PlatformAt, in.CRMAt), CRM, out)
 	}
 	return out
+}
+
+// parted merges a label whose two sides were set to different values on purpose.
+func parted(in FieldInput) FieldOutcome {
+	r := &in.Rule
+	crmSame := in.CRM.IsAbsent() || in.CRM == in.Apart
+	platformSame := in.Platform.IsAbsent() || in.Platform == in.Base
+	switch {
+	case crmSame && platformSame && in.Apart != in.Base:
+		return FieldOutcome{Base: in.Base, Apart: in.Apart, Winner: Neither}
+	case crmSame:
+		in.CRM, in.Base = in.Apart, in.Apart
+	case platformSame:
+		in.Platform = in.Base
+	case r.Out.Mapped && r.In.Mapped:
+		crm, platform := say(in.CRM, in.Base, r.Out), say(in.Platform, in.Base, r.In)
+		if in.CRM != in.Platform && crm != platform && !crm.IsAbsent() && !platform.IsAbsent() {
+			return quarrel(in, crm, platform, FieldOutcome{Base: in.Base, Apart: in.Apart, Winner: Neither})
+		}
+	case r.Out.Mapped:
+		in.Base = in.Apart
+	}
+	in.Apart = lockstep.Value{}
+	return Field(in)
 }
 
 // bothEmpty gives a default to the receiver of a field that nobody has filled.
@@ -221,6 +255,11 @@ func twoWay(in FieldInput, crm, platform lockstep.Value, out FieldOutcome) Field
 	case crm == in.Base:
 		return write(CRM, platform, out)
 	}
+	return quarrel(in, crm, platform, out)
+}
+
+// quarrel lets the policy decide between two different changes.
+func quarrel(in FieldInput, crm, platform lockstep.Value, out FieldOutcome) FieldOutcome {
 	out.Conflict = true
 	switch out.Winner = winner(in); out.Winner {
 	case CRM:
@@ -262,7 +301,7 @@ func first(in FieldInput, out FieldOutcome) FieldOutcome {
 
 func write(receiver Side, v lockstep.Value, out FieldOutcome) FieldOutcome {
 	out.WriteCRM, out.WritePlatform = receiver == CRM, receiver == Platform
-	out.Value, out.Base = v, v
+	out.Value, out.Base, out.Apart = v, v, lockstep.Value{}
 	return out
 }
 

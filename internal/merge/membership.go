@@ -37,6 +37,7 @@ const (
 	ReasonRemovedInCRM    = "was taken out of the marketing list in the CRM"
 	ReasonMatchInList     = "another record with this address is a member"
 	ReasonCreateCap       = "the limit of new records for one run is reached"
+	ReasonUndone          = "an undo put it so; it stays until the membership of the marketing list changes"
 	ReasonOptedOutRecords = "a CRM record with this address does not allow bulk email"
 )
 
@@ -51,6 +52,9 @@ type MembershipInput struct {
 	InList, WasInList bool
 	// InBook is membership of the address book now; WasInBook at the last sync.
 	InBook, WasInBook bool
+	// Kept is set when an undo put the person into the book, or took it out, while its
+	// membership of the list was what it is now: that is then left alone.
+	Kept bool
 	// FirstSeen is set in the cycle that meets the person in the book for the
 	// first time.
 	FirstSeen bool
@@ -88,13 +92,18 @@ type MembershipOutcome struct {
 // does one that lost its address.
 // Strangers are treated as the action says. A member that left the list leaves
 // the book too when removals are mirrored, and is never brought back from there.
-// A dynamic list removes every stranger and never touches the CRM.
+// A dynamic list removes every stranger and never touches the CRM. What an undo did
+// stays until the person's membership of the list changes; consent counts all the
+// same.
 func Membership(in MembershipInput) MembershipOutcome {
 	if in.InList {
 		return member(in)
 	}
 	if !in.InBook {
 		return MembershipOutcome{}
+	}
+	if in.Kept {
+		return MembershipOutcome{Why: ReasonUndone}
 	}
 	if in.Dynamic {
 		return MembershipOutcome{Op: RemoveFromBook, Why: ReasonNotInQuery}
@@ -127,6 +136,8 @@ func member(in MembershipInput) MembershipOutcome {
 		return MembershipOutcome{}
 	case in.Unsubscribed:
 		return MembershipOutcome{Why: ReasonLeftBook}
+	case in.Kept:
+		return MembershipOutcome{Why: ReasonUndone}
 	case in.Standing > lockstep.PendingOptIn: // waiting for a confirmation is no refusal
 		return MembershipOutcome{Why: ReasonNotMailable}
 	}
