@@ -119,6 +119,15 @@ type MemberTester interface {
 	DynamicMembersAmong(ctx context.Context, list MarketingList, among []ID, each func([]ID) error) error
 }
 
+// MemberDecider is a CRM that can tell of some dynamic lists who is in them from the
+// records alone, so that reading the records is all it takes.
+type MemberDecider interface {
+	// DecideMembers returns what tells whether a record, as Changes or Records
+	// delivered it, is in the list: exactly what evaluating the query at that moment
+	// would say of it. nil when only the CRM can tell. It makes no call.
+	DecideMembers(list MarketingList) func(*Record) bool
+}
+
 // TestedMembers is the number of records that one call of DynamicMembersAmong asks
 // about.
 const TestedMembers = 300

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,16 @@ func (env *environment) openApp(ctx context.Context, cfg app.Config) (*app.App, 
 
 const firstToken = "first start"
 
+// garbage is by how many percent the memory may grow before the garbage collector
+// runs. A large load is mostly waiting for other machines, so that collecting more
+// often than Go's 100 costs little and makes the peak a quarter lower. GOGC in the
+// environment goes before.
+const garbage = 50
+
 func (env *environment) runServe(ctx context.Context, cfg app.Config, address, ready string, behindTLS bool) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	a, err := env.openApp(ctx, cfg)
 	if err != nil {
 		return err

@@ -126,6 +126,11 @@ type listState struct {
 	tables      []string
 	evaluatedAt time.Time
 	again       bool
+	// decide tells of a record whether it is in a dynamic list, where that can be
+	// told; see lockstep.MemberDecider. deciding is set while a feed that names every
+	// record does so.
+	decide   func(*lockstep.Record) bool
+	deciding *deciding
 	// stored is the summary as the last run left it, and owed is set while this
 	// one has work for the list that would be forgotten if the process died; see
 	// session.owe.
@@ -189,6 +194,9 @@ func (l *listState) finding(code, msg, hint string) lockstep.Finding {
 func (l *listState) has(id lockstep.ID) bool {
 	if l.observed != nil {
 		return l.observed.Has(id)
+	}
+	if l.deciding != nil && l.deciding.page[id] {
+		return true
 	}
 	m, ok := l.members.Record(id)
 	return ok && m.InList

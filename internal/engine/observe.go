@@ -155,9 +155,84 @@ func (s *session) doubt(l *listState) {
 // observeDynamicFirst evaluates the dynamic lists that have to be evaluated whatever
 // the records say: new ones, changed ones, and those that move with time alone.
 func (s *session) observeDynamicFirst() error {
+	first, err := s.firstLoad()
+	if err != nil {
+		return err
+	}
 	return s.observeDynamic(func(l *listState, _ []string, volatile bool) bool {
 		return volatile || s.needsFull(l) || l.sum.Query != l.crm.Query
-	}, s.evaluate)
+	}, func(l *listState) error {
+		if !first[l.set.MemberTable] || l.decide == nil {
+			return s.evaluate(l)
+		}
+		if err := s.loadMembers(l); err != nil {
+			return err
+		}
+		if l.members.Len() > 0 {
+			return s.evaluate(l)
+		}
+		l.deciding, l.touched = &deciding{began: s.e.Now(), page: map[lockstep.ID]bool{}}, true
+		return nil
+	})
+}
+
+// deciding is what a list learns of its members while the table's feed delivers every
+// record from the beginning to the end.
+type deciding struct {
+	began time.Time
+	page  map[lockstep.ID]bool // members on the page that is taken up
+	all   crosswalk.Observed
+}
+
+// firstLoad are the tables whose feed is about to name every record while nobody is
+// linked yet, so that whoever is met later need not be known earlier. A preview
+// evaluates the lists: it would otherwise not know in the end who was in them.
+func (s *session) firstLoad() (map[string]bool, error) {
+	tables := map[string]bool{}
+	if s.dry() || s.run.Type != lockstep.SyncMarketingLists {
+		return tables, nil
+	}
+	for _, table := range s.tablesInOrder() {
+		plan := s.sync.plans[table]
+		begun := false
+		for _, name := range []string{plan.cursor, resumeCursor(plan)} {
+			c, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+			if err != nil {
+				return nil, err
+			}
+			begun = begun || c != ""
+		}
+		tables[table] = !begun
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.sync.links.All() {
+		if k.Ref.Table != "" {
+			clear(tables)
+			break
+		}
+	}
+	return tables, nil
+}
+
+// decided takes the answer of the feed for the lists that waited for it. whole says
+// that the feed named every record there is; otherwise the lists are evaluated.
+func (s *session) decided(table string, whole bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.sync.byTable[table] {
+		d := l.deciding
+		if d == nil {
+			continue
+		}
+		l.deciding = nil
+		if !whole || l.failed {
+			continue
+		}
+		d.all.Seal()
+		l.observed, l.fresh = &d.all, true
+		l.sum.FullAt, l.sum.Query = d.began, l.crm.Query
+	}
 }
 
 // observeDynamicMoved evaluates the other ones whose records turned out to have
@@ -181,6 +256,9 @@ func (s *session) observeDynamic(need func(l *listState, tables []string, volati
 			continue
 		}
 		l.tables = tables
+		if d, ok := s.crm.(lockstep.MemberDecider); ok && len(tables) == 1 && tables[0] == l.set.MemberTable {
+			l.decide = d.DecideMembers(l.crm)
+		}
 		if !need(l, tables, volatile) {
 			continue
 		}
@@ -229,26 +307,42 @@ func (s *session) queryFailed(l *listState, err error) error {
 	return err
 }
 
-// changedRecords are the records that a feed told of. unknown is set when it did not
-// tell of all that changed, or of too many to be asked about one by one.
+// changedRecords are the records that a feed told of, and which of them are in the
+// lists that can be decided from a record. unknown is set when it did not tell of all
+// that changed, or of too many to be asked about one by one.
 type changedRecords struct {
 	ids     []lockstep.ID
+	in      map[*listState]map[lockstep.ID]bool
 	unknown bool
 }
 
 // maxChangedRecords bounds the memory for changedRecords.
 const maxChangedRecords = 20_000
 
-func (c *changedRecords) add(recs []lockstep.Record) {
+func (c *changedRecords) add(recs []lockstep.Record, lists []*listState) {
 	if c == nil || c.unknown {
 		return
 	}
 	if len(c.ids)+len(recs) > maxChangedRecords {
-		c.ids, c.unknown = nil, true
+		c.ids, c.in, c.unknown = nil, nil, true
 		return
 	}
 	for i := range recs {
 		c.ids = append(c.ids, recs[i].ID)
+	}
+	for _, l := range lists {
+		if l.decide == nil {
+			continue
+		}
+		if c.in[l] == nil {
+			if c.in == nil {
+				c.in = map[*listState]map[lockstep.ID]bool{}
+			}
+			c.in[l] = map[lockstep.ID]bool{}
+		}
+		for i := range recs {
+			c.in[l][recs[i].ID] = l.decide(&recs[i]) // the last word counts
+		}
 	}
 }
 
@@ -262,13 +356,13 @@ const membersOfPage = 5000
 func (s *session) reevaluate(l *listState) error {
 	changed := s.sync.changed[l.set.MemberTable]
 	tester, can := s.crm.(lockstep.MemberTester)
-	if !can || l.observed != nil || len(l.tables) != 1 || l.tables[0] != l.set.MemberTable || changed == nil || changed.unknown {
+	if !can && l.decide == nil || l.observed != nil || len(l.tables) != 1 || l.tables[0] != l.set.MemberTable || changed == nil || changed.unknown {
 		return s.evaluate(l)
 	}
 	if err := s.loadMembers(l); err != nil {
 		return err
 	}
-	if calls(len(changed.ids), lockstep.TestedMembers) >= calls(l.members.InList()+1, membersOfPage) {
+	if l.decide == nil && calls(len(changed.ids), lockstep.TestedMembers) >= calls(l.members.InList()+1, membersOfPage) {
 		return s.evaluate(l)
 	}
 	asked := &crosswalk.Observed{}
@@ -277,14 +371,22 @@ func (s *session) reevaluate(l *listState) error {
 	}
 	asked.Seal()
 	now := &crosswalk.Observed{}
-	err := tester.DynamicMembersAmong(s.ctx, l.crm, slices.Collect(asked.All()), func(ids []lockstep.ID) error {
-		for _, id := range ids {
-			now.Add(id)
+	if l.decide != nil {
+		for id, in := range changed.in[l] {
+			if in {
+				now.Add(id)
+			}
 		}
-		return s.ctx.Err()
-	})
-	if err != nil {
-		return s.queryFailed(l, err)
+	} else {
+		err := tester.DynamicMembersAmong(s.ctx, l.crm, slices.Collect(asked.All()), func(ids []lockstep.ID) error {
+			for _, id := range ids {
+				now.Add(id)
+			}
+			return s.ctx.Err()
+		})
+		if err != nil {
+			return s.queryFailed(l, err)
+		}
 	}
 	s.mu.Lock()
 	for m := range l.members.All() {
@@ -314,10 +416,19 @@ func (s *session) stirred(table string, recs []lockstep.Record) {
 		return
 	}
 	s.sync.moved[table] = true
-	s.sync.changed[table].add(recs)
+	s.sync.changed[table].add(recs, s.sync.byTable[table])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.sync.lists {
+		if l.deciding != nil && l.set.MemberTable == table {
+			clear(l.deciding.page)
+			for i := range recs {
+				if l.decide(&recs[i]) {
+					l.deciding.page[recs[i].ID] = true
+					l.deciding.all.Add(recs[i].ID)
+				}
+			}
+		}
 		switch {
 		case !l.set.Dynamic || l.failed || !slices.Contains(l.tables, table):
 		case l.observed == nil:

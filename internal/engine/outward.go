@@ -40,9 +40,12 @@ func (s *session) tablesInOrder() []string {
 	return out
 }
 
+// resumeCursor names the page at which a feed that did not come to its end goes on.
+func resumeCursor(plan *tablePlan) string { return plan.cursor + "/page" }
+
 func (s *session) readTable(table string) error {
 	plan := s.sync.plans[table]
-	resume := plan.cursor + "/page"
+	resume := resumeCursor(plan)
 	from, err := s.e.Store.Cursor(s.ctx, s.account.ID, plan.cursor)
 	if err != nil {
 		return err
@@ -100,9 +103,11 @@ func (s *session) readTable(table string) error {
 		return err
 	}
 	if full && page == "" {
-		if err := s.complete(table, read); err != nil {
+		whole, err := s.complete(table, read)
+		if err != nil {
 			return err
 		}
+		s.decided(table, whole)
 	}
 	if s.dry() {
 		return nil
@@ -113,14 +118,15 @@ func (s *session) readTable(table string) error {
 }
 
 // complete compares a full read with the table's own count: a read that ended
-// early is never taken as "the rest was deleted".
-func (s *session) complete(table string, read int64) error {
+// early is never taken as "the rest was deleted". whole says that as many were read as
+// there are.
+func (s *session) complete(table string, read int64) (whole bool, err error) {
 	count, err := s.crm.CountRecords(s.ctx, table)
 	if err != nil {
 		if lockstep.CodeOf(err) == lockstep.CodeUnsupported {
-			return nil
+			return false, nil
 		}
-		return err
+		return false, err
 	}
 	short := count - read
 	if short > 50 || short > 0 && short*1000 > count {
@@ -130,7 +136,7 @@ func (s *session) complete(table string, read int64) error {
 			Hint: "nothing is removed in this run; if it happens again check the application user's rights on all records of the table",
 		})
 	}
-	return nil
+	return short <= 0, nil
 }
 
 // cancelledNow asks for a person's wish to stop, once a page.

@@ -28,7 +28,15 @@ type fetchQuery struct {
 	body     string // filters and links of the entity, written anew
 	tables   []string
 	volatile bool
+	// tests are the filters of the entity, all of which must hold; decided is set
+	// when they are everything that the query asks for and each can be decided from
+	// a record alone.
+	tests   []test
+	decided bool
 }
+
+// test decides a filter from a record as it was read; nil = only the service can.
+type test func(*lockstep.Record) bool
 
 func badQuery(msg, hint string) error {
 	return &lockstep.Error{Code: lockstep.CodeInvalid, Op: "dynamics", Field: "query", Msg: "the query of the dynamic list cannot be run: " + msg, Hint: hint, Scope: lockstep.ScopeBatch}
@@ -62,6 +70,7 @@ func parseFetch(text, member string) (*fetchQuery, error) {
 		return nil, badQuery(fmt.Sprintf("it asks for %.60q, but the list's members are of the table %s", p.q.entity, member), openQuery)
 	}
 	p.q.body = p.out.String()
+	p.q.decided = p.links == 0 && !p.q.volatile && !slices.ContainsFunc(p.q.tests, func(t test) bool { return t == nil })
 	return p.q, nil
 }
 
@@ -167,7 +176,9 @@ func (p *fetchParser) children(depth int) error {
 		}
 		switch start.Name.Local {
 		case "filter":
-			err = p.filter(start, depth+1)
+			var t test
+			t, err = p.filter(start, depth+1)
+			p.q.tests = append(p.q.tests, t)
 		case "link-entity":
 			err = p.link(start, depth+1)
 		default: // columns, order, layout
@@ -201,26 +212,28 @@ func (p *fetchParser) link(start xml.StartElement, depth int) error {
 	return nil
 }
 
-func (p *fetchParser) filter(start xml.StartElement, depth int) error {
+func (p *fetchParser) filter(start xml.StartElement, depth int) (test, error) {
 	if depth > maxQueryDepth {
-		return badQuery("it nests too deep", "simplify the query in Dynamics")
+		return nil, badQuery("it nests too deep", "simplify the query in Dynamics")
 	}
 	p.open(start, "type", "isquickfindfields", "overridequickfindrecordlimitenabled", "overridequickfindrecordlimitdisabled", "hint")
+	var tests []test
 	for {
 		t, err := p.next()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		inner, ok := t.(xml.StartElement)
 		if !ok {
 			p.out.WriteString("</filter>")
-			return nil
+			return combine(start, tests), nil
 		}
+		var it test
 		switch inner.Name.Local {
 		case "filter":
-			err = p.filter(inner, depth+1)
+			it, err = p.filter(inner, depth+1)
 		case "condition":
-			err = p.condition(inner)
+			it, err = p.condition(inner)
 		case "link-entity": // any, all and their opposites
 			err = p.link(inner, depth+1)
 		default:
@@ -228,43 +241,94 @@ func (p *fetchParser) filter(start xml.StartElement, depth int) error {
 			err = badQuery(fmt.Sprintf("it contains the unknown condition %.60q", inner.Name.Local), openQuery)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		tests = append(tests, it)
 	}
 }
 
-func (p *fetchParser) condition(start xml.StartElement) error {
+// combine is the test of a whole filter; nil when a part of it, or what the filter
+// itself says, is left to the service.
+func combine(filter xml.StartElement, parts []test) test {
+	if len(parts) == 0 || slices.ContainsFunc(parts, func(t test) bool { return t == nil }) {
+		return nil
+	}
+	for _, a := range filter.Attr {
+		if a.Name.Local != "type" {
+			return nil
+		}
+	}
+	switch attribute(filter, "type") {
+	case "and", "":
+		return func(r *lockstep.Record) bool {
+			return !slices.ContainsFunc(parts, func(t test) bool { return !t(r) })
+		}
+	case "or":
+		return func(r *lockstep.Record) bool {
+			return slices.ContainsFunc(parts, func(t test) bool { return t(r) })
+		}
+	}
+	return nil
+}
+
+func (p *fetchParser) condition(start xml.StartElement) (test, error) {
 	if p.conditions++; p.conditions > maxQueryConditions {
-		return badQuery(fmt.Sprintf("it has more than %d conditions", maxQueryConditions), "simplify the query in Dynamics")
+		return nil, badQuery(fmt.Sprintf("it has more than %d conditions", maxQueryConditions), "simplify the query in Dynamics")
 	}
 	if isVolatile(attribute(start, "operator")) {
 		p.q.volatile = true
 	}
 	p.open(start, "attribute", "operator", "value", "valueof", "entityname", "column")
+	var values []string
 	for {
 		t, err := p.d.Token()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch t := t.(type) {
 		case xml.Directive:
-			return badQuery("it contains a document type", openQuery)
+			return nil, badQuery("it contains a document type", openQuery)
 		case xml.EndElement:
 			p.out.WriteString("</condition>")
-			return nil
+			return comparison(start, values), nil
 		case xml.StartElement:
 			if t.Name.Local != "value" || t.Name.Space != "" {
-				return badQuery(fmt.Sprintf("a condition contains the unknown element %.60q", t.Name.Local), openQuery)
+				return nil, badQuery(fmt.Sprintf("a condition contains the unknown element %.60q", t.Name.Local), openQuery)
 			}
 			var v string
 			if err := p.d.DecodeElement(&v, &t); err != nil {
-				return err
+				return nil, err
 			}
+			values = append(values, v)
 			p.out.WriteString("<value>")
 			p.out.WriteString(escapeXML(v))
 			p.out.WriteString("</value>")
 		}
 	}
+}
+
+// comparison is the test of a condition. Only one is decided here: whether the record
+// is active, which is never null and compares as a number does. Texts compare by the
+// collation of the database, flags may be null, times move: those are the service's.
+func comparison(c xml.StartElement, values []string) test {
+	for _, a := range c.Attr {
+		if !slices.Contains([]string{"attribute", "operator", "value", "uiname", "uitype", "uihidden"}, a.Name.Local) {
+			return nil
+		}
+	}
+	if v := attribute(c, "value"); v != "" {
+		values = append(values, v)
+	}
+	if attribute(c, "attribute") != "statecode" || len(values) != 1 || values[0] != "0" {
+		return nil
+	}
+	switch attribute(c, "operator") {
+	case "eq", "in":
+		return func(r *lockstep.Record) bool { return !r.Inactive }
+	case "ne":
+		return func(r *lockstep.Record) bool { return r.Inactive }
+	}
+	return nil
 }
 
 // open writes a start tag with those attributes that decide something.

@@ -296,6 +296,17 @@ func (c *Client) QueryTables(list lockstep.MarketingList) (tables []string, vola
 	return f.tables, f.volatile, nil
 }
 
+// DecideMembers decides queries that ask for nothing but whether a record is active.
+func (c *Client) DecideMembers(list lockstep.MarketingList) func(*lockstep.Record) bool {
+	f, err := parseFetch(list.Query, list.MemberTable)
+	if err != nil || !f.decided {
+		return nil
+	}
+	return func(r *lockstep.Record) bool {
+		return !r.Deleted && !slices.ContainsFunc(f.tests, func(t test) bool { return !t(r) })
+	}
+}
+
 // AddMembers adds records to a static list, a thousand a call. A call that one
 // record spoils is repeated record by record, a hundred in each $batch.
 func (c *Client) AddMembers(ctx context.Context, list lockstep.ID, table string, ids []lockstep.ID) ([]*lockstep.Error, error) {
