@@ -1,6 +1,10 @@
 package lockstep
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // EmailColumn is the CRM column that holds the address of an account, contact or
 // lead. It is the first of three in Dynamics; the others are not followed.
@@ -19,6 +23,19 @@ type Ref struct {
 }
 
 func (r Ref) String() string { return r.Table + " " + r.ID.String() }
+
+// Path is the reference as people type it: "contact/8f0c…".
+func (r Ref) Path() string { return r.Table + "/" + r.ID.String() }
+
+// ParseRef reads a reference as Path writes it. CodeInvalid.
+func ParseRef(s string) (Ref, error) {
+	table, id, _ := strings.Cut(s, "/")
+	parsed, err := ParseID(id)
+	if table == "" || err != nil {
+		return Ref{}, &Error{Code: CodeInvalid, Field: "record", Msg: fmt.Sprintf("%.80q names no record", s), Hint: "give the table and the id, such as contact/8f0c2a6e-1d2b-4c3d-9e8f-001122334455"}
+	}
+	return Ref{table, parsed}, nil
+}
 
 // OptOut holds the CRM's own "do not …" flags of a record.
 type OptOut uint8

@@ -22,6 +22,10 @@ const (
 	SyncInsightOut     SyncType = "insight-out"
 )
 
+// SyncUndo reverses a run. It is started from that run, never by itself or by a
+// schedule.
+const SyncUndo SyncType = "undo"
+
 // Consent reports whether the type belongs to the consent lane, which runs ahead of
 // and beside all other work.
 func (t SyncType) Consent() bool {
@@ -114,19 +118,24 @@ type Calls struct {
 
 // Run is one execution of one sync.
 type Run struct {
-	ID      string    `json:"id"`
-	Account string    `json:"account"`
-	Type    SyncType  `json:"type"`
-	List    string    `json:"list,omitempty"` // list settings id; empty = all that are due
-	Mode    Mode      `json:"mode"`
-	Preview string    `json:"preview,omitempty"` // the preview that this run applies
-	Status  RunStatus `json:"status"`
-	Stage   string    `json:"stage,omitempty"` // for people: what it is doing now
-	Counts  Counts    `json:"counts"`
-	Calls   Calls     `json:"calls"`
-	Created time.Time `json:"created"`
-	Started time.Time `json:"started,omitzero"`
-	Ended   time.Time `json:"ended,omitzero"`
+	ID      string   `json:"id"`
+	Account string   `json:"account"`
+	Type    SyncType `json:"type"`
+	List    string   `json:"list,omitempty"` // list settings id; empty = all that are due
+	Mode    Mode     `json:"mode"`
+	Preview string   `json:"preview,omitempty"` // the preview that this run applies
+	// Undoes is the run that this one reverses. UndoRecord restricts that to one
+	// record, "TABLE/ID", and UndoField to one data label or CRM column.
+	Undoes     string    `json:"undoes,omitempty"`
+	UndoRecord string    `json:"undo_record,omitempty"`
+	UndoField  string    `json:"undo_field,omitempty"`
+	Status     RunStatus `json:"status"`
+	Stage      string    `json:"stage,omitempty"` // for people: what it is doing now
+	Counts     Counts    `json:"counts"`
+	Calls      Calls     `json:"calls"`
+	Created    time.Time `json:"created"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
 	// Error says why the run failed, and Hint what to do about it.
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
@@ -169,6 +178,7 @@ const (
 	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed
 	FindingMoved            = "moved"        // changed between preview and apply; not written
 	FindingConflict         = "conflict"
+	FindingNotUndone        = "not_undone"      // an undo cannot take this back, or must not
 	FindingNotInstalled     = "not_installed"   // a table of ours that the CRM lacks
 	FindingStillOptedOut    = "still_opted_out" // a user loosened what only the person may loosen
 )

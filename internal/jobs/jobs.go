@@ -182,7 +182,8 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 	}
 	live, err := j.store.LiveRunIn(ctx, tx, run.Account, run.Type, run.List)
 	switch {
-	case err == nil && live.Status == lockstep.RunQueued && live.Mode == run.Mode && live.Preview == run.Preview && !live.CancelRequested:
+	case err == nil && live.Status == lockstep.RunQueued && live.Mode == run.Mode && live.Preview == run.Preview && !live.CancelRequested &&
+		live.Undoes == run.Undoes && live.UndoRecord == run.UndoRecord && live.UndoField == run.UndoField:
 		return live, nil
 	case err == nil:
 		return live, &lockstep.Error{

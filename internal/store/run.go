@@ -8,14 +8,14 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
-const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested`
+const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field`
 
 func scanRun(r interface{ Scan(...any) error }) (lockstep.Run, error) {
 	var run lockstep.Run
 	var syncType, mode, status, counts, calls string
 	var created, started, ended int64
 	err := r.Scan(&run.ID, &run.Account, &syncType, &run.List, &mode, &run.Preview, &status, &run.Stage, &counts, &calls,
-		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested)
+		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField)
 	if err != nil {
 		return lockstep.Run{}, err
 	}
@@ -65,15 +65,18 @@ func (s *Store) CreateRunIn(ctx context.Context, tx Tx, run lockstep.Run) (locks
 	if run.Preview != "" && run.Mode != lockstep.ModeApply {
 		return run, invalid(op, "preview", "A preview cannot apply another preview.")
 	}
+	if (run.Type == lockstep.SyncUndo) != (run.Undoes != "") {
+		return run, invalid(op, "undoes", "An undo, and nothing else, says which run it reverses.")
+	}
 	run.Status = lockstep.RunQueued
 	run.Created = fromMicros(micros(run.Created))
 	run.Started, run.Ended = time.Time{}, time.Time{}
 	counts, _ := json.Marshal(run.Counts)
 	calls, _ := json.Marshal(run.Calls)
 	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, job, progress, progress_crc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, 0, 0, NULL, 0)`,
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, 0, 0, NULL, 0)`,
 		run.ID, run.Account, string(run.Type), run.List, string(run.Mode), run.Preview, string(run.Status), clean(run.Stage),
-		string(counts), string(calls), micros(run.Created), run.CancelRequested)
+		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField)
 	if lockstep.CodeOf(err) == lockstep.CodeConflict {
 		return run, conflict(op, "A %s run of this account and list is queued or in process already.", run.Type)
 	}
