@@ -35,6 +35,15 @@ func fullCommit(run lockstep.Run, batch int64) lockstep.Commit {
 		Lists:    []lockstep.ListSettings{{ID: "l1", Account: run.Account, CRMID: lockstep.ID{1}, Name: "VIP"}},
 		Labels:   []lockstep.DataLabel{{ID: "d1", Account: run.Account, Name: "CITY"}},
 		Mappings: []lockstep.DataMapping{{ID: "p1", Account: run.Account, Label: "CITY", Table: "contact", Direction: lockstep.ToCRM, Column: "address1_city"}},
+		Consent: []lockstep.ConsentEntry{
+			{Account: run.Account, Act: lockstep.ActRestricted, Scope: lockstep.ScopeAccount, Email: "Ada@Example.com", Ref: record, Contact: "17", Reason: lockstep.Unsubscribed, System: lockstep.ConsentPlatform, Evidence: "clicked", At: day, Seen: day},
+			{Account: run.Account, Act: lockstep.ActTold, Scope: lockstep.ScopeAccount, Email: "ada@example.com", System: lockstep.ConsentCRM, About: lockstep.ID{9}, At: day, Seen: day},
+		},
+		Restrictions: []lockstep.Restriction{
+			{Account: run.Account, Scope: lockstep.ScopeAccount, Email: "Ada@Example.com", Ref: record, Contact: "17", Reason: lockstep.Unsubscribed, System: lockstep.ConsentPlatform, At: day, Seen: day, Entry: lockstep.ID{9}, Told: map[string]time.Time{"crm": day}, Pending: true},
+			{Account: run.Account, Scope: lockstep.ScopeList, Object: "l1", Email: "bob@example.com", System: lockstep.ConsentCRM, At: day, Seen: day, Asked: day},
+		},
+		Lifted:   []lockstep.ID{{1, 2, 3}},
 		Counts:   lockstep.Counts{Read: 5, Written: 3, Findings: 120},
 		Calls:    lockstep.Calls{CRM: 2, Platform: 1},
 		Stage:    "writing contacts",
@@ -248,6 +257,15 @@ func TestNthWriteFails(t *testing.T) {
 				return s.SaveTables(ctx, a.Organization, []lockstep.Table{{Name: "lead"}, {Name: "contact"}})
 			}},
 			{"set secrets", func() error { return s.SetSecrets(ctx, AccountSecrets(a.ID), map[string]string{"x": "1", "y": "2"}) }},
+			{"erase", func() error {
+				_, err := s.EraseAddress(ctx, s.AddressKey("ada@example.com"), "admin", true)
+				return err
+			}},
+			{"lift", func() error {
+				key := s.AddressKey("bob@example.com")
+				return s.AppendConsent(ctx, []lockstep.ConsentEntry{{Account: a.ID, Act: lockstep.ActAllowed, Scope: lockstep.ScopeList, Object: "l1", Email: "bob@example.com", System: lockstep.ConsentCRM, At: day}},
+					nil, []lockstep.ID{lockstep.RestrictionID(a.ID, lockstep.ScopeList, "l1", key)})
+			}},
 			{"cancel", func() error { _, err := s.RequestCancel(ctx, run.ID); return err }},
 			{"clear staged", func() error { return s.ClearStaged(ctx, run.ID, "contact") }},
 			{"end run", func() error { _, err := s.EndRun(ctx, run.ID, lockstep.RunCompleted, "", ""); return err }},

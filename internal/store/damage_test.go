@@ -36,6 +36,16 @@ func TestDamagedRows(t *testing.T) {
 			return err
 		}
 		readMembers := func() error { return s.Members(ctx, "l1", none) }
+		ada := s.AddressKey("ada@example.com")
+		readConsent := func() error { _, err := s.ConsentOf(ctx, ada, 0, 0); return err }
+		readRestrictions := func() error { _, err := s.Restrictions(ctx, a.ID, []lockstep.AddressKey{ada}); return err }
+		readSince := func() error {
+			return s.RestrictedSince(ctx, a.ID, 0, func(lockstep.Restriction) error { return nil })
+		}
+		appendMore := func() error {
+			err := s.AppendConsent(ctx, []lockstep.ConsentEntry{{Act: lockstep.ActAllowed, Email: "eve@example.com", At: s.now()}}, nil, nil)
+			return err
+		}
 		readOpen := func() error { _, err := s.OpenBatches(ctx, a.ID); return err }
 		for _, c := range []struct {
 			name, statement string
@@ -68,6 +78,20 @@ func TestDamagedRows(t *testing.T) {
 			{"account", `UPDATE email_accounts SET doc = replace(doc, 'EU', 'EV')`, nil, func() error { _, err := s.Account(ctx, a.ID); return err }},
 			{"organization", `UPDATE organizations SET doc = replace(doc, 'Contoso', 'Contosp')`, nil, func() error { _, err := s.Organizations(ctx); return err }},
 			{"table", `UPDATE crm_tables SET doc = replace(doc, 'lead', 'leae')`, nil, func() error { _, err := s.Tables(ctx, a.Organization); return err }},
+			{"ledger content", `UPDATE consent SET content = $1 WHERE seq = 1`, []any{other}, readConsent},
+			{"ledger values", `UPDATE consent SET person = $1 WHERE seq = 2`, []any{other}, readConsent},
+			{"ledger hash", `UPDATE consent SET hash = $1 WHERE seq = 2`, []any{other}, readConsent},
+			{"ledger id", `UPDATE consent SET id = $1 WHERE seq = 2`, []any{other}, readConsent},
+			{"ledger order", `UPDATE consent SET seq = 4 - seq WHERE seq = 1`, nil, readConsent},
+			{"ledger head", `UPDATE consent_head SET seq = seq - 1`, nil, appendMore},
+			{"ledger head lost", `DELETE FROM consent_head`, nil, appendMore},
+			{"restriction", `UPDATE restrictions SET doc = replace(doc, 'ada@', 'eve@')`, nil, readRestrictions},
+			{"restriction told", `UPDATE restrictions SET pending = NOT pending`, nil, readRestrictions},
+			{"restriction of another", `UPDATE restrictions SET account = 'b' WHERE account = $1`, []any{a.ID}, func() error {
+				_, err := s.ListRestrictions(ctx, RestrictionFilter{})
+				return err
+			}},
+			{"restriction stamp", `UPDATE restrictions SET stamp = stamp + 100`, nil, readSince},
 			{"finding", `UPDATE findings SET record = $1`, []any{"?"}, func() error { _, err := s.Findings(ctx, run.ID, "", 0); return err }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -93,7 +117,7 @@ func TestDamagedRows(t *testing.T) {
 
 // keep copies the tables that TestDamagedRows damages and returns how to restore them.
 func keep(t *testing.T, s *Store) func() {
-	tables := []string{"links", "members", "journal", "cursors", "staged", "crm_tables", "labels", "mappings", "lists", "findings"}
+	tables := []string{"links", "members", "journal", "cursors", "staged", "crm_tables", "labels", "mappings", "lists", "findings", "consent", "consent_head", "restrictions"}
 	docs := []string{"organizations", "email_accounts"}
 	ctx := context.Background()
 	do := func(statements ...string) {

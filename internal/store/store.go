@@ -61,6 +61,9 @@ type Store struct {
 	log    *slog.Logger
 	sealer Sealer
 	now    func() time.Time
+
+	salt    []byte // of address keys
+	saltErr error  // why there is none
 }
 
 // Open opens the database, makes or updates its tables, and, on SQLite, takes the
@@ -90,6 +93,10 @@ func open(ctx context.Context, o Options, wrap func(database) database) (*Store,
 	}
 	if err != nil {
 		return nil, in("store: open", err)
+	}
+	s.db = d
+	if err := s.loadSalt(ctx); err != nil {
+		return nil, errors.Join(in("store: open", err), d.Close())
 	}
 	s.db = wrap(d)
 	return s, nil
