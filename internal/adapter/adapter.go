@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/remote"
 )
 
 // OptionType is how an option is entered and checked.
@@ -131,6 +132,23 @@ func (k Kind) Validate(in Settings) (Settings, error) {
 		}
 	}
 	return out, errors.Join(problems...)
+}
+
+// Guard reports every address among the settings that must not be called, by the name
+// of its setting. Names are not resolved: the transport checks what they resolve to.
+func (k Kind) Guard(s Settings, env Env) error {
+	var problems []error
+	for _, o := range k.Options {
+		if o.Type != URL || s[o.Name] == "" {
+			continue
+		}
+		if err := remote.CheckURL(s[o.Name], env.AllowHosts); err != nil {
+			e := *lockstep.AsError(err)
+			e.Field = o.Name
+			problems = append(problems, &e)
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Split parts settings into what may be shown and what must be sealed.

@@ -10,7 +10,131 @@ import (
 
 const tagConnections = "Connections"
 
+// connectionSettings document what settings are.
+const connectionSettings = "Settings are an adapter's options by name. Secrets among them are sealed and never answered again."
+
+type organizationCreate struct {
+	Body struct {
+		Name     string            `json:"name,omitempty" maxLength:"200" doc:"That of the organization itself when left out."`
+		Adapter  string            `json:"adapter,omitempty" maxLength:"80" default:"dynamics"`
+		Settings map[string]string `json:"settings" doc:"url, client_id, client_secret or certificate; tenant and authority are found by themselves."`
+	}
+}
+
+type organizationPatch struct {
+	ID   string `path:"id" maxLength:"80"`
+	Body struct {
+		Name     *string           `json:"name,omitempty" maxLength:"200"`
+		Settings map[string]string `json:"settings,omitempty" doc:"What is left out stays, secrets too; an empty one is forgotten."`
+	}
+}
+
+type accountCreate struct {
+	Body struct {
+		Organization string            `json:"organization,omitempty" maxLength:"200" doc:"Id or name; may be left out when there is only one."`
+		Name         string            `json:"name,omitempty" maxLength:"200" doc:"That of the account itself when left out."`
+		Adapter      string            `json:"adapter,omitempty" maxLength:"80" default:"dotdigital"`
+		Settings     map[string]string `json:"settings" doc:"user and password; the region is found by itself."`
+	}
+}
+
+type accountPatch struct {
+	ID   string `path:"id" maxLength:"80"`
+	Body struct {
+		Name        *string           `json:"name,omitempty" maxLength:"200"`
+		Description *string           `json:"description,omitempty" maxLength:"2000"`
+		Settings    map[string]string `json:"settings,omitempty" doc:"What is left out stays, secrets too; an empty one is forgotten."`
+		Default     *bool             `json:"default,omitempty" doc:"True makes it the organization's default account."`
+		Priority    *[]string         `json:"priority,omitempty" maxItems:"10" doc:"The member tables in the order in which they speak for an address that several records share."`
+		CreateCap   *int              `json:"create_cap,omitempty" doc:"The most records that one run creates in the CRM."`
+	}
+}
+
+// wholeAccount fills in what an answer must not leave null.
+func wholeAccount(a lockstep.EmailAccount, err error) (*oneOut[lockstep.EmailAccount], error) {
+	if a.Settings == nil {
+		a.Settings = map[string]string{}
+	}
+	if a.Priority == nil {
+		a.Priority = []string{}
+	}
+	return one(a, err)
+}
+
+func wholeOrganization(o lockstep.Organization, err error) (*oneOut[lockstep.Organization], error) {
+	if o.Settings == nil {
+		o.Settings = map[string]string{}
+	}
+	return one(o, err)
+}
+
+func (s *server) organizations() {
+	handle(s, operation("list-organizations", http.MethodGet, "/organizations", tagConnections, "The connected Dynamics organizations"),
+		func(ctx context.Context, _ *struct{}) (*pageOut[lockstep.Organization], error) {
+			all, err := s.app.Organizations(ctx)
+			for i := range all {
+				if all[i].Settings == nil {
+					all[i].Settings = map[string]string{}
+				}
+			}
+			return newPage(all, ""), err
+		})
+	create := operation("connect-organization", http.MethodPost, "/organizations", tagConnections, "Connect a Dynamics organization", withBody...)
+	create.Description, create.DefaultStatus = connectionSettings+" They are tried before they are kept.", http.StatusCreated
+	handle(s, create, func(ctx context.Context, in *organizationCreate) (*oneOut[lockstep.Organization], error) {
+		b := in.Body
+		return wholeOrganization(s.app.ConnectOrganization(ctx, "", b.Name, b.Adapter, b.Settings))
+	})
+	change := operation("change-organization", http.MethodPatch, "/organizations/{id}", tagConnections, "Change a connection to an organization", withBody...)
+	change.Description = connectionSettings + " They are tried before they are kept, and refused when another organization answers."
+	handle(s, change, func(ctx context.Context, in *organizationPatch) (*oneOut[lockstep.Organization], error) {
+		return wholeOrganization(s.app.UpdateOrganization(ctx, in.ID, app.OrganizationPatch{Name: in.Body.Name, Settings: in.Body.Settings}))
+	})
+	remove := operation("disconnect-organization", http.MethodDelete, "/organizations/{id}", tagConnections, "Forget an organization that has no email accounts; nothing changes in it", http.StatusConflict)
+	handle(s, remove, func(ctx context.Context, in *ByID) (*struct{}, error) {
+		return nil, s.app.DeleteOrganization(ctx, in.ID)
+	})
+}
+
+func (s *server) emailAccounts() {
+	create := operation("connect-account", http.MethodPost, "/accounts", tagConnections, "Connect an email account", withBody...)
+	create.Description = connectionSettings + " They are tried before they are kept. Provision the account next."
+	create.DefaultStatus = http.StatusCreated
+	handle(s, create, func(ctx context.Context, in *accountCreate) (*oneOut[lockstep.EmailAccount], error) {
+		b := in.Body
+		org, err := s.app.Organization(ctx, b.Organization)
+		if err != nil {
+			return nil, err
+		}
+		return wholeAccount(s.app.ConnectAccount(ctx, "", org.ID, b.Name, b.Adapter, b.Settings))
+	})
+	provision := operation("provision-account", http.MethodPost, "/accounts/{id}/provision", tagConnections, "Read the account's tables, data fields and marketing lists", http.StatusConflict)
+	provision.Description = "Makes the default mappings of names, too, and answers when it is done. It can be repeated: what is there stays as it is."
+	handle(s, provision, func(ctx context.Context, in *ByID) (*oneOut[lockstep.EmailAccount], error) {
+		acc, err := s.app.Account(ctx, in.ID)
+		if err == nil {
+			err = s.app.Provision(ctx, acc.ID)
+		}
+		return wholeAccount(acc, err)
+	})
+	change := operation("change-account", http.MethodPatch, "/accounts/{id}", tagConnections, "Change an email account", withBody...)
+	change.Description = connectionSettings + " They are tried before they are kept, and refused when another account answers."
+	handle(s, change, func(ctx context.Context, in *accountPatch) (*oneOut[lockstep.EmailAccount], error) {
+		b := in.Body
+		return wholeAccount(s.app.UpdateAccount(ctx, in.ID, app.AccountPatch{
+			Name: b.Name, Description: b.Description, Settings: b.Settings, Default: b.Default, Priority: b.Priority, CreateCap: b.CreateCap,
+		}))
+	})
+	remove := operation("disconnect-account", http.MethodDelete, "/accounts/{id}", tagConnections, "Forget an email account and everything kept for it; nothing changes on either side", http.StatusConflict)
+	remove.Description = "Refused while a list of the account is activated or a run of it has not ended."
+	handle(s, remove, func(ctx context.Context, in *ByID) (*struct{}, error) {
+		return nil, s.app.DeleteAccount(ctx, in.ID)
+	})
+}
+
 func (s *server) connections() {
+	s.organizations()
+	s.emailAccounts()
 	handle(s, operation("list-accounts", http.MethodGet, "/accounts", tagConnections, "The connected email accounts"),
 		func(ctx context.Context, _ *struct{}) (*pageOut[lockstep.EmailAccount], error) {
 			all, err := s.app.Accounts(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
@@ -109,11 +108,8 @@ type TestResult struct {
 
 // TestConnection tries settings without keeping them.
 func (a *App) TestConnection(ctx context.Context, adapterName string, s adapter.Settings) (TestResult, error) {
-	kind, err := a.adapters.Kind(adapterName)
+	kind, s, err := a.checked(adapterName, s)
 	if err != nil {
-		return TestResult{}, err
-	}
-	if s, err = kind.Validate(s); err != nil {
 		return TestResult{}, err
 	}
 	var side any
@@ -142,75 +138,33 @@ func (a *App) TestConnection(ctx context.Context, adapterName string, s adapter.
 	return res, nil
 }
 
-// ConnectOrganization tests the settings of a Dynamics organization and keeps it.
-// An id names an organization that is connected anew; empty makes a new one.
-func (a *App) ConnectOrganization(ctx context.Context, id, name, adapterName string, s adapter.Settings) (lockstep.Organization, error) {
-	kind, err := a.adapters.Kind(adapterName)
-	if err != nil {
-		return lockstep.Organization{}, err
-	}
-	if s, err = kind.Validate(s); err != nil {
-		return lockstep.Organization{}, err
-	}
-	if kind.OpenCRM == nil {
-		return lockstep.Organization{}, invalid("adapter", kind.Title+" is not a CRM", "")
-	}
-	crm, err := kind.OpenCRM(ctx, s, a.env())
-	if err != nil {
-		return lockstep.Organization{}, err
-	}
-	identity, err := crm.Identity(ctx)
-	if err != nil {
-		return lockstep.Organization{}, err
-	}
-	open, sealed := kind.Split(s)
-	if name == "" {
-		name = identity.Name
-	}
-	org, err := a.store.SaveOrganization(ctx, lockstep.Organization{ID: id, Name: name, Adapter: adapterName, Settings: open, Identity: identity})
-	if err != nil {
-		return org, err
-	}
-	return org, a.store.SetSecrets(ctx, store.OrganizationSecrets(org.ID), sealed)
-}
-
-// ConnectAccount tests the settings of an email account and keeps it.
-func (a *App) ConnectAccount(ctx context.Context, id, organization, name, adapterName string, s adapter.Settings) (lockstep.EmailAccount, error) {
-	kind, err := a.adapters.Kind(adapterName)
-	if err != nil {
-		return lockstep.EmailAccount{}, err
-	}
-	if s, err = kind.Validate(s); err != nil {
-		return lockstep.EmailAccount{}, err
-	}
-	if kind.OpenPlatform == nil {
-		return lockstep.EmailAccount{}, invalid("adapter", kind.Title+" is not an email platform", "")
-	}
-	p, err := kind.OpenPlatform(ctx, s, a.env())
-	if err != nil {
-		return lockstep.EmailAccount{}, err
-	}
-	identity, err := p.Identity(ctx)
-	if err != nil {
-		return lockstep.EmailAccount{}, err
-	}
-	open, sealed := kind.Split(s)
-	if name == "" {
-		name = identity.Name
-	}
-	acc, err := a.store.SaveAccount(ctx, lockstep.EmailAccount{
-		ID: id, Organization: organization, Name: name, Adapter: adapterName, Settings: open, Identity: identity,
-		Priority: slices.Clone(lockstep.DefaultPriority), CreateCap: lockstep.DefaultCreateCap,
-	})
-	if err != nil {
-		return acc, err
-	}
-	return acc, a.store.SetSecrets(ctx, store.AccountSecrets(acc.ID), sealed)
-}
-
 // Organizations returns the connected organizations.
 func (a *App) Organizations(ctx context.Context) ([]lockstep.Organization, error) {
 	return a.store.Organizations(ctx)
+}
+
+// Organization finds an organization by id, by name, or, when which is empty, the
+// only one. CodeNotFound.
+func (a *App) Organization(ctx context.Context, which string) (lockstep.Organization, error) {
+	all, err := a.Organizations(ctx)
+	if err != nil {
+		return lockstep.Organization{}, err
+	}
+	var names []string
+	for _, o := range all {
+		if o.ID == which || o.Name == which || which == "" && len(all) == 1 {
+			return o, nil
+		}
+		names = append(names, fmt.Sprintf("%q", o.Name))
+	}
+	e := &lockstep.Error{Code: lockstep.CodeNotFound, Field: "organization", Msg: fmt.Sprintf("there is no organization %q", which), Hint: fmt.Sprintf("use one of %v", names)}
+	switch {
+	case len(all) == 0:
+		e.Msg, e.Hint = "no organization is connected", "connect one first"
+	case which == "":
+		e.Msg = "several organizations are connected"
+	}
+	return lockstep.Organization{}, e
 }
 
 // Accounts returns the email accounts of all organizations.

@@ -303,7 +303,7 @@ default mappings of names. An account with the same name is connected anew.`,
 	c.Flags().StringVar(&organization, "organization", "", "name or id of the organization; may be left out when there is only one")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return env.withApp(c.Context(), cfg, s, func(ctx context.Context, a *app.App, values map[string]string) error {
-			org, err := findOrganization(ctx, a, organization)
+			org, err := a.Organization(ctx, organization)
 			if err != nil {
 				return err
 			}
@@ -339,25 +339,6 @@ default mappings of names. An account with the same name is connected anew.`,
 		})
 	}
 	return c
-}
-
-func findOrganization(ctx context.Context, a *app.App, which string) (lockstep.Organization, error) {
-	orgs, err := a.Organizations(ctx)
-	if err != nil {
-		return lockstep.Organization{}, err
-	}
-	for _, o := range orgs {
-		if o.ID == which || o.Name == which || which == "" && len(orgs) == 1 {
-			return o, nil
-		}
-	}
-	e := &lockstep.Error{Code: lockstep.CodeNotFound, Msg: fmt.Sprintf("there is no organization %q", which), Hint: "give --organization with the name that connect organization printed"}
-	if len(orgs) == 0 {
-		e.Msg, e.Hint = "no organization is connected", "run lockstep connect organization first"
-	} else if which == "" {
-		e.Msg = "several organizations are connected"
-	}
-	return lockstep.Organization{}, e
 }
 
 // withApp opens the data for a command that keeps a connection.

@@ -253,3 +253,60 @@ func TestMappings(t *testing.T) {
 		wantCode(t, err, lockstep.CodeConflict)
 	})
 }
+
+// What is forgotten leaves nothing behind in any table, and what is still in use is
+// not forgotten.
+func TestDisconnect(t *testing.T) {
+	engines(t, func(t *testing.T, o Options) {
+		ctx := context.Background()
+		s := mustOpen(t, o)
+		org, err := s.SaveOrganization(ctx, lockstep.Organization{Name: "Contoso"})
+		ok(t, err)
+		empty := dump(t, s)
+		var accounts [2]lockstep.EmailAccount
+		for i, name := range []string{"a", "b"} {
+			accounts[i], err = s.SaveAccount(ctx, lockstep.EmailAccount{Organization: org.ID, Name: name})
+			ok(t, err)
+		}
+		one := accounts[0]
+		wantCode(t, s.DeleteOrganization(ctx, org.ID), lockstep.CodeConflict)
+		ok(t, s.SetSecrets(ctx, AccountSecrets(one.ID), map[string]string{"password": "hush"}))
+		lists, err := s.SaveLists(ctx, lockstep.ListSettings{Account: one.ID, CRMID: lockstep.NewID(s.now()), Name: "L", MemberTable: "contact"})
+		ok(t, err)
+		_, err = s.SaveLabel(ctx, lockstep.DataLabel{Account: one.ID, Name: "CITY", Type: lockstep.FieldText})
+		ok(t, err)
+		_, err = s.SaveMapping(ctx, lockstep.DataMapping{Account: one.ID, Label: "CITY", Table: "contact", Column: "c", Direction: lockstep.ToPlatform})
+		ok(t, err)
+		run, err := s.CreateRun(ctx, lockstep.Run{Account: one.ID, Type: lockstep.SyncMarketingLists})
+		ok(t, err)
+		wantCode(t, s.DeleteAccount(ctx, one.ID), lockstep.CodeConflict)
+		turn, _, err := s.StartRun(ctx, run.ID)
+		ok(t, err)
+		_, err = s.Plan(turn, lockstep.Batch{Run: run.ID, Account: one.ID, Kind: lockstep.WriteContact, Payload: []byte("x"), Rows: 1})
+		ok(t, err)
+		ok(t, s.Stage(turn, run.ID, "kind", []StagedRow{{Key: "k", Payload: []byte("x")}}))
+		ok(t, s.Commit(turn, lockstep.Commit{
+			Run: run.ID, Account: one.ID, Links: [][]byte{[]byte("link")}, Members: []lockstep.MemberBlob{{List: lists[0].ID, Payload: []byte("member")}},
+			Findings: []lockstep.Finding{{Code: "x"}}, Conflicts: []lockstep.Conflict{{Label: "x"}}, Cursors: map[string]lockstep.Cursor{"c": "1"},
+		}))
+		_, err = s.EndRun(turn, run.ID, lockstep.RunCompleted, "", "")
+		ok(t, err)
+
+		ok(t, s.DeleteAccount(ctx, one.ID))
+		wantCode(t, s.DeleteAccount(ctx, one.ID), lockstep.CodeNotFound)
+		other, err := s.Account(ctx, accounts[1].ID)
+		ok(t, err)
+		if !other.Default {
+			t.Error("no account is the default any more")
+		}
+		ok(t, s.DeleteAccount(ctx, other.ID))
+		after := dump(t, s)
+		equal(t, after, empty)
+		ok(t, s.SaveTables(ctx, org.ID, []lockstep.Table{{Name: "contact"}}))
+		ok(t, s.DeleteOrganization(ctx, org.ID))
+		wantCode(t, s.DeleteOrganization(ctx, org.ID), lockstep.CodeNotFound)
+		all, err := s.Organizations(ctx)
+		ok(t, err)
+		equal(t, len(all), 0)
+	})
+}
