@@ -35,6 +35,14 @@ func (c *call) complete(t *schema.Table, cells []store.Cell, old *store.Row, cha
 		}
 	case "systemuser":
 		completeUser(c, t, cells, old)
+	case "publisher":
+		if err := c.completePublisher(t, cells, old); err != nil {
+			return err
+		}
+	case "solution":
+		if err := c.completeSolution(t, cells, old); err != nil {
+			return err
+		}
 	}
 	for _, col := range t.Columns() {
 		if col.Required == schema.SystemRequired && cells[col.Ord].Value.IsNull() && col.Ord > schema.VersionOrd {

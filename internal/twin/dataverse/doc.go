@@ -47,6 +47,11 @@
 //   - Rights at any depth reach every row; only change tracking looks at the depth.
 //   - The creator of a table gets all privileges on it in the roles it has.
 //   - GUIDs order by their bytes as written.
+//   - A component that is made with MSCRM.SolutionUniqueName needs the prefix of that
+//     solution's publisher; an unknown or managed solution is 0x80040203 or 0x8004023B.
+//   - A publisher with solutions cannot be deleted. Deleting an unmanaged solution
+//     leaves its components.
+//   - A label in a language other than the organization's is refused.
 //
 // # Faults
 //
@@ -63,7 +68,7 @@
 // # Not emulated
 //
 // These answer 501 and say so: the CSDL document $metadata, the query options
-// sql, savedQuery and userQuery, solutions and their import, RetrieveMetadataChanges,
+// sql, savedQuery and userQuery, importing and exporting solutions, RetrieveMetadataChanges,
 // BulkDelete, global option sets, N:N and polymorphic relationships made by
 // clients, activity tables made by clients, QualifyLead with an opportunity.
 //

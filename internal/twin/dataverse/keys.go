@@ -56,9 +56,13 @@ func (c *call) createKey(t *schema.Table) (*answer, error) {
 	if size > maxKeyBytes {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The key takes %d bytes; at most %d are possible.", size, maxKeyBytes)
 	}
+	in, err := c.solution(d.SchemaName)
+	if err != nil {
+		return nil, err
+	}
 	k := &schema.Key{SchemaName: d.SchemaName, Name: strings.ToLower(d.SchemaName), Label: orElse(d.DisplayName.text(), d.SchemaName), Columns: d.KeyAttributes, Status: schema.KeyPending}
 	k.ID = schema.NameID("key", t.Name, k.Name)
-	err := c.s.alter(func(draft *schema.Draft) error {
+	err = c.s.alter(func(draft *schema.Draft) error {
 		n := draft.Table(t.Name)
 		if n.Key(k.Name) != nil {
 			return fail(http.StatusBadRequest, codeNameTaken, "A key with the name %s already exists on %s.", k.Name, t.Name)
@@ -66,6 +70,9 @@ func (c *call) createKey(t *schema.Table) (*answer, error) {
 		n.Keys = append(n.Keys, k)
 		return nil
 	})
+	if err == nil {
+		err = c.s.belong(in, k.ID, keyComponent)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +94,7 @@ func (c *call) deleteKey(t *schema.Table, inside string) (*answer, error) {
 		})
 		if err == nil {
 			c.s.store.DropIndex(t.Name, k.Name)
+			err = c.s.leaveSolutions(k.ID)
 		}
 		return noContent(), err
 	}

@@ -81,11 +81,27 @@ func (c *call) changeDefinitions() (*answer, error) {
 	return nil, wrongMethod(c.method)
 }
 
-// jsonLabel reads the text of a Label object.
+// jsonLabel reads the text of a Label object. The organization has one language, and
+// a label that is not in it is refused.
 type jsonLabel struct {
 	LocalizedLabels []struct {
-		Label string
+		Label        string
+		LanguageCode int
 	}
+}
+
+// UnmarshalJSON refuses labels of a language that the organization does not have.
+func (l *jsonLabel) UnmarshalJSON(b []byte) error {
+	type plain jsonLabel
+	if err := json.Unmarshal(b, (*plain)(l)); err != nil {
+		return err
+	}
+	for _, one := range l.LocalizedLabels {
+		if one.LanguageCode != 1033 {
+			return fmt.Errorf("the language %d of the label is not one of the organization's (1033)", one.LanguageCode)
+		}
+	}
+	return nil
 }
 
 func (l *jsonLabel) text() string {
@@ -331,6 +347,10 @@ func (c *call) createTable() (*answer, error) {
 	if primary == nil {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "A table needs exactly one primary name column, of the type String.")
 	}
+	in, err := c.solution(d.SchemaName)
+	if err != nil {
+		return nil, err
+	}
 	t := schema.NewCustomTable(d.SchemaName, d.OwnershipType, primary)
 	t.Label, t.Plural, t.Detail = d.DisplayName.text(), d.DisplayCollectionName.text(), d.Description.text()
 	t.ChangeTracking = orDefault(d.ChangeTrackingEnabled, true)
@@ -339,7 +359,7 @@ func (c *call) createTable() (*answer, error) {
 			return nil, err
 		}
 	}
-	err := c.s.alter(func(draft *schema.Draft) error {
+	err = c.s.alter(func(draft *schema.Draft) error {
 		if draft.Table(t.Name) != nil {
 			return fail(http.StatusBadRequest, codeNameTaken, "An entity with the name %s already exists.", t.Name)
 		}
@@ -351,6 +371,9 @@ func (c *call) createTable() (*answer, error) {
 		return nil, err
 	}
 	err = c.s.platform(func(p *call) error { p.seedTable(p.sch.Table(t.Name)); p.grantNew(c, t); return nil })
+	if err == nil {
+		err = c.s.belong(in, t.ID, entityComponent)
+	}
 	return c.definitionAnswer("EntityDefinitions(?)", t.ID), err
 }
 
@@ -378,7 +401,14 @@ func (c *call) createColumn(t *schema.Table) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	in, err := c.solution(d.SchemaName)
+	if err != nil {
+		return nil, err
+	}
 	err = c.s.alter(func(draft *schema.Draft) error { return addColumn(draft.Table(t.Name), col) })
+	if err == nil {
+		err = c.s.belong(in, col.ID, attributeComponent)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -431,6 +461,7 @@ func (c *call) deleteTable(t *schema.Table) (*answer, error) {
 	err := c.s.alter(func(draft *schema.Draft) error { draft.Remove(t.Name); return nil })
 	if err == nil {
 		c.s.store.DropTable(t.Name)
+		err = c.s.leaveSolutions(t.ID)
 	}
 	return noContent(), err
 }
@@ -498,6 +529,9 @@ func (c *call) deleteColumn(t *schema.Table, inside string) (*answer, error) {
 		draft.Unrelate(t.Name, col.Name)
 		return nil
 	})
+	if err == nil {
+		err = c.s.leaveSolutions(col.ID)
+	}
 	return noContent(), err
 }
 
@@ -553,6 +587,10 @@ func (c *call) changeRelationships() (*answer, error) {
 		SchemaName: d.Lookup.SchemaName, Name: strings.ToLower(d.Lookup.SchemaName), Type: schema.Lookup, Targets: []string{referenced.Name},
 		Label: orElse(d.Lookup.DisplayName.text(), schema.Words(d.Lookup.SchemaName)), Required: schema.None, ForCreate: true, ForUpdate: true, ForRead: true, Custom: true, DefaultOption: -1,
 	}
+	in, err := c.solution(d.SchemaName)
+	if err != nil {
+		return nil, err
+	}
 	cascade := schema.Cascade{Assign: "NoCascade", Delete: "RemoveLink", Merge: "NoCascade", Reparent: "NoCascade", Share: "NoCascade", Unshare: "NoCascade"}
 	if d.CascadeConfiguration != nil {
 		cascade = *d.CascadeConfiguration
@@ -566,7 +604,7 @@ func (c *call) changeRelationships() (*answer, error) {
 		SchemaName: d.SchemaName, ID: schema.NameID("relation", d.SchemaName), Referenced: referenced.Name, ReferencedID: referenced.PrimaryID, Referencing: referencing.Name,
 		Column: col.Name, Nav: col.SchemaName, CollectionNav: d.SchemaName, Cascade: cascade, Custom: true,
 	}
-	err := c.s.alter(func(draft *schema.Draft) error {
+	err = c.s.alter(func(draft *schema.Draft) error {
 		for _, r := range c.sch.Relations() {
 			if strings.EqualFold(r.SchemaName, d.SchemaName) {
 				return fail(http.StatusBadRequest, codeNameTaken, "A relationship with the name %s already exists.", d.SchemaName)
@@ -578,6 +616,9 @@ func (c *call) changeRelationships() (*answer, error) {
 		draft.Relate(rel)
 		return nil
 	})
+	if err == nil {
+		err = c.s.belong(in, rel.ID, relationComponent)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -645,6 +686,9 @@ func (c *call) insertOption(props []prop) (*answer, error) {
 	t, col, err := c.optionTarget(props)
 	if err != nil {
 		return nil, err
+	}
+	if raw, ok := find(props, "SolutionUniqueName"); ok && c.byUniqueName(c.sch.Table("solution"), firstText(raw)) == nil {
+		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The solution '%.80s' does not exist.", firstText(raw))
 	}
 	var n int32 = 100_000_000
 	for _, o := range col.Options {

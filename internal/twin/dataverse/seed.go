@@ -115,6 +115,13 @@ func (s *Server) seed() {
 			"name": s.opt.OrganizationName, "languagecode": 1033, "localeid": 1033,
 			"basecurrencyid": s.org.currency, "expirechangetrackingindays": 7,
 		})
+		c.insert("publisher", id("publisher"), map[string]any{
+			"uniquename": "DefaultPublisher" + s.opt.UniqueName, "friendlyname": "Default Publisher for " + s.opt.UniqueName,
+			"customizationprefix": "new", "customizationoptionvalueprefix": 10_000,
+		})
+		c.insert("solution", id("solution"), map[string]any{
+			"uniquename": "Default", "friendlyname": "Default Solution", "version": "1.0", "publisherid": id("publisher"), "isvisible": false,
+		})
 		c.insert("businessunit", s.org.rootUnit, map[string]any{"name": s.opt.OrganizationName, "organizationid": s.org.id})
 		c.insert("systemuser", s.org.system, map[string]any{"fullname": "SYSTEM", "lastname": "SYSTEM", "businessunitid": s.org.rootUnit, "accessmode": 3})
 		c.insert("role", s.org.admin, map[string]any{"name": "System Administrator", "businessunitid": s.org.rootUnit, "roletemplateid": administratorTemplate})

@@ -254,6 +254,11 @@ func (c *call) remove(t *schema.Table, id value.ID) error {
 	if err := c.poisoned(t, id); err != nil {
 		return err
 	}
+	if t.Name == "publisher" || t.Name == "solution" {
+		if err := c.forgetSolution(t, row); err != nil {
+			return err
+		}
+	}
 	for _, rel := range t.OneToMany {
 		child := c.sch.Table(rel.Referencing)
 		if child == nil || child.Intersect || !c.view.HasIndex(child.Name, columnIndex(rel.Column)) {

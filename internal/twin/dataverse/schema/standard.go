@@ -512,6 +512,24 @@ func (b *builder) platform() {
 		}, standardStates(), audit())
 	view.Ownership, view.Label, view.Plural = "OrganizationOwned", "View", "Views"
 
+	org(b.table("Publisher", "publishers", 7101, "PublisherId", "friendlyname",
+		[]*Column{
+			createOnly(require(Text("UniqueName", 256), SystemRequired)), require(Text("FriendlyName", 256), SystemRequired), memo("Description", 2000),
+			require(Text("CustomizationPrefix", 8), SystemRequired), whole("CustomizationOptionValuePrefix", 10_000, 99_999), readOnly(flag("IsReadonly", false)),
+		}, audit()))
+	org(b.table("Solution", "solutions", 7100, "SolutionId", "friendlyname",
+		[]*Column{
+			createOnly(require(Text("UniqueName", 65), SystemRequired)), require(Text("FriendlyName", 256), SystemRequired), memo("Description", 2000),
+			require(Text("Version", 256), SystemRequired), createOnly(require(lookup("PublisherId", "publisher"), SystemRequired)),
+			readOnly(flag("IsManaged", false)), readOnly(flag("IsVisible", true)), readOnly(when("InstalledOn")),
+		}, audit()))
+	component := b.table("SolutionComponent", "solutioncomponents", 7103, "SolutionComponentId", "",
+		[]*Column{
+			lookup("SolutionId", "solution"), guid("ObjectId"), choice("ComponentType", -1, "1 Entity|2 Attribute|10 Entity Relationship|14 Entity Key"),
+			choice("RootComponentBehavior", -1, "0 Include Subcomponents|1 Do not include subcomponents|2 Include As Shell Only"),
+		}, audit())
+	component.Ownership, component.ReadOnly = "None", true
+
 	job := b.table("AsyncOperation", "asyncoperations", 4700, "AsyncOperationId", "name",
 		[]*Column{Text("Name", 256), whole("OperationType", 0, billion), memo("Message", 1_073_741_823), memo("FriendlyMessage", 10_000), when("StartedOn"), when("CompletedOn")},
 		states("0 Ready=0|1 Suspended=10|2 Locked=20|3 Completed=30",
