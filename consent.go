@@ -229,13 +229,13 @@ const (
 
 	NameColumn       = "lockstep_name"    // primary name: the address; of a preference its name
 	EmailTextColumn  = "lockstep_email"   // text, 320
-	AccountColumn    = "lockstep_account" // text, 100: Lockstep's id of the email account
+	AccountColumn    = "lockstep_account" // text, 36: Lockstep's id of the email account
 	ReasonColumn     = "lockstep_reason"  // text, 100
 	OriginColumn     = "lockstep_origin"  // text, 100: where the opt-out was made
 	SinceColumn      = "lockstep_since"   // date and time, independent of a time zone
 	ListIDColumn     = "lockstep_listid"  // text, 36: the marketing list
 	ListNameColumn   = "lockstep_listname"
-	PreferenceColumn = "lockstep_preferenceid" // text, 100: the preference's id on the platform
+	PreferenceColumn = "lockstep_preferencekey" // text, 90: the preference's id on the platform; lockstep_preferenceid is the row's own
 	CategoryColumn   = "lockstep_category"
 	OptedInColumn    = "lockstep_optedin"   // two options
 	OptInTypeColumn  = "lockstep_optintype" // option set on contact, lead and account: 0 unknown … 3 verified double

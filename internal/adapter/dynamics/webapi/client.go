@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"mime"
 	"net/http"
@@ -280,7 +281,8 @@ func (c *Client) before9() bool { return strings.HasPrefix(c.knownVersion(), "v8
 type request struct {
 	op, method, target, route string
 	prefer                    string
-	ifMatch                   bool // update only what exists
+	ifMatch                   bool        // update only what exists
+	more                      http.Header // further headers
 	body                      []byte
 	contentType               string
 	repeatable                bool
@@ -299,6 +301,7 @@ func (c *Client) header(r request) http.Header {
 		h.Set("If-Match", "*")
 		h.Del("If-None-Match")
 	}
+	maps.Copy(h, r.more)
 	if r.body != nil {
 		ct := r.contentType
 		if ct == "" {

@@ -41,6 +41,11 @@ const (
 	errOrganizationDown = 0x8004A104
 	errNoMember         = 0x80072560
 	errNoRole           = 0x80042F09
+	errKeyTaken         = 0x80060892
+	errNameTaken        = 0x8004022A
+	errColumnTaken      = 0x80047013
+	errImporting        = 0x80048543
+	errCustomizing      = 0x80071151
 )
 
 type meaning struct {
@@ -64,11 +69,11 @@ var meanings = map[uint32]meaning{
 	0x8006088A:  {lockstep.CodeNotFound, call, "Dynamics has no such table or function", "check that the app which brings it is installed"},
 
 	errDuplicateID: {lockstep.CodeConflict, record, "a record with the same key exists already", ""},
-	0x80060892:     {lockstep.CodeConflict, record, "a record with the same alternate key exists already", ""},
+	errKeyTaken:    {lockstep.CodeConflict, record, "a record with the same alternate key exists already", ""},
 	0x80040333:     {lockstep.CodeConflict, record, "a duplicate detection rule of Dynamics stopped the record", "merge the duplicates or exempt the application user from the rule"},
 	0x80060882:     {lockstep.CodeConflict, record, "somebody else changed the record meanwhile", ""},
-	0x8004022A:     {lockstep.CodeConflict, record, "the name is taken already", ""},
-	0x80047013:     {lockstep.CodeConflict, record, "the column exists already", ""},
+	errNameTaken:   {lockstep.CodeConflict, record, "the name is taken already", ""},
+	errColumnTaken: {lockstep.CodeConflict, record, "the column exists already", ""},
 
 	0x8006089D: {lockstep.CodeInvalid, call, "several records have the same alternate key", "activate the key in Dynamics"},
 	0x80060890: {lockstep.CodeInvalid, call, "the columns are no alternate key", "define the key in Dynamics"},
@@ -125,7 +130,8 @@ var meanings = map[uint32]meaning{
 
 	0x8004A101:          {lockstep.CodeUnauthorized, all, "the access token has expired", ""},
 	errOrganizationDown: {lockstep.CodeUnavailable, all, "the organization is disabled or in administration mode", "enable it in the Power Platform admin center"},
-	0x80048543:          {lockstep.CodeUnavailable, call, "another solution is being imported", "wait until the import is over"},
+	errImporting:        {lockstep.CodeUnavailable, call, "another solution is being imported", "wait until the import is over"},
+	errCustomizing:      {lockstep.CodeUnavailable, call, "somebody else is customizing the organization at this moment", "try again in some minutes"},
 
 	0x8004023B:        {lockstep.CodeUnsupported, call, "Dynamics does not allow this operation", ""},
 	0x80040315:        {lockstep.CodeUnsupported, call, "Dynamics does not support this operation", ""},
