@@ -230,14 +230,17 @@ func (s *session) checkDrift(l *listState) error {
 	}
 	s.stage("reading the members of address book " + l.set.Name)
 	there := map[lockstep.ContactID]bool{}
-	_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Book: l.book.ID, Memberships: true}, func(page []lockstep.Contact) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for i := range page {
-			there[page[i].ID] = true
-			s.strange(&page[i], s.sync.links.ByContact(page[i].ID, nil))
-		}
-		return nil
+	err := s.whole(func() error {
+		_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Book: l.book.ID, Memberships: true}, func(page []lockstep.Contact) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for i := range page {
+				there[page[i].ID] = true
+				s.strange(&page[i], s.sync.links.ByContact(page[i].ID, nil))
+			}
+			return s.ctx.Err()
+		})
+		return err
 	})
 	if err != nil {
 		return err
@@ -322,11 +325,14 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 	exists := map[lockstep.ContactID]bool{}
 	if len(entries) > askEach {
 		s.stage("looking for contacts that were deleted")
-		_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{}, func(page []lockstep.Contact) error {
-			for i := range page {
-				exists[page[i].ID] = page[i].Standing != lockstep.ContactDeleted
-			}
-			return s.ctx.Err()
+		err := s.whole(func() error {
+			_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{}, func(page []lockstep.Contact) error {
+				for i := range page {
+					exists[page[i].ID] = page[i].Standing != lockstep.ContactDeleted
+				}
+				return s.ctx.Err()
+			})
+			return err
 		})
 		if err != nil {
 			return err

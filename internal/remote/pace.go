@@ -218,7 +218,7 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 		throttled = true
 	}
 	if throttled && !asked {
-		pause = p.client.backoff(stateOf(req).attempt, max(p.client.o.Limits.Backoff, time.Second))
+		pause = MinPause + p.client.backoff(stateOf(req).attempt, p.client.o.Limits.Backoff)
 	}
 	pace.release(throttled, true, pause)
 	return resp, nil
