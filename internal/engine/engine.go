@@ -45,6 +45,8 @@ type Store interface {
 	LinkRanges(ctx context.Context, ranges []lockstep.BlobRange) ([][]byte, error)
 	Members(ctx context.Context, list string, each func(lockstep.StoredBlob) error) error
 
+	ConsentStore
+
 	// ResolvedConflicts returns conflicts that a person decided after a time.
 	ResolvedConflicts(ctx context.Context, account string, after time.Time) ([]lockstep.Conflict, error)
 }

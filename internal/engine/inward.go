@@ -29,6 +29,9 @@ func (s *session) readPlatform(stage string) error {
 		return err
 	}
 	next, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Since: since, Fields: s.sync.names, Memberships: true}, func(page []lockstep.Contact) error {
+		if err := s.cameBack(page); err != nil {
+			return err
+		}
 		if err := s.takeContacts(page); err != nil {
 			return err
 		}

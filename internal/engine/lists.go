@@ -70,6 +70,8 @@ type listSync struct {
 
 	staleLinks []staleLink
 	closeLinks []crosswalk.Link
+
+	barred *barred
 	mergers    []merger
 }
 
@@ -223,6 +225,14 @@ func (s *session) syncLists(outward bool) error {
 	if err := s.verify(); err != nil {
 		return err
 	}
+	if outward {
+		if err := s.consentStep(); err != nil {
+			return err
+		}
+	}
+	if err := s.loadBarred(); err != nil {
+		return err
+	}
 	if err := s.loadLinks(); err != nil {
 		return err
 	}
@@ -247,6 +257,7 @@ func (s *session) syncLists(outward bool) error {
 	if outward {
 		steps = append(steps, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
 	}
+	steps = append(steps, s.remark)
 	for _, step := range steps {
 		if err := s.checkpoint(); err != nil {
 			return s.abandon(err)

@@ -665,6 +665,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
 	optOut := s.groupOptOut(p)
 	p.group = optOut
+	barred := p.noEmail == "" && s.bars(p.email, p.rec.OptOut)
 	var found []lockstep.Finding
 	s.mu.Lock()
 	for _, l := range p.lists {
@@ -707,6 +708,9 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		reason, excluded := merge.Excluded(l.set.SubscriptionFilter, l.set.MinOptIn, optOut, r.standing, unsubscribed, r.optIn)
 		if !excluded && p.rec.Inactive {
 			reason, excluded = whyInactive, true
+		}
+		if !excluded && barred {
+			reason, excluded = merge.ExcludedSuppressed, true
 		}
 		if !excluded && r.outcome == outcomeRejected && r.standing == lockstep.ContactDeleted {
 			reason = whyGone

@@ -16,6 +16,8 @@ type session struct {
 	ctx      context.Context
 	run      lockstep.Run
 	deadline time.Time
+	budget   time.Duration
+	begun    bool // the first checkpoint was passed
 	meter    *lockstep.Meter
 
 	org      lockstep.Organization
@@ -39,16 +41,22 @@ type session struct {
 	before    lockstep.Calls  // of earlier slices of this run
 
 	sync *listSync // the state of a list sync; nil for other types
+
+	// locked says why nothing may be written; the consent lane then only listens.
+	locked    string
+	previewed []lockstep.Restriction  // in a preview: opt-outs that a run would note
+	tellings  []lockstep.ConsentEntry // who was told, for the next commit
+	many      int                     // people fetched out of their books in this slice
 }
 
 func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time) (*session, error) {
-	s := &session{e: e, run: run, deadline: deadline, meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
+	s := &session{e: e, run: run, deadline: deadline, budget: deadline.Sub(e.Now()), meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
 	s.ctx = lockstep.WithMeter(ctx, s.meter)
 	var err error
 	if s.account, err = e.Store.Account(ctx, run.Account); err != nil {
 		return s, err
 	}
-	if s.account.Locked != "" {
+	if s.locked = s.account.Locked; s.locked != "" && !run.Type.Consent() {
 		return s, &lockstep.Error{
 			Code: lockstep.CodeGuarded, Op: "open account " + s.account.Name, Msg: "the account is locked: " + s.account.Locked,
 			Hint: "check what changed, then unlock the account",
@@ -81,6 +89,10 @@ func (s *session) work() error {
 		return s.crmMetadata()
 	case lockstep.SyncDataLabels:
 		return s.dataLabels()
+	case lockstep.SyncSuppressions:
+		return s.suppressions()
+	case lockstep.SyncUnsubscribes:
+		return s.unsubscribes()
 	case lockstep.SyncAddressBooksIn:
 		return s.syncLists(false)
 	case lockstep.SyncMarketingLists:
@@ -97,9 +109,16 @@ func (s *session) stage(what string) { s.run.Stage = what }
 
 // checkpoint is asked between batches: it ends the slice when its time is up, the
 // process is stopping or a person cancelled the run.
+//
+// That time begins at the first checkpoint. What comes before is read by every slice
+// again; where a server's limits make that take longer than a slice, the run would
+// otherwise never get beyond it.
 func (s *session) checkpoint() error {
 	if err := s.ctx.Err(); err != nil {
 		return err
+	}
+	if !s.begun {
+		s.begun, s.deadline = true, s.e.Now().Add(s.budget)
 	}
 	if s.e.Now().After(s.deadline) {
 		return errYield

@@ -298,6 +298,9 @@ func (w *writer) flush() error {
 		return err
 	}
 	b := w.cur
+	if err := w.s.bar(b); err != nil {
+		return err
+	}
 	w.cur = w.next()
 	if len(b.rows) == 0 && len(b.quiet) == 0 && len(b.cursors) == 0 {
 		return nil

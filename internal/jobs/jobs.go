@@ -8,6 +8,9 @@
 // the queue until its run has ended. What is lost with a process is one slice, and
 // the store's fence keeps a worker that wakes up late from storing anything.
 //
+// Runs of the consent lane have a queue and workers of their own: however much other
+// work is waiting or under way, an opt-out does not wait behind it.
+//
 // At most one run of an email account, sync type and list is queued or in process.
 package jobs
 
@@ -121,7 +124,7 @@ func (j *Jobs) Start(ctx context.Context) error {
 	}
 	for _, run := range live {
 		// A run whose job is still there keeps it.
-		if err := j.store.InTx(ctx, func(tx store.Tx) error { return j.carry(ctx, tx, run.ID) }); err != nil {
+		if err := j.store.InTx(ctx, func(tx store.Tx) error { return j.carry(ctx, tx, run) }); err != nil {
 			return fmt.Errorf("jobs: continue: %w", err)
 		}
 		if run.Status == lockstep.RunInProcess {
@@ -148,12 +151,12 @@ func (j *Jobs) Stop(ctx context.Context) error {
 }
 
 // carry puts the job of a run into the queue; a job that is there already stays.
-func (j *Jobs) carry(ctx context.Context, tx store.Tx, run string) error {
+func (j *Jobs) carry(ctx context.Context, tx store.Tx, run lockstep.Run) error {
 	job, err := j.queue.insert(ctx, tx, run)
 	if err != nil {
 		return err
 	}
-	return j.store.SetRunJobIn(ctx, tx, run, job)
+	return j.store.SetRunJobIn(ctx, tx, run.ID, job)
 }
 
 // Enqueue stores a new run and queues its job, both or neither. When the same work
@@ -198,7 +201,7 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 	if err != nil {
 		return lockstep.Run{}, err
 	}
-	return created, j.carry(ctx, tx, created.ID)
+	return created, j.carry(ctx, tx, created)
 }
 
 // Cancel ends a run: at once when nobody works on it, otherwise after its current

@@ -15,13 +15,17 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/store"
 )
 
 const (
-	queueName = "runs"
-	// workers is how many runs one process works on at a time.
-	workers = 4
+	queueName    = "runs"
+	consentQueue = "consent"
+	// workers is how many runs one process works on at a time, and consentWorkers how
+	// many of the consent lane beside them.
+	workers        = 4
+	consentWorkers = 2
 	// migrateLock is the number of the PostgreSQL lock under which River's tables
 	// are made: processes that start together must take turns.
 	migrateLock = 0x4c6f636b73746570 // "Lockstep"
@@ -33,7 +37,7 @@ type queue interface {
 	stop(ctx context.Context) error
 	stopNow(ctx context.Context) error
 	// insert returns the id of the run's job, which may be one that was there.
-	insert(ctx context.Context, tx store.Tx, run string) (int64, error)
+	insert(ctx context.Context, tx store.Tx, run lockstep.Run) (int64, error)
 	running(ctx context.Context, tx store.Tx, job int64) (bool, error)
 	cancel(ctx context.Context, tx store.Tx, job int64) error
 	// rescue makes jobs that look running available again. Nobody may be working.
@@ -79,7 +83,7 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 	client, err := river.NewClient(driver, &river.Config{
 		Logger:  log,
 		Workers: list,
-		Queues:  map[string]river.QueueConfig{queueName: {MaxWorkers: workers}},
+		Queues:  map[string]river.QueueConfig{queueName: {MaxWorkers: workers}, consentQueue: {MaxWorkers: consentWorkers}},
 		// A job is usually fetched on a notification; the cooldown bounds how
 		// soon after another, the interval how late when a notification is lost.
 		FetchCooldown:        20 * time.Millisecond,
@@ -104,9 +108,13 @@ func (q *riverQueue[T]) start(ctx context.Context) error {
 func (q *riverQueue[T]) stop(ctx context.Context) error    { return q.client.Stop(ctx) }
 func (q *riverQueue[T]) stopNow(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
 
-func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run string) (int64, error) {
-	res, err := q.client.InsertTx(ctx, tx.Native().(T), runArgs{Run: run}, &river.InsertOpts{
-		Queue: queueName,
+func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run lockstep.Run) (int64, error) {
+	name := queueName
+	if run.Type.Consent() {
+		name = consentQueue
+	}
+	res, err := q.client.InsertTx(ctx, tx.Native().(T), runArgs{Run: run.ID}, &river.InsertOpts{
+		Queue: name,
 		UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
 			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
 		}},

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -82,13 +84,43 @@ func (s *Store) MarkSent(ctx context.Context, id int64, job lockstep.JobID) erro
 	}))
 }
 
+// consentTypes are the sync types of the consent lane, for a statement.
+var consentTypes = func() string {
+	var names []string
+	for _, t := range []lockstep.SyncType{lockstep.SyncSuppressions, lockstep.SyncUnsubscribes, lockstep.SyncPreferences, lockstep.SyncOptIn} {
+		names = append(names, "'"+string(t)+"'")
+	}
+	return strings.Join(names, ", ")
+}()
+
 // OpenBatches returns an account's batches whose outcome is not known, in the order
 // in which they were planned: planned by a run that applies, sent, or unknown. They
-// are settled before anything else is sent.
+// are settled before anything else is sent. Those of the consent lane, which works
+// beside all other runs, are not among them.
 func (s *Store) OpenBatches(ctx context.Context, account string) ([]lockstep.Batch, error) {
 	batches, err := collect(ctx, s.db, scanBatch, `SELECT `+batchColumns+` FROM journal
-WHERE account = $1 AND state IN (1, 2, 5) AND (state <> 1 OR preview = $2) ORDER BY id`, account, false)
+WHERE account = $1 AND state IN (1, 2, 5) AND (state <> 1 OR preview = $2)
+AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = journal.run AND runs.type IN (`+consentTypes+`)) ORDER BY id`, account, false)
 	return batches, in("store: read open batches", err)
+}
+
+// OpenConsentBatches returns the open batches of an account's applying runs of one
+// type of the consent lane.
+func (s *Store) OpenConsentBatches(ctx context.Context, account string, t lockstep.SyncType) ([]lockstep.Batch, error) {
+	batches, err := collect(ctx, s.db, scanBatch, `SELECT `+batchColumns+` FROM journal
+WHERE account = $1 AND state IN (1, 2, 5) AND preview = $2
+AND EXISTS (SELECT 1 FROM runs WHERE runs.id = journal.run AND runs.type = $3) ORDER BY id`, account, false, string(t))
+	return batches, in("store: read open batches", err)
+}
+
+// ImportsUnderWay reports whether an import of contacts that was planned before a
+// time may still be carried out.
+func (s *Store) ImportsUnderWay(ctx context.Context, account string, before time.Time) (bool, error) {
+	var n int64
+	err := s.db.QueryRow(ctx, `SELECT count(*) FROM journal
+WHERE account = $1 AND state IN (1, 2, 5) AND preview = $2 AND kind = $3 AND planned < $4`,
+		account, false, int64(lockstep.WriteContact), micros(before)).Scan(&n)
+	return n > 0, in("store: read open batches", err)
 }
 
 // Batches returns the batches of a run with ids above after, in their order.

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+)
+
+// barred are the addresses of standing opt-outs, as far as a list sync knows them.
+// The consent lane works beside it, so the set is brought up to date before each
+// import leaves.
+type barred struct {
+	// account are addresses that the account may not mail at all; fresh are those,
+	// and the ones that a CRM user closed, that were noted after the records on their
+	// way were read.
+	account map[lockstep.AddressKey]bool
+	fresh   map[lockstep.AddressKey]bool
+	stamp   int64
+	// unmarked are addresses of suppressed people whose record does not say so.
+	unmarked map[lockstep.AddressKey]bool
+}
+
+// consentStep is the consent lane's part of a list sync: who opted out on the
+// platform is noted, and so barred, before anything leaves for the address books. When
+// that fails, nothing leaves. Telling the CRM is left to the lane's own runs.
+func (s *session) consentStep() error {
+	if _, ok := s.platform.(lockstep.SuppressionKeeper); !ok || s.dry() {
+		return nil
+	}
+	s.stage("reading opt-outs of the email account")
+	for _, step := range []func() error{s.hearPlatform, s.hearUnsubscribes} {
+		if err := step(); err != nil {
+			if s.ctx.Err() != nil || errors.Is(err, errYield) {
+				return err
+			}
+			return consentFailed(err)
+		}
+	}
+	return nil
+}
+
+// loadBarred reads which addresses are barred.
+func (s *session) loadBarred() error {
+	s.sync.barred = &barred{account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, unmarked: map[lockstep.AddressKey]bool{}}
+	err := s.refreshBarred()
+	clear(s.sync.barred.fresh)
+	return err
+}
+
+// refreshBarred adds what was noted since the last time.
+func (s *session) refreshBarred() error {
+	b := s.sync.barred
+	return s.e.Store.RestrictedSince(s.ctx, s.account.ID, b.stamp, func(r lockstep.Restriction) error {
+		b.stamp = max(b.stamp, r.Stamp)
+		switch {
+		case !r.Released.IsZero():
+			delete(b.account, r.Key)
+			delete(b.fresh, r.Key)
+		case r.Scope == lockstep.ScopeAccount:
+			b.account[r.Key], b.fresh[r.Key] = true, true
+		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
+			b.fresh[r.Key] = true
+		}
+		return nil
+	})
+}
+
+// bars reports whether the account may not mail an address. A record that does not
+// say so itself is noted; see remark.
+func (s *session) bars(email string, optOut lockstep.OptOut) bool {
+	b := s.sync.barred
+	if len(b.account) == 0 {
+		return false
+	}
+	key := s.e.Store.AddressKey(email)
+	if !b.account[key] {
+		return false
+	}
+	if optOut&lockstep.DoNotBulkEmail == 0 {
+		b.unmarked[key] = true
+	}
+	return true
+}
+
+// remark lets the consent lane close records to bulk email that have a suppressed
+// address and do not say so: made, imported or opened after the opt-out.
+func (s *session) remark() error {
+	b := s.sync.barred
+	if s.dry() || len(b.unmarked) == 0 {
+		return nil
+	}
+	keys := make([]lockstep.AddressKey, 0, len(b.unmarked))
+	for k := range b.unmarked {
+		keys = append(keys, k)
+	}
+	clear(b.unmarked)
+	rs, err := s.e.Store.Restrictions(s.ctx, s.account.ID, keys)
+	if err != nil {
+		return err
+	}
+	var c lockstep.Commit
+	for _, r := range rs {
+		if _, told := r.Told[toldFlags]; told && r.Scope == lockstep.ScopeAccount && r.Released.IsZero() && r.Email != "" {
+			delete(r.Told, toldFlags)
+			r.Pending = true
+			c.Restrictions = append(c.Restrictions, r)
+		}
+	}
+	if len(c.Restrictions) == 0 {
+		return nil
+	}
+	return s.commit(c)
+}
+
+// bar takes out of a batch that is about to leave who opted out while it was filled.
+// Who has a contact keeps what the base says; who has none is kept as a refusal, so
+// that the record is looked at again when it changes.
+func (s *session) bar(b *batch) error {
+	if s.dry() || s.sync.barred == nil {
+		return nil
+	}
+	if err := s.refreshBarred(); err != nil || len(s.sync.barred.fresh) == 0 {
+		return err
+	}
+	kept := b.rows[:0]
+	for i := range b.rows {
+		r := b.rows[i]
+		if !s.sync.barred.fresh[s.e.Store.AddressKey(r.address())] || len(r.adds) == 0 {
+			kept = append(kept, r)
+			continue
+		}
+		s.count(lockstep.Counts{Written: -1, Guarded: 1})
+		if r.contact == "" || r.email != "" {
+			s.letGo(r.address())
+		}
+		if l, ok := s.lockedLink(r.ref); ok {
+			s.mu.Lock()
+			s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, false}) // looked at again
+			s.mu.Unlock()
+			continue
+		}
+		b.quiet = append(b.quiet, row{
+			ref: r.ref, newEmail: r.address(), modified: r.modified, optOut: r.optOut | lockstep.DoNotBulkEmail, base: s.sync.absent,
+		})
+	}
+	clear(b.rows[len(kept):])
+	b.rows = kept
+	return nil
+}
+
+func (s *session) lockedLink(ref lockstep.Ref) (crosswalk.Link, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.linkOf(ref)
+}

@@ -1,0 +1,509 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// ConsentStore is what the consent lane keeps and reads.
+type ConsentStore interface {
+	AddressKey(email string) lockstep.AddressKey
+	// Restrictions returns what stands against these addresses, in every scope.
+	Restrictions(ctx context.Context, account string, keys []lockstep.AddressKey) ([]lockstep.Restriction, error)
+	// PendingRestrictions returns those with an id above after of which somebody has
+	// still to be told, by id.
+	PendingRestrictions(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Restriction, error)
+	// RestrictedSince returns those with a stamp above stamp, in its order.
+	RestrictedSince(ctx context.Context, account string, stamp int64, each func(lockstep.Restriction) error) error
+	// ConsentOf returns an address's ledger entries with a place above after.
+	ConsentOf(ctx context.Context, key lockstep.AddressKey, after int64, limit int) ([]lockstep.ConsentEntry, error)
+	// Accounts returns the organization's email accounts.
+	Accounts(ctx context.Context, organization string) ([]lockstep.EmailAccount, error)
+	// ImportsUnderWay reports whether an import that was planned before a time may
+	// still be carried out.
+	ImportsUnderWay(ctx context.Context, account string, before time.Time) (bool, error)
+	// OpenConsentBatches returns the open batches of the account's runs of one type
+	// of the consent lane.
+	OpenConsentBatches(ctx context.Context, account string, t lockstep.SyncType) ([]lockstep.Batch, error)
+}
+
+// The destinations of an opt-out; see lockstep.Restriction.Told.
+const (
+	toldFlags    = "crm"      // the flags of the records with the address
+	toldRow      = "row"      // the row in our table
+	toldPlatform = "platform" // the account's own suppressions
+	toldBooks    = "books"    // the address books that the list syncs fill
+	toldAccounts = "accounts" // the organization's other email accounts
+)
+
+// consentPage is how many opt-outs are carried to their destinations at a time.
+const consentPage = 200
+
+// manyOptOuts is the number of records closed to bulk email in one run above which
+// taking them out of their books is left to the list sync: it does so in bulk.
+const manyOptOuts = 500
+
+// statement is an opt-out as one system says it.
+type statement struct {
+	email   string // normalised
+	scope   lockstep.ConsentScope
+	object  string
+	ref     lockstep.Ref
+	contact lockstep.ContactID
+	reason  lockstep.Standing
+	system  lockstep.ConsentSystem
+	origin  string
+	actor   string
+	why     string
+	at      time.Time
+	told    []string // destinations that said it themselves
+	quiet   bool     // nobody has to be told
+}
+
+// suppressions is the run of the type: opt-outs from all mail of the account, both
+// ways. What the two sides say is first noted, in the ledger and as restrictions that
+// stand from that moment; only then is everybody told who does not know it yet. A
+// process that dies in between has noted it, and the next run goes on telling.
+func (s *session) suppressions() error {
+	if err := s.beginConsent(); err != nil {
+		return err
+	}
+	if err := s.hearSuppressions(); err != nil {
+		return err
+	}
+	return s.tell()
+}
+
+// beginConsent prepares a run of the consent lane.
+func (s *session) beginConsent() error {
+	if _, ok := s.platform.(lockstep.SuppressionKeeper); !ok {
+		return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "start run", Msg: "this email platform tells nobody's opt-outs"}
+	}
+	if err := s.verify(); err != nil {
+		return err
+	}
+	return s.closeConsentBatches()
+}
+
+// hearSuppressions notes what both sides say.
+func (s *session) hearSuppressions() error {
+	s.stage("reading opt-outs of the email account")
+	if err := s.hearPlatform(); err != nil {
+		return err
+	}
+	s.stage("reading opt-outs of the CRM")
+	if err := s.hearRecords(); err != nil {
+		return err
+	}
+	return s.hearRows()
+}
+
+// closeConsentBatches ends what an earlier turn left open. Everything that the lane
+// writes sets a value, so what may not have been written is simply written again: the
+// restriction waits until it was told.
+func (s *session) closeConsentBatches() error {
+	if s.dry() {
+		return nil
+	}
+	open, err := s.e.Store.OpenConsentBatches(s.ctx, s.account.ID, s.run.Type)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	var c lockstep.Commit
+	for _, b := range open {
+		c.Batches = append(c.Batches, lockstep.BatchEnd{ID: b.ID, State: lockstep.Dropped})
+	}
+	return s.commit(c)
+}
+
+// hearPlatform notes who was suppressed in the email account.
+func (s *session) hearPlatform() error {
+	const name = "consent/suppressions"
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil {
+		return err
+	}
+	keeper := s.platform.(lockstep.SuppressionKeeper)
+	next, err := keeper.Suppressions(s.ctx, since, func(page []lockstep.Suppression) error {
+		said := make([]statement, 0, len(page))
+		for _, r := range page {
+			said = append(said, statement{
+				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeAccount, contact: r.Contact, reason: r.Reason,
+				system: lockstep.ConsentPlatform, at: r.At, why: "the email account lists the address as " + r.Reason.String(), told: []string{toldPlatform},
+			})
+		}
+		return s.hear(said)
+	})
+	return s.heard(name, since, next, err, s.hearPlatform)
+}
+
+// heard stores how far a feed was read. An expired cursor is forgotten and the feed
+// is read from its beginning, once.
+func (s *session) heard(name string, since, next lockstep.Cursor, err error, again func() error) error {
+	if lockstep.CodeOf(err) == lockstep.CodeExpired && since != "" && !s.dry() {
+		if err := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{name: ""}}); err != nil {
+			return err
+		}
+		return again()
+	}
+	if err != nil || s.dry() || next == since {
+		return err
+	}
+	return s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{name: next}})
+}
+
+// hearRecords notes whom the CRM's users closed to email. What that means for the
+// email account is a policy: the contact leaves the address books whose filter says
+// so, or the address is blocked in the whole account.
+func (s *session) hearRecords() error {
+	reader, ok := s.crm.(lockstep.OptOutReader)
+	if !ok {
+		return nil // the list sync sees them with everything else
+	}
+	for _, table := range MemberTables {
+		if s.table(table) == nil {
+			continue
+		}
+		if err := s.hearTable(reader, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) hearTable(reader lockstep.OptOutReader, table string) error {
+	name := "consent/records/" + table
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil {
+		return err
+	}
+	next, err := reader.OptOuts(s.ctx, table, since, func(recs []lockstep.Record) error {
+		said := make([]statement, 0, len(recs))
+		for i := range recs {
+			r := &recs[i]
+			st := statement{
+				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeBulk, ref: r.Ref, system: lockstep.ConsentCRM,
+				at: r.Modified, why: "the record does not allow bulk email", told: []string{toldFlags},
+			}
+			if r.OptOut&lockstep.DoNotEmail != 0 {
+				st.scope, st.why = lockstep.ScopeEmail, "the record does not allow email"
+			}
+			if s.account.BulkOptOut == lockstep.BulkSuppress {
+				st.scope, st.reason, st.told = lockstep.ScopeAccount, lockstep.Suppressed, nil
+			} else if since == "" {
+				// Everybody who was closed before Lockstep came: the list sync never
+				// lets them in, so nobody has to be fetched out.
+				st.quiet = true
+			}
+			said = append(said, st)
+		}
+		return s.hear(said)
+	})
+	return s.heard(name, since, next, err, func() error { return s.hearTable(reader, table) })
+}
+
+// hearRows notes addresses that a CRM user entered as suppressed.
+func (s *session) hearRows() error {
+	if s.table(lockstep.SuppressionTable) == nil {
+		return nil // told where the rows would be written
+	}
+	const name = "consent/rows"
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil {
+		return err
+	}
+	q := lockstep.RecordQuery{Table: lockstep.SuppressionTable, Columns: []string{lockstep.EmailTextColumn, lockstep.AccountColumn, lockstep.SinceColumn}}
+	next, err := s.crm.Changes(s.ctx, q, since, func(page lockstep.RecordPage) error {
+		var said []statement
+		for i := range page.Records {
+			r := &page.Records[i]
+			if r.Deleted || r.Inactive || len(r.Values) < 3 {
+				continue
+			}
+			if a := r.Values[1].Text(); a != "" && a != s.account.ID {
+				continue
+			}
+			st := statement{
+				email: lockstep.NormalizeEmail(r.Values[0].Text()), scope: lockstep.ScopeAccount, reason: lockstep.Suppressed, system: lockstep.ConsentCRM,
+				ref: r.Ref, at: cmp.Or(r.Created, r.Modified), why: "the address is in the CRM's list of suppressions", told: []string{toldRow},
+			}
+			key := s.e.Store.AddressKey(st.email)
+			if r.ID == lockstep.RestrictionID(s.account.ID, st.scope, "", key) {
+				continue // our own
+			}
+			said = append(said, st)
+		}
+		return s.hear(said)
+	})
+	return s.heard(name, since, next, err, s.hearRows)
+}
+
+// hear notes statements: what is new goes to the ledger and stands as a restriction
+// from the commit on.
+func (s *session) hear(said []statement) error {
+	if len(said) == 0 {
+		return nil
+	}
+	keys := make([]lockstep.AddressKey, 0, len(said))
+	for i := range said {
+		keys = append(keys, s.e.Store.AddressKey(said[i].email))
+	}
+	known, err := s.standing(keys)
+	if err != nil {
+		return err
+	}
+	var c lockstep.Commit
+	var n lockstep.Counts
+	for i := range said {
+		st := &said[i]
+		n.Read++
+		if problem := lockstep.CheckEmail(st.email); problem != "" {
+			n.Rejected++
+			s.finding(lockstep.Finding{
+				Code: lockstep.FindingMalformedEmail, Table: st.ref.Table, Record: st.ref.ID, Contact: st.contact,
+				Message: "an opt-out names something that is no address: " + problem, Hint: "correct the address where the opt-out was made",
+			})
+			continue
+		}
+		key := keys[i]
+		id := lockstep.RestrictionID(s.account.ID, st.scope, st.object, key)
+		r, stands := known[id]
+		if stands && !s.adds(&r, st) {
+			n.Equal++
+			continue
+		}
+		if st.scope == lockstep.ScopeBulk || st.scope == lockstep.ScopeEmail {
+			// A flag that we set ourselves because the address is suppressed.
+			all := known[lockstep.RestrictionID(s.account.ID, lockstep.ScopeAccount, "", key)]
+			if _, ours := all.Told[toldFlags]; ours && all.Released.IsZero() && st.scope == lockstep.ScopeBulk {
+				n.Equal++
+				continue
+			}
+		}
+		e := lockstep.ConsentEntry{
+			Account: s.account.ID, Act: lockstep.ActRestricted, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref,
+			Contact: st.contact, Reason: st.reason, System: st.system, Actor: st.actor, Evidence: st.why, At: st.at, Seen: s.e.Now(), Run: s.run.ID,
+		}
+		e.ID = lockstep.ConsentID(&e)
+		told := map[string]time.Time{}
+		if stands {
+			told = r.Told
+		}
+		for _, t := range st.told {
+			told[t] = e.Seen
+		}
+		r = lockstep.Restriction{
+			ID: id, Account: s.account.ID, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref, Contact: cmp.Or(st.contact, r.Contact),
+			Reason: max(st.reason, r.Reason), System: st.system, Origin: st.origin, Actor: st.actor, Evidence: st.why, At: st.at, Seen: e.Seen, Entry: e.ID,
+			Told: told, Pending: !st.quiet,
+		}
+		known[id] = r
+		c.Consent = append(c.Consent, e)
+		c.Restrictions = append(c.Restrictions, r)
+		n.OptOutsSeen++
+		n.Written++
+	}
+	s.countConsent(n)
+	if s.dry() {
+		s.previewed = append(s.previewed, c.Restrictions...)
+		return nil
+	}
+	if len(c.Restrictions) == 0 {
+		return nil
+	}
+	return s.commit(c)
+}
+
+// countConsent adds to the run's counts. What a list sync hears of opt-outs on its way
+// is not among the people that it read.
+func (s *session) countConsent(n lockstep.Counts) {
+	if s.sync != nil {
+		n.Read, n.Written, n.Equal, n.Rejected = 0, 0, 0, 0
+	}
+	s.count(n)
+}
+
+// adds reports whether a statement says more than the restriction that stands.
+func (s *session) adds(r *lockstep.Restriction, st *statement) bool {
+	switch {
+	case !r.Released.IsZero():
+		// The person came back and is opted out anew; a row read again that is older
+		// than the coming back says nothing new.
+		return st.at.After(r.Released) || st.at.IsZero()
+	case st.reason > r.Reason:
+		return true // a complaint is more than an unsubscribe
+	case st.system == lockstep.ConsentCRM && st.scope == lockstep.ScopeAccount:
+		_, known := r.Told[toldRow]
+		return len(st.told) > 0 && !known
+	}
+	return false
+}
+
+// standing returns what stands against addresses, by id.
+func (s *session) standing(keys []lockstep.AddressKey) (map[lockstep.ID]lockstep.Restriction, error) {
+	rs, err := s.e.Store.Restrictions(s.ctx, s.account.ID, keys)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[lockstep.ID]lockstep.Restriction, len(rs))
+	for _, r := range rs {
+		known[r.ID] = r
+	}
+	return known, nil
+}
+
+// tell carries what stands to everybody who does not know it yet. When one
+// destination fails, the others are told all the same.
+func (s *session) tell() error {
+	if s.locked != "" {
+		return nil // noted, and told once the account is unlocked
+	}
+	if s.dry() {
+		return s.tellPage(s.previewed)
+	}
+	s.stage("telling opt-outs")
+	var after lockstep.ID
+	for {
+		page, err := s.e.Store.PendingRestrictions(s.ctx, s.account.ID, after, consentPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		after = page[len(page)-1].ID
+		if err := s.tellPage(page); err != nil {
+			return err
+		}
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
+}
+
+// tellPage carries some restrictions to their destinations.
+func (s *session) tellPage(page []lockstep.Restriction) error {
+	var whole, books, lists, back []*lockstep.Restriction
+	if err := s.askBack(page); err != nil {
+		return err
+	}
+	for i := range page {
+		r := &page[i]
+		if r.Told == nil {
+			r.Told = map[string]time.Time{}
+		}
+		switch {
+		case r.Email == "": // erased: the key alone restricts
+			r.Pending = false
+		case !r.Released.IsZero():
+			back = append(back, r)
+		case r.Scope == lockstep.ScopeAccount:
+			whole = append(whole, r)
+		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
+			books = append(books, r)
+		case r.Scope == lockstep.ScopeList:
+			lists = append(lists, r)
+		}
+	}
+	var first error
+	keep := func(err error) bool {
+		if err != nil && first == nil {
+			first = err
+		}
+		return err == nil
+	}
+	// The email accounts first: they are what mails.
+	if keep(s.tellPlatform(whole)) {
+		keep(s.tellAccounts(whole))
+	}
+	keep(s.tellBooks(books))
+	if keep(s.tellFlags(whole)) {
+		keep(s.tellRows(whole))
+	}
+	if keep(s.tellLists(lists)) {
+		keep(s.tellListRows(lists))
+	}
+	keep(s.tellBack(back))
+	if s.dry() || first != nil && (s.ctx.Err() != nil || lockstep.CodeOf(first) == lockstep.CodeConflict) {
+		return first
+	}
+	var c lockstep.Commit
+	var n lockstep.Counts
+	for i := range page {
+		r := &page[i]
+		if r.Pending = !s.everybodyKnows(r); !r.Pending {
+			n.OptOutsTold++
+			if !r.Released.IsZero() {
+				c.Lifted = append(c.Lifted, r.ID)
+				continue
+			}
+		}
+		c.Restrictions = append(c.Restrictions, *r)
+	}
+	c.Consent = s.tellings
+	s.tellings = nil
+	s.count(n)
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	return first
+}
+
+// everybodyKnows reports whether every destination of a restriction was told.
+func (s *session) everybodyKnows(r *lockstep.Restriction) bool {
+	for _, d := range s.destinations(r) {
+		if _, ok := r.Told[d]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) destinations(r *lockstep.Restriction) []string {
+	switch {
+	case r.Email == "":
+		return nil
+	case !r.Released.IsZero():
+		return []string{toldBack}
+	case r.Scope == lockstep.ScopeAccount:
+		if !r.Asked.IsZero() {
+			return []string{toldBack} // asked about again and again until the person answers
+		}
+		return []string{toldPlatform, toldAccounts, toldFlags, toldRow}
+	case r.Scope == lockstep.ScopeList:
+		return []string{toldFlags, toldRow}
+	}
+	return []string{toldBooks}
+}
+
+// told notes that a destination knows a restriction, and in the ledger who was told.
+func (s *session) told(r *lockstep.Restriction, destination string, system lockstep.ConsentSystem, ref lockstep.Ref, how string) {
+	now := s.e.Now()
+	r.Told[destination] = now
+	e := lockstep.ConsentEntry{
+		Account: r.Account, Act: lockstep.ActTold, Scope: r.Scope, Object: r.Object, Key: r.Key, Email: r.Email, Ref: ref, Contact: r.Contact,
+		Reason: r.Reason, System: system, Target: destination, Evidence: how, At: now, Seen: now, About: r.Entry, Run: s.run.ID,
+	}
+	if system == lockstep.ConsentPlatform {
+		e.Target = r.Account
+	}
+	e.ID = lockstep.ConsentID(&e)
+	s.tellings = append(s.tellings, e)
+}
+
+// waiting are those of rs that a destination was not told of.
+func waiting(rs []*lockstep.Restriction, destination string) []*lockstep.Restriction {
+	return slices.DeleteFunc(slices.Clone(rs), func(r *lockstep.Restriction) bool {
+		_, ok := r.Told[destination]
+		return ok
+	})
+}
+
+// consentFailed says of an error of the consent step what it means for the run.
+func consentFailed(err error) error {
+	e := *lockstep.AsError(err)
+	e.Msg = fmt.Sprintf("opt-outs could not be exchanged, so nothing was sent to the address books: %s", e.Msg)
+	return &e
+}

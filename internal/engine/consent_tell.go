@@ -1,0 +1,528 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/journal"
+	"github.com/lockstep-sync/lockstep/internal/merge"
+)
+
+// toldBack stands for everybody who has to know that a person came back.
+const toldBack = "back"
+
+// tellPlatform blocks addresses in the email account.
+func (s *session) tellPlatform(rs []*lockstep.Restriction) error {
+	keeper := s.platform.(lockstep.SuppressionKeeper)
+	for part := range slices.Chunk(waiting(rs, toldPlatform), keeper.MaxSuppress()) {
+		changes := make([]lockstep.Change, len(part))
+		emails := make([]string, len(part))
+		for i, r := range part {
+			emails[i] = r.Email
+			changes[i] = lockstep.Change{Kind: lockstep.SuppressContact, State: lockstep.Planned, Ref: r.Ref, Contact: r.Contact, Email: r.Email, Why: r.Evidence}
+		}
+		err := s.carryOut(changes, func() error {
+			results, err := keeper.Suppress(s.ctx, emails)
+			if err != nil {
+				return err
+			}
+			for i, r := range part {
+				if refused := results[i]; refused != nil {
+					s.optOutRefused(r, &changes[i], "the email account refused to block the address", refused)
+					continue
+				}
+				changes[i].State = lockstep.Acknowledged
+				s.told(r, toldPlatform, lockstep.ConsentPlatform, lockstep.Ref{}, "blocked in the email account")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellAccounts hands suppressions to the organization's other email accounts. They
+// stand there from that commit on; their own next runs block them.
+func (s *session) tellAccounts(rs []*lockstep.Restriction) error {
+	rs = waiting(rs, toldAccounts)
+	if len(rs) == 0 {
+		return nil
+	}
+	now := s.e.Now()
+	var others []lockstep.EmailAccount
+	if !s.account.AloneWithSuppressions {
+		all, err := s.e.Store.Accounts(s.ctx, s.org.ID)
+		if err != nil {
+			return err
+		}
+		for _, a := range all {
+			if a.ID != s.account.ID && !a.AloneWithSuppressions {
+				others = append(others, a)
+			}
+		}
+	}
+	var c lockstep.Commit
+	keys := make([]lockstep.AddressKey, len(rs))
+	for i, r := range rs {
+		keys[i] = r.Key
+	}
+	for _, a := range others {
+		standing, err := s.e.Store.Restrictions(s.ctx, a.ID, keys)
+		if err != nil {
+			return err
+		}
+		has := map[lockstep.ID]lockstep.Restriction{}
+		for _, r := range standing {
+			has[r.ID] = r
+		}
+		for _, r := range rs {
+			if r.Origin != "" { // handed on by the account where it was made
+				continue
+			}
+			id := lockstep.RestrictionID(a.ID, lockstep.ScopeAccount, "", r.Key)
+			if was, ok := has[id]; ok && was.Released.IsZero() && was.Reason >= r.Reason {
+				continue
+			}
+			e := lockstep.ConsentEntry{
+				Account: a.ID, Act: lockstep.ActRestricted, Scope: lockstep.ScopeAccount, Key: r.Key, Email: r.Email, Ref: r.Ref, Reason: r.Reason,
+				System: r.System, Actor: r.Actor, Evidence: r.Evidence + " (" + s.account.Name + ")", At: r.At, Seen: now, About: r.Entry, Run: s.run.ID,
+			}
+			e.ID = lockstep.ConsentID(&e)
+			c.Consent = append(c.Consent, e)
+			c.Restrictions = append(c.Restrictions, lockstep.Restriction{
+				ID: id, Account: a.ID, Scope: lockstep.ScopeAccount, Key: r.Key, Email: r.Email, Ref: r.Ref, Reason: r.Reason, System: r.System,
+				Origin: s.account.ID, Actor: r.Actor, Evidence: e.Evidence, At: r.At, Seen: now, Entry: e.ID, Told: map[string]time.Time{}, Pending: true,
+			})
+		}
+	}
+	if s.dry() {
+		return nil
+	}
+	if len(c.Restrictions) > 0 {
+		if err := s.commit(c); err != nil {
+			return err
+		}
+	}
+	for _, r := range rs {
+		r.Told[toldAccounts] = now
+	}
+	return nil
+}
+
+// tellFlags closes every CRM record with the address to bulk email.
+func (s *session) tellFlags(rs []*lockstep.Restriction) error {
+	rs = waiting(rs, toldFlags)
+	if len(rs) == 0 {
+		return nil
+	}
+	by := make(map[string]*lockstep.Restriction, len(rs))
+	emails := make([]string, 0, len(rs))
+	for _, r := range rs {
+		by[r.Email] = r
+		emails = append(emails, r.Email)
+	}
+	refused := map[*lockstep.Restriction]bool{}
+	for _, table := range MemberTables {
+		if s.table(table) == nil {
+			continue
+		}
+		var open []lockstep.Record
+		q := lockstep.RecordQuery{Table: table, Inactive: true}
+		err := s.crm.FindByEmail(s.ctx, q, emails, func(recs []lockstep.Record) error {
+			for _, rec := range recs {
+				if rec.OptOut&lockstep.DoNotBulkEmail == 0 && by[lockstep.NormalizeEmail(rec.Email)] != nil {
+					open = append(open, rec)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for part := range slices.Chunk(open, consentPage) {
+			changes := make([]lockstep.Change, len(part))
+			rows := make([]lockstep.RecordWrite, len(part))
+			for i, rec := range part {
+				r := by[lockstep.NormalizeEmail(rec.Email)]
+				rows[i] = lockstep.RecordWrite{ID: rec.ID, Fields: []lockstep.ColumnValue{{Column: lockstep.BulkEmailColumn, Value: lockstep.BoolValue(true)}}}
+				changes[i] = lockstep.Change{
+					Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: r.Evidence,
+					Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
+				}
+			}
+			err := s.carryOut(changes, func() error {
+				results, err := s.crm.WriteRecords(s.ctx, table, rows)
+				if err != nil {
+					return err
+				}
+				for i, rec := range part {
+					r := by[lockstep.NormalizeEmail(rec.Email)]
+					if e := results[i]; e != nil {
+						refused[r] = true
+						s.optOutRefused(r, &changes[i], "the CRM refused to close the record to bulk email", e)
+						continue
+					}
+					changes[i].State = lockstep.Acknowledged
+					s.count(lockstep.Counts{RecordsUpdated: 1})
+					s.told(r, toldFlags, lockstep.ConsentCRM, rec.Ref, "closed to bulk email")
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range rs {
+		if refused[r] {
+			delete(r.Told, toldFlags)
+		} else if _, ok := r.Told[toldFlags]; !ok {
+			r.Told[toldFlags] = s.e.Now() // no record has to be changed
+		}
+	}
+	return nil
+}
+
+// tellRows writes a row of our own table for each suppressed address.
+func (s *session) tellRows(rs []*lockstep.Restriction) error {
+	return s.writeRows(waiting(rs, toldRow), lockstep.SuppressionTable, func(r *lockstep.Restriction) []lockstep.ColumnValue {
+		return []lockstep.ColumnValue{{Column: lockstep.ReasonColumn, Value: lockstep.TextValue(r.Reason.String())}}
+	})
+}
+
+// writeRows writes one row for each restriction into a table of ours. Its id is the
+// restriction's, so that a repeat finds the row there.
+func (s *session) writeRows(rs []*lockstep.Restriction, table string, more func(*lockstep.Restriction) []lockstep.ColumnValue) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	if s.table(table) == nil {
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingNotInstalled, Table: table,
+			Message: "opt-outs are kept and acted upon, but not shown as rows in Dynamics: the table " + table + " is not there",
+			Hint:    "run lockstep dynamics install",
+		})
+		for _, r := range rs {
+			r.Told[toldRow] = s.e.Now()
+		}
+		return nil
+	}
+	for part := range slices.Chunk(rs, consentPage) {
+		changes := make([]lockstep.Change, len(part))
+		rows := make([]lockstep.RecordWrite, len(part))
+		for i, r := range part {
+			origin := string(r.System)
+			fields := append([]lockstep.ColumnValue{
+				{Column: lockstep.NameColumn, Value: lockstep.TextValue(r.Email)},
+				{Column: lockstep.EmailTextColumn, Value: lockstep.TextValue(r.Email)},
+				{Column: lockstep.AccountColumn, Value: lockstep.TextValue(s.account.ID)},
+				{Column: lockstep.OriginColumn, Value: lockstep.TextValue(origin)},
+			}, more(r)...)
+			if !r.At.IsZero() {
+				fields = append(fields, lockstep.ColumnValue{Column: lockstep.SinceColumn, Value: lockstep.TimeValue(r.At)})
+			}
+			rows[i] = lockstep.RecordWrite{ID: r.ID, Create: true, Fields: fields}
+			changes[i] = lockstep.Change{Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: r.ID}, Contact: r.Contact, Email: r.Email, Why: r.Evidence}
+		}
+		err := s.carryOut(changes, func() error {
+			results, err := s.crm.WriteRecords(s.ctx, table, rows)
+			if err != nil {
+				return err
+			}
+			for i, r := range part {
+				if e := results[i]; e != nil {
+					s.optOutRefused(r, &changes[i], "the CRM refused the row", e)
+					continue
+				}
+				changes[i].State = lockstep.Acknowledged
+				s.told(r, toldRow, lockstep.ConsentCRM, changes[i].Ref, "shown as a row")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellBooks takes people whom the CRM closed to email out of the address books whose
+// filter says so. While an import that was planned before is still under way it may
+// put them back, so they are looked at again.
+func (s *session) tellBooks(rs []*lockstep.Restriction) error {
+	rs = waiting(rs, toldBooks)
+	if len(rs) == 0 {
+		return nil
+	}
+	if s.many += len(rs); s.many > manyOptOuts {
+		for _, r := range rs {
+			r.Told[toldBooks] = s.e.Now()
+		}
+		return nil
+	}
+	sets, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	remove := map[lockstep.BookID][]*lockstep.Restriction{}
+	for _, r := range rs {
+		c, err := s.platform.Contact(s.ctx, r.Email, nil)
+		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.Contact = c.ID
+		optOut := lockstep.DoNotBulkEmail
+		if r.Scope == lockstep.ScopeEmail {
+			optOut = lockstep.DoNotEmail
+		}
+		for _, m := range c.Books {
+			for _, l := range sets {
+				if !l.Activated || l.Book != m.Book || m.Unsubscribed {
+					continue
+				}
+				if _, out := merge.Excluded(l.SubscriptionFilter, l.MinOptIn, optOut, c.Standing, false, c.OptIn); out {
+					remove[l.Book] = append(remove[l.Book], r)
+				}
+			}
+		}
+	}
+	for _, l := range sets {
+		for part := range slices.Chunk(remove[l.Book], s.platform.MaxRemove()) {
+			if err := s.removeOptedOut(l, part); err != nil {
+				return err
+			}
+		}
+		delete(remove, l.Book)
+	}
+	if s.dry() {
+		return nil
+	}
+	for _, r := range rs {
+		again, err := s.e.Store.ImportsUnderWay(s.ctx, s.account.ID, r.Seen)
+		if err != nil {
+			return err
+		}
+		if !again {
+			s.told(r, toldBooks, lockstep.ConsentPlatform, lockstep.Ref{}, "in none of the address books that do not allow it")
+		}
+	}
+	return nil
+}
+
+func (s *session) removeOptedOut(l lockstep.ListSettings, rs []*lockstep.Restriction) error {
+	changes := make([]lockstep.Change, len(rs))
+	ids := make([]lockstep.ContactID, len(rs))
+	for i, r := range rs {
+		ids[i] = r.Contact
+		changes[i] = lockstep.Change{Kind: lockstep.RemoveFromBook, State: lockstep.Planned, Ref: r.Ref, Contact: r.Contact, Email: r.Email, List: l.CRMID, Book: l.Book, Why: r.Evidence}
+	}
+	return s.carryOut(changes, func() error {
+		job, err := s.platform.RemoveFromBook(s.ctx, l.Book, ids)
+		if err == nil {
+			err = s.platform.AwaitRemoval(s.ctx, job)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range changes {
+			changes[i].State = lockstep.Acknowledged
+		}
+		s.count(lockstep.Counts{BookRemovals: int64(len(changes))})
+		return nil
+	})
+}
+
+// tellBack carries it on that a person came back by the platform's own flow: what
+// Lockstep itself closed because of the opt-out is opened again, what a CRM user
+// closed stays closed.
+func (s *session) tellBack(rs []*lockstep.Restriction) error {
+	for _, r := range rs {
+		if r.Scope == lockstep.ScopeAccount {
+			open, err := s.othersAllow(r)
+			if err != nil {
+				return err
+			}
+			if open {
+				if err := s.openRecords(r); err != nil {
+					return err
+				}
+			}
+		}
+		table := lockstep.SuppressionTable
+		if r.Scope == lockstep.ScopeList {
+			table = lockstep.UnsubscriberTable
+		}
+		if _, written := r.Told[toldRow]; written && s.table(table) != nil {
+			ref := lockstep.Ref{Table: table, ID: r.ID}
+			if r.Ref.Table == table {
+				ref = r.Ref // a user's own row
+			}
+			change := lockstep.Change{
+				Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
+				Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
+			}
+			if err := s.writeOne(change, r, "the CRM refused to close the row"); err != nil {
+				return err
+			}
+		}
+		r.Told[toldBack] = s.e.Now()
+	}
+	return nil
+}
+
+// othersAllow reports whether no other account of the organization restricts the
+// address.
+func (s *session) othersAllow(r *lockstep.Restriction) (bool, error) {
+	all, err := s.e.Store.Accounts(s.ctx, s.org.ID)
+	if err != nil {
+		return false, err
+	}
+	for _, a := range all {
+		if a.ID == s.account.ID {
+			continue
+		}
+		rs, err := s.e.Store.Restrictions(s.ctx, a.ID, []lockstep.AddressKey{r.Key})
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(rs, func(o lockstep.Restriction) bool {
+			return o.Scope == lockstep.ScopeAccount && o.Released.IsZero()
+		}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// openRecords takes back the flags that Lockstep set because of a restriction; the
+// ledger says which they are.
+func (s *session) openRecords(r *lockstep.Restriction) error {
+	ours := map[lockstep.Ref]bool{}
+	for after := int64(0); ; {
+		entries, err := s.e.Store.ConsentOf(s.ctx, r.Key, after, 1000)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			after = e.Seq
+			switch {
+			case e.Act == lockstep.ActTold && e.Target == toldFlags && e.Ref.Table != "":
+				ours[e.Ref] = true
+			case e.Act == lockstep.ActRestricted && (e.Scope == lockstep.ScopeBulk || e.Scope == lockstep.ScopeEmail):
+				delete(ours, e.Ref) // a user closed it too
+			}
+		}
+	}
+	for _, table := range MemberTables {
+		var ids []lockstep.ID
+		for ref := range ours {
+			if ref.Table == table {
+				ids = append(ids, ref.ID)
+			}
+		}
+		if len(ids) == 0 || s.table(table) == nil {
+			continue
+		}
+		slices.SortFunc(ids, func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
+		var recs []lockstep.Record
+		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
+			for _, rec := range page {
+				if rec.OptOut&lockstep.DoNotBulkEmail != 0 && lockstep.NormalizeEmail(rec.Email) == r.Email {
+					recs = append(recs, rec)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, rec := range recs {
+			change := lockstep.Change{
+				Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
+				Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(true), New: lockstep.BoolValue(false)}},
+			}
+			if err := s.writeOne(change, r, "the CRM refused to open the record to bulk email"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeOne writes one row of the CRM.
+func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, problem string) error {
+	changes := []lockstep.Change{change}
+	write := lockstep.RecordWrite{ID: change.Ref.ID}
+	for _, f := range change.Fields {
+		write.Fields = append(write.Fields, lockstep.ColumnValue{Column: f.Name, Value: f.New})
+	}
+	return s.carryOut(changes, func() error {
+		results, err := s.crm.WriteRecords(s.ctx, change.Ref.Table, []lockstep.RecordWrite{write})
+		if err != nil {
+			return err
+		}
+		if results[0] != nil {
+			s.optOutRefused(r, &changes[0], problem, results[0])
+			return nil
+		}
+		changes[0].State = lockstep.Acknowledged
+		s.told(r, toldBack, lockstep.ConsentCRM, change.Ref, change.Why)
+		return nil
+	})
+}
+
+// carryOut journals changes, lets call make them, and stores the outcome. In a
+// preview they are only stored. A call whose answer was lost leaves the batch open;
+// what it was for still waits and is done again.
+func (s *session) carryOut(changes []lockstep.Change, call func() error) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if s.dry() {
+		return s.planOnly(changes)
+	}
+	id, err := s.plan(changes[0].Kind, journal.Encode(changes), len(changes))
+	if err != nil {
+		return err
+	}
+	s.e.step(changes[0].Kind.String() + ".before")
+	if err := call(); err != nil {
+		if !lockstep.IsUnknown(err) && s.ctx.Err() == nil {
+			for i := range changes {
+				changes[i].State, changes[i].Cause = lockstep.Dropped, lockstep.AsError(err).Msg
+			}
+			if cerr := s.commit(lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: lockstep.Dropped, Payload: journal.Encode(changes)}}}); cerr != nil {
+				return cerr
+			}
+		}
+		return err
+	}
+	s.e.step(changes[0].Kind.String() + ".after")
+	state := lockstep.Refused
+	for i := range changes {
+		if changes[i].State == lockstep.Acknowledged {
+			state = lockstep.Acknowledged
+		}
+	}
+	return s.commit(lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: state, Payload: journal.Encode(changes)}}})
+}
+
+// optOutRefused notes that somebody would not hear of an opt-out. It goes on waiting
+// and is tried again by every run.
+func (s *session) optOutRefused(r *lockstep.Restriction, c *lockstep.Change, what string, refused *lockstep.Error) {
+	c.State, c.Cause = lockstep.Refused, refused.Msg
+	s.finding(lockstep.Finding{
+		Code: lockstep.FindingRejected, Table: c.Ref.Table, Record: c.Ref.ID, Contact: r.Contact, Field: refused.Field,
+		Message: fmt.Sprintf("%s: %s", what, refused.Msg), Hint: refused.Hint,
+	})
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// unsubscribes is the run of the type: who left a single list on the platform leaves
+// the marketing list too.
+func (s *session) unsubscribes() error {
+	if err := s.beginConsent(); err != nil {
+		return err
+	}
+	if err := s.hearUnsubscribes(); err != nil {
+		return err
+	}
+	return s.tell()
+}
+
+// hearUnsubscribes notes who left the address books of the account's lists.
+func (s *session) hearUnsubscribes() error {
+	lists, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	s.stage("reading unsubscribes from lists")
+	for _, l := range lists {
+		if !l.Activated || l.Gone || l.Book == "" {
+			continue
+		}
+		if err := s.hearList(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) hearList(l lockstep.ListSettings) error {
+	name := "consent/list/" + l.ID + "/" + string(l.Book)
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil {
+		return err
+	}
+	next, err := s.platform.(lockstep.SuppressionKeeper).Unsubscribes(s.ctx, l.Book, since, func(page []lockstep.Suppression) error {
+		said := make([]statement, 0, len(page))
+		for _, r := range page {
+			said = append(said, statement{
+				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeList, object: l.ID, contact: r.Contact, reason: lockstep.Unsubscribed,
+				system: lockstep.ConsentPlatform, at: r.At, why: "unsubscribed from the list " + l.Name, told: []string{toldPlatform},
+			})
+		}
+		return s.hear(said)
+	})
+	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+		return nil // the book is gone; the list sync sees to it
+	}
+	return s.heard(name, since, next, err, func() error { return s.hearList(l) })
+}
+
+// tellLists takes people out of the marketing lists that they left on the platform.
+// The members of a dynamic list follow from its query alone.
+func (s *session) tellLists(rs []*lockstep.Restriction) error {
+	rs = waiting(rs, toldFlags)
+	if len(rs) == 0 {
+		return nil
+	}
+	lists, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	for _, l := range lists {
+		mine := slices.DeleteFunc(slices.Clone(rs), func(r *lockstep.Restriction) bool { return r.Object != l.ID })
+		if len(mine) == 0 {
+			continue
+		}
+		if !l.Dynamic && !l.Gone {
+			if err := s.leaveList(l, mine); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, r := range mine {
+			r.Told[toldFlags] = s.e.Now()
+		}
+	}
+	for _, r := range rs {
+		if !slices.ContainsFunc(lists, func(l lockstep.ListSettings) bool { return l.ID == r.Object }) {
+			r.Told[toldFlags] = s.e.Now() // the list is not kept in step any more
+		}
+	}
+	return nil
+}
+
+func (s *session) leaveList(l lockstep.ListSettings, rs []*lockstep.Restriction) error {
+	by := make(map[string]*lockstep.Restriction, len(rs))
+	emails := make([]string, 0, len(rs))
+	for _, r := range rs {
+		by[r.Email] = r
+		emails = append(emails, r.Email)
+	}
+	var refs []lockstep.Record
+	err := s.crm.FindByEmail(s.ctx, lockstep.RecordQuery{Table: l.MemberTable, Inactive: true}, emails, func(recs []lockstep.Record) error {
+		for _, rec := range recs {
+			if by[lockstep.NormalizeEmail(rec.Email)] != nil {
+				refs = append(refs, rec)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	refused := map[*lockstep.Restriction]bool{}
+	for part := range slices.Chunk(refs, consentPage) {
+		changes := make([]lockstep.Change, len(part))
+		ids := make([]lockstep.ID, len(part))
+		for i, rec := range part {
+			r := by[lockstep.NormalizeEmail(rec.Email)]
+			ids[i] = rec.ID
+			changes[i] = lockstep.Change{Kind: lockstep.RemoveFromList, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, List: l.CRMID, Why: r.Evidence}
+		}
+		err := s.carryOut(changes, func() error {
+			results, err := s.crm.RemoveMembers(s.ctx, l.CRMID, ids)
+			if err != nil {
+				return err
+			}
+			for i, rec := range part {
+				r := by[lockstep.NormalizeEmail(rec.Email)]
+				if e := results[i]; e != nil {
+					refused[r] = true
+					s.optOutRefused(r, &changes[i], "the CRM refused to take the record out of the list "+l.Name, e)
+					continue
+				}
+				changes[i].State = lockstep.Acknowledged
+				s.count(lockstep.Counts{ListRemovals: 1})
+				s.told(r, toldFlags, lockstep.ConsentCRM, rec.Ref, "taken out of the marketing list")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, r := range rs {
+		if refused[r] {
+			delete(r.Told, toldFlags)
+		} else if _, ok := r.Told[toldFlags]; !ok {
+			r.Told[toldFlags] = s.e.Now()
+		}
+	}
+	return nil
+}
+
+// tellListRows writes a row of our own table for each person who left a list.
+func (s *session) tellListRows(rs []*lockstep.Restriction) error {
+	rs = waiting(rs, toldRow)
+	if len(rs) == 0 {
+		return nil
+	}
+	lists, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	byID := make(map[string]lockstep.ListSettings, len(lists))
+	for _, l := range lists {
+		byID[l.ID] = l
+	}
+	return s.writeRows(rs, lockstep.UnsubscriberTable, func(r *lockstep.Restriction) []lockstep.ColumnValue {
+		l := byID[r.Object]
+		return []lockstep.ColumnValue{
+			{Column: lockstep.ListIDColumn, Value: lockstep.TextValue(l.CRMID.String())},
+			{Column: lockstep.ListNameColumn, Value: lockstep.TextValue(l.Name)},
+			{Column: lockstep.ReasonColumn, Value: lockstep.TextValue(r.Reason.String())},
+		}
+	})
+}
+
