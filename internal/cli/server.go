@@ -26,6 +26,9 @@ const (
 	readTime   = time.Minute
 	idleTime   = 2 * time.Minute
 	maxHeader  = 64 << 10
+	// Once the server stops, calls have answerTime to end by themselves, and as long as
+	// stopTime altogether.
+	answerTime = time.Second
 	stopTime   = 10 * time.Second
 )
 
@@ -36,13 +39,22 @@ func listen(ctx context.Context, address string, a *app.App, log *slog.Logger, b
 	if err != nil {
 		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "listen", Msg: err.Error(), Hint: "another program may use the port; give another one with --listen"}
 	}
-	return &httpServer{
+	return newServer(l, surface(a, log, behindTLS), log), nil
+}
+
+// newServer answers on l with h. The context of its calls ends soon after it began to
+// shut down: a live page stays open for as long as it may, and would hold it up.
+func newServer(l net.Listener, h http.Handler, log *slog.Logger) *httpServer {
+	base, end := context.WithCancel(context.Background())
+	s := &httpServer{
 		url: "http://" + reachable(l.Addr()), listener: l,
 		server: &http.Server{
-			Handler: surface(a, log, behindTLS), ReadHeaderTimeout: headerTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return base },
 		},
-	}, nil
+	}
+	s.server.RegisterOnShutdown(func() { time.AfterFunc(answerTime, end) })
+	return s
 }
 
 // reachable is an address to open in a browser: the machine itself when the server
