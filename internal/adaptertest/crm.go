@@ -91,6 +91,9 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"a missing right is told as forbidden", (*crmSuite).forbidden},
 		{"OptOuts reads the records that are closed to email", (*crmSuite).optOuts},
 		{"OptOuts goes on where it ended", (*crmSuite).optOutsSince},
+		{"own tables are installed once and removed", (*crmSuite).installs},
+		{"own tables take rows", (*crmSuite).ownRows},
+		{"own tables tell what changed", (*crmSuite).ownChanges},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

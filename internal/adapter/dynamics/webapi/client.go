@@ -12,6 +12,10 @@
 // write can be repeated: creates carry ids that the caller chose, updates set
 // values, adding a member twice is silent, removing twice is recognised.
 //
+// Our own tables are described in package solution; they are added and removed one
+// component a call, and what is there is compared first, so that either can be
+// stopped and begun again anywhere.
+//
 // Addresses of people travel in request bodies only: a query by email is sent
 // inside $batch, so that no proxy or server log keeps it as part of a URL.
 //

@@ -45,7 +45,7 @@ func (w *world) fixture() adaptertest.CRMFixture {
 func TestConformance(t *testing.T) {
 	adaptertest.CRM(t, func(t *testing.T) (lockstep.CRM, adaptertest.CRMFixture) {
 		w := newWorld(t, options{})
-		return w.open(), w.fixture()
+		return w.openForSchema(), w.fixture()
 	})
 }
 
@@ -69,6 +69,6 @@ func TestConformanceBefore9(t *testing.T) {
 				h.ServeHTTP(rw, r)
 			})
 		}})
-		return w.open(), w.fixture()
+		return w.openForSchema(), w.fixture()
 	})
 }

@@ -3,7 +3,10 @@ package webapi
 import (
 	"context"
 	"errors"
+	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -297,5 +300,38 @@ func TestKeysFit(t *testing.T) {
 				t.Errorf("%s: %d bytes", k.Name, bytes)
 			}
 		}
+	}
+}
+
+// When a row is created that is there already, the service may tell the repeated
+// alternate key instead of the repeated id.
+func TestRepeatedCreateToldByKey(t *testing.T) {
+	told := 0
+	w := newWorld(t, options{wrap: func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r)
+			maps.Copy(rw.Header(), rec.Header())
+			body := rec.Body.String()
+			told += strings.Count(body, "0x80040237")
+			rw.WriteHeader(rec.Code)
+			_, _ = io.WriteString(rw, strings.ReplaceAll(body, "0x80040237", "0x80060892"))
+		})
+	}})
+	c := w.openForSchema()
+	w.install(c)
+	row := func(n int) lockstep.RecordWrite {
+		return lockstep.RecordWrite{ID: id(n), Create: true, Fields: []lockstep.ColumnValue{
+			{Column: lockstep.EmailTextColumn, Value: lockstep.TextValue("a@example.com")}, {Column: lockstep.AccountColumn, Value: lockstep.TextValue("A")},
+		}}
+	}
+	w.write(c, lockstep.SuppressionTable, []lockstep.RecordWrite{row(1)})
+	w.write(c, lockstep.SuppressionTable, []lockstep.RecordWrite{row(1)})
+	if told == 0 {
+		t.Error("no repeated row was told")
+	}
+	results, err := c.WriteRecords(t.Context(), lockstep.SuppressionTable, []lockstep.RecordWrite{row(2)})
+	if err != nil || results[0] == nil || results[0].Code != lockstep.CodeConflict {
+		t.Errorf("another row with the key: %v %v", results, err)
 	}
 }

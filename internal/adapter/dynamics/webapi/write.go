@@ -223,8 +223,8 @@ func (w *writer) rowByRow(ctx context.Context, chunk []int) error {
 		e := results[n]
 		if e != nil {
 			e.Op = w.op(i)
-			if w.rows[i].Create && codeOf(e) == errDuplicateID {
-				collided = append(collided, i)
+			if code := codeOf(e); w.rows[i].Create && (code == errDuplicateID || code == errKeyTaken) {
+				collided = append(collided, i) // of a row that is there, either may be told
 			}
 		}
 		w.results[i] = e
