@@ -36,6 +36,7 @@ type Commit struct {
 
 	Batches  []BatchEnd
 	Links    [][]byte // new link batches
+	LinkIDs  []int64  // when as long as Links: receives the ids under which they are stored
 	Members  []MemberBlob
 	Findings []Finding
 	// Conflicts are appended; one with the ID of an earlier, unresolved conflict

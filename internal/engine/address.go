@@ -216,12 +216,7 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 	if s.dry() {
 		return nil
 	}
-	if err := s.commit(lockstep.Commit{Links: out.payloads()}); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refreshLinks()
+	return s.commit(lockstep.Commit{Links: out.payloads()})
 }
 
 // exchangeMembers lets the places in the address books go with the contacts, where

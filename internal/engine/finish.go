@@ -123,11 +123,12 @@ func (s *session) compactLinks() error {
 	if err != nil || len(done.Drop) == 0 {
 		return err
 	}
-	err = s.e.Store.Commit(s.ctx, lockstep.Commit{Run: s.run.ID, Account: s.account.ID, Links: done.Payloads, DropLinks: done.Drop})
+	ids := make([]int64, len(done.Payloads))
+	err = s.e.Store.Commit(s.ctx, lockstep.Commit{Run: s.run.ID, Account: s.account.ID, Links: done.Payloads, LinkIDs: ids, DropLinks: done.Drop})
 	if err != nil {
 		return err
 	}
-	if err := s.refreshLinks(); err != nil {
+	if err := s.learn(ids, done.Payloads); err != nil {
 		return err
 	}
 	for _, id := range done.Drop {

@@ -102,12 +102,6 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		if err := s.commit(lockstep.Commit{Links: payloads}); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		err := s.refreshLinks()
-		s.mu.Unlock()
-		if err != nil {
-			return err
-		}
 	}
 	if n == 0 {
 		return nil

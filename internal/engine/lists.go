@@ -503,21 +503,34 @@ func (s *session) loadLinks() error {
 		c.index, c.last, c.blobs = crosswalk.NewIndex(), 0, map[int64]int{}
 	}
 	s.sync.links = c.index
-	return s.refreshLinks()
-}
-
-func (s *session) refreshLinks() error {
-	c := s.e.cache.of(s.account.ID)
-	err := s.e.Store.Links(s.ctx, s.account.ID, c.last, func(b lockstep.StoredBlob) error {
-		if err := c.index.Add(b.ID, b.Payload); err != nil {
-			return err
-		}
-		c.last = b.ID
-		c.blobs[b.ID] = len(b.Payload)
-		return nil
-	})
+	err := s.e.Store.Links(s.ctx, s.account.ID, c.last, func(b lockstep.StoredBlob) error { return c.add(b.ID, b.Payload) })
 	if err != nil {
 		c.index = nil // read from the beginning next time
 	}
 	return err
+}
+
+// learn takes in links that this run stored: nobody else stores links of the account
+// meanwhile. The caller holds s.mu.
+func (s *session) learn(ids []int64, payloads [][]byte) error {
+	c := s.e.cache.of(s.account.ID)
+	for i, id := range ids {
+		if err := c.add(id, payloads[i]); err != nil {
+			c.index = nil // read from the beginning next time
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cachedLinks) add(id int64, payload []byte) error {
+	if c.index == nil {
+		return nil // an earlier failure; the run ends
+	}
+	if err := c.index.Add(id, payload); err != nil {
+		return err
+	}
+	c.last = id
+	c.blobs[id] = len(payload)
+	return nil
 }

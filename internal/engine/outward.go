@@ -362,9 +362,7 @@ func (s *session) tidyLinks() error {
 		return err
 	}
 	s.sync.staleLinks, s.sync.closeLinks, s.sync.mergers = nil, nil, nil
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refreshLinks()
+	return nil
 }
 
 // entries reads the entries of links.

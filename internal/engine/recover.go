@@ -91,12 +91,7 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 		return nil
 	}
 	c.Batches = []lockstep.BatchEnd{end}
-	if err := s.commit(c); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refreshLinks()
+	return s.commit(c)
 }
 
 // settleDoubts ends the batches whose outcome nobody knows, once books were compared

@@ -359,12 +359,7 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 	if s.dry() || len(payloads) == 0 {
 		return nil
 	}
-	if err := s.commit(lockstep.Commit{Links: payloads}); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refreshLinks()
+	return s.commit(lockstep.Commit{Links: payloads})
 }
 
 func isNew(b lockstep.BookID) bool {

@@ -40,6 +40,8 @@ type session struct {
 	found     map[string]bool // findings of this slice, so that one problem is told once
 	before    lockstep.Calls  // of earlier slices of this run
 
+	linking sync.Mutex // held while links are stored and learnt
+
 	sync *listSync // the state of a list sync; nil for other types
 
 	// locked says why nothing may be written; the consent lane then only listens.
@@ -207,14 +209,23 @@ func (s *session) commit(c lockstep.Commit) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Links) > 0 {
+		// Links are learnt in the order in which they are stored.
+		s.linking.Lock()
+		defer s.linking.Unlock()
+		c.LinkIDs = make([]int64, len(c.Links))
+	}
 	s.e.step("commit.before")
 	if err := s.e.Store.Commit(s.ctx, c); err != nil {
 		return err
 	}
 	s.e.step("commit.after")
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sum.Add(c.Counts)
-	s.mu.Unlock()
+	if len(c.Links) > 0 && s.sync != nil {
+		return s.learn(c.LinkIDs, c.Links)
+	}
 	return nil
 }
 

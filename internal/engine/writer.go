@@ -564,12 +564,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	}
 	c.Links = links.payloads()
 	c.Cursors = maps.Clone(b.cursors)
-	if err := s.commit(c); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refreshLinks()
+	return s.commit(c)
 }
 
 // refused notes why a row was not taken and keeps its member out until the record

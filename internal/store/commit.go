@@ -29,7 +29,7 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 		g := growth{}
 		steps := []func() error{
 			func() error { return dropLinks(ctx, tx, g, op, account, c.DropLinks) },
-			func() error { return addLinks(ctx, tx, g, account, c.Links) },
+			func() error { return addLinks(ctx, tx, g, account, c.Links, c.LinkIDs) },
 			func() error { return dropMembers(ctx, tx, g, op, c.DropMembers) },
 			func() error { return addMembers(ctx, tx, g, c.Members) },
 			func() error { return g.store(ctx, tx) },

@@ -240,7 +240,7 @@ ON CONFLICT (name) DO UPDATE SET blobs = logs.blobs + excluded.blobs`, log, g[lo
 	return nil
 }
 
-func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]byte) error {
+func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]byte, ids []int64) error {
 	if len(blobs) == 0 {
 		return nil
 	}
@@ -255,6 +255,9 @@ func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]by
 	}
 	var pieces []piece
 	for i, b := range blobs {
+		if len(ids) == len(blobs) {
+			ids[i] = first + int64(i)
+		}
 		parts := max(1, (len(b)+partSize-1)/partSize)
 		for part := range parts {
 			pieces = append(pieces, piece{first + int64(i), part, parts, notNil(b[part*partSize : min(len(b), (part+1)*partSize)])})

@@ -99,7 +99,7 @@ func (m *model) draw(t *rapid.T) lockstep.Commit {
 		for i := range blob {
 			blob[i] = byte(i * 31 >> 3)
 		}
-		c.Links = append(c.Links, blob)
+		c.Links, c.LinkIDs = append(c.Links, blob), append(c.LinkIDs, 0)
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "cursors") {
 		c.Cursors[rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")] = lockstep.Cursor(rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "value"))
@@ -138,6 +138,9 @@ func (m *model) commit(t *rapid.T) {
 	ids, payloads := links(t, m.s, m.account, m.lastLink)
 	if len(ids) != len(c.Links) {
 		t.Fatalf("%d new link batches instead of %d", len(ids), len(c.Links))
+	}
+	if !slices.Equal(ids, c.LinkIDs) {
+		t.Fatalf("link batches are stored under %v and not %v", ids, c.LinkIDs)
 	}
 	for i, id := range ids {
 		if !bytes.Equal(payloads[i], c.Links[i]) {
