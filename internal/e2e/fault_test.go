@@ -113,6 +113,8 @@ func (s *stormy) attempt() lockstep.Run {
 func (s *stormy) whole(after string) {
 	s.t.Helper()
 	s.twins.Faults.Clear()
+	s.twins.Dataverse.SetMaxPage(0)
+	s.twins.Dotdigital.SetMaxPage(0)
 	s.attempt()
 	s.haste.Advance(10 * time.Minute) // what is applied late is applied now
 	s.twins.Faults.Settle()
@@ -162,10 +164,14 @@ func (s *stormy) routes() map[string][]string {
 	return out
 }
 
-// storm is a kind of fault with its arguments; only binds it to one twin.
-type storm struct{ kind, args, only string }
+// storm is a kind of fault with its arguments; only binds it to one twin, pages
+// makes the pages of both twins shorter.
+type storm struct {
+	kind, args, only string
+	pages            int
+}
 
-func (x storm) String() string { return strings.TrimSpace(x.kind + " " + x.args) }
+func (x storm) String() string { return strings.TrimSpace(x.kind + " " + x.args + " " + x.only) }
 
 var storms = []storm{
 	{kind: fault.Refuse},
@@ -212,7 +218,21 @@ var storms = []storm{
 	{kind: "bulk-partial", args: `{"mode":"failures","share":0.5}`, only: fault.Dotdigital},
 	{kind: "bulk-partial", args: `{"mode":"no-report"}`, only: fault.Dotdigital},
 	{kind: "bulk-partial", args: `{"mode":"lost"}`, only: fault.Dotdigital},
+	{kind: "bulk-partial", args: `{"mode":"watchdog"}`, only: fault.Dotdigital},
 	{kind: "too-many-imports", only: fault.Dotdigital},
+	{kind: "throttle", only: fault.Dataverse},
+	{kind: "throttle", only: fault.Dotdigital},
+	{kind: "throttle", args: `{"scheme":"flat"}`, only: fault.Dotdigital},
+	{kind: "page-drift", only: fault.Dataverse, pages: 1},
+	{kind: "page-drift", only: fault.Dotdigital, pages: 1},
+	{kind: "page-dup", only: fault.Dataverse, pages: 1},
+	{kind: "page-dup", args: `{"variant":"loop"}`, only: fault.Dataverse, pages: 1},
+	{kind: "page-dup", args: `{"variant":"host"}`, only: fault.Dataverse, pages: 1},
+	{kind: "page-dup", args: `{"variant":"empty"}`, only: fault.Dataverse, pages: 1},
+	{kind: "page-dup", only: fault.Dotdigital, pages: 1},
+	{kind: "page-dup", args: `{"mode":"loop"}`, only: fault.Dotdigital, pages: 1},
+	{kind: "page-skip", only: fault.Dataverse, pages: 1},
+	{kind: "page-skip", only: fault.Dotdigital, pages: 1},
 }
 
 // Each kind of fault hits each route of a run once, in the middle of the work: the
@@ -229,6 +249,8 @@ func TestFaultsOnEveryRoute(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.open()
+			s.twins.Dataverse.SetMaxPage(x.pages)
+			s.twins.Dotdigital.SetMaxPage(x.pages)
 			rules := 0
 			for name, ops := range routes {
 				if x.only != "" && x.only != name {
