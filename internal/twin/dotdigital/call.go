@@ -21,6 +21,7 @@ type call struct {
 	route  *route
 	params []string
 	family family
+	user   string // the API user
 
 	// The answer is kept until the operation has released its locks: a client
 	// that reads slowly must not keep others waiting.

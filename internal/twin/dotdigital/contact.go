@@ -136,7 +136,7 @@ type rareParts struct {
 	mobile        string
 	sms, whatsApp string
 	custom        map[string]string
-	prefs         map[int32]bool
+	prefs         map[int32]choice
 	consent       []consentRecord
 }
 

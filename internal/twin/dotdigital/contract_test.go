@@ -89,6 +89,12 @@ func (a *account) verify(seen map[string][]int) {
 				a.t.Fatal(err)
 			}
 			plain := req.Clone(req.Context())
+			// Clients use these names too, which the descriptions do not have.
+			if rest, ok := strings.CutPrefix(path, "/v2/contact/"); ok {
+				path = "/v2/contacts/" + rest
+			} else if path == "/v2/preference" {
+				path += "s"
+			}
 			plain.URL.Path = path
 			plain.URL.RawPath = ""
 			plain.Body = io.NopCloser(bytes.NewReader(reqBody))
@@ -104,7 +110,7 @@ func (a *account) verify(seen map[string][]int) {
 				}
 				a.t.Errorf("  answer: %.600s", body)
 			}
-			if len(body) == 0 && resp.StatusCode == http.StatusOK {
+			if len(body) == 0 && resp.StatusCode == http.StatusOK && rt.operation != "contacts.set-preferences" {
 				a.t.Errorf("%s %s answered 200 without a body", req.Method, req.URL.RequestURI())
 			}
 		}
@@ -237,6 +243,26 @@ func TestContract(t *testing.T) {
 	a.call("POST", "/v2/contacts/resubscribe", `{"unsubscribedContact":{"email":"fay@example.com"},"preferredLocale":"","returnUrlToUseIfChallenged":""}`).want(200, "ContactChallenged", `"Unsubscribed"`)
 	a.call("POST", "/v2/contacts/resubscribe-with-no-challenge", `{"unsubscribedContact":{"email":"fay@example.com","dataFields":[{"key":"FIRSTNAME","value":"Faye"}]}}`).want(200, "ContactAdded")
 
+	group := int32(a.call("POST", "/v2/preferences", `{"PublicName":"Contact method","PrivateName":"cm","IsPreference":false,"order":"top"}`).want(200, `"order":0`).value("id").(float64))
+	mail := int32(a.call("POST", "/v2/preferences", fmt.Sprintf(`{"publicName":"Email","privateName":"em","isPreference":true,"isPublic":true,"categoryId":%d,"order":0}`, group)).want(200, `"categoryId":`+fmt.Sprint(group)).value("id").(float64))
+	spare := int32(a.call("POST", "/v2/preferences", `{"publicName":"Spare","privateName":"sp","isPreference":true,"categoryId":null}`).want(200).value("id").(float64))
+	a.call("PUT", fmt.Sprintf("/v2/preferences/%d", spare), fmt.Sprintf(`{"id":%d,"publicName":"Other","order":"bottom"}`, spare)).want(200, `"Other"`)
+	a.get("/v2/preferences").want(200, `"order":"0"`, `"preferences":[`)
+	a.get("/v2/preference").want(200)
+	a.get("/v2/preferences/modified-since/2024-01-01").want(200, `"Other"`)
+	for _, contact := range []string{"/v2/contacts/ida@example.com", "/v2/contact/ida@example.com"} {
+		a.call("PUT", contact+"/preferences", fmt.Sprintf(`[{"id":%d,"isPreference":false,"preferences":[{"id":%d,"isPreference":true,"isOptedIn":true}]},{"id":%d,"isPreference":true,"isOptedIn":false}]`, group, mail, spare)).want(200)
+		a.get(contact+"/preferences").want(200, `"isOptedIn":true`, `"isOptedIn":false`)
+		a.get(contact+"/subscriptions").want(200, `"dateModifed":"20`)
+	}
+	a.call("POST", books+"/contacts", `{"email":"ida@example.com"}`).want(200)
+	for _, scope := range []string{"/v2/contacts", books + "/contacts"} {
+		with := fmt.Sprintf("%s/with-preference/%d", scope, mail)
+		a.get(with).want(200, "ida@example.com")
+		a.get(with+"/opt-ins-since/2024-01-01T00:00:00Z?MinContactId=0").want(200, "ida@example.com", `"isOptedIn":true`)
+	}
+	a.call("DELETE", fmt.Sprintf("/v2/preferences/%d", spare), nil).want(200, "deleted successfully")
+
 	segment, err := a.AddSegment("VIPs", SegmentRule{Conditions: []Condition{{"FIRSTNAME", "filled", ""}}})
 	if err != nil {
 		t.Fatal(err)
@@ -312,6 +338,8 @@ func TestContractErrors(t *testing.T) {
 	a.add(NewContact{Email: "in@example.com", Lists: []int32{list}})
 	a.add(NewContact{Email: "out@example.com", Status: "Unsubscribed"})
 	a.add(NewContact{Email: "angry@example.com", Status: "IspComplained"})
+	offers := a.AddPreference("Offers", "offers01")
+	news := a.AddCategory("News", "news01")
 	trig := a.AddCampaign(NewCampaign{Name: "T", Triggered: true})
 	camp := a.AddCampaign(NewCampaign{Name: "C"})
 	tests := []struct {
@@ -370,6 +398,35 @@ func TestContractErrors(t *testing.T) {
 		{"POST", "/v2/contacts/resubscribe", `{"unsubscribedContact":{"email":"in@example.com"}}`, 400, "ERROR_CONTACT_RESUBSCRIPTION_INVALID"},
 		{"POST", "/v2/contacts/resubscribe-with-no-challenge", `{"unsubscribedContact":{"email":"angry@example.com"}}`, 200, "ContactCannotBeUnsuppressed"},
 		{"GET", "/v2/segments/refresh/999", ``, 404, "ERROR_SEGMENT_NOT_FOUND"},
+		{"POST", "/v2/preferences", `{"publicName":"x","privateName":"x"}`, 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", `{"publicName":"x","isPreference":true}`, 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", `{"publicName":"a>b","privateName":"x","isPreference":true}`, 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", `{"publicName":"x","privateName":"x","isPreference":true,"order":-1}`, 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", `{"publicName":"x","privateName":"x","isPreference":true,"categoryId":99}`, 404, "ERROR_PREFERENCE_NOT_FOUND"},
+		{"POST", "/v2/preferences", fmt.Sprintf(`{"publicName":"x","privateName":"x","isPreference":true,"categoryId":%d}`, offers), 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", fmt.Sprintf(`{"publicName":"x","privateName":"x","isPreference":false,"categoryId":%d}`, news), 400, "ERROR_PREFERENCE_INVALID"},
+		{"POST", "/v2/preferences", `{"publicName":"offers","privateName":"x","isPreference":true}`, 400, "in use"},
+		{"PUT", fmt.Sprintf("/v2/preferences/%d", offers), `{"isPreference":false}`, 400, "ERROR_PREFERENCE_INVALID"},
+		{"PUT", "/v2/preferences/99", `{"publicName":"x"}`, 404, "ERROR_PREFERENCE_NOT_FOUND"},
+		{"DELETE", "/v2/preferences/99", ``, 404, "ERROR_PREFERENCE_NOT_FOUND"},
+		{"GET", "/v2/contacts/nobody@example.com/preferences", ``, 404, "ERROR_CONTACT_NOT_FOUND"},
+		{"GET", "/v2/contacts/out@example.com/preferences", ``, 404, "ERROR_CONTACT_NOT_FOUND"},
+		{"GET", "/v2/contacts/out@example.com/subscriptions", ``, 404, "ERROR_CONTACT_NOT_FOUND"},
+		{"PUT", "/v2/contacts/out@example.com/preferences", fmt.Sprintf(`[{"id":%d,"isOptedIn":true}]`, offers), 400, "ERROR_CONTACT_SUPPRESSED"},
+		{"PUT", "/v2/contacts/in@example.com/preferences", `[{"id":99,"isOptedIn":true}]`, 404, "ERROR_PREFERENCE_NOT_FOUND"},
+		{"PUT", "/v2/contacts/in@example.com/preferences", fmt.Sprintf(`[{"id":%d}]`, offers), 400, "ERROR_PREFERENCE_INVALID"},
+		{"PUT", "/v2/contacts/in@example.com/preferences", fmt.Sprintf(`[{"id":%d,"isOptedIn":true}]`, news), 400, "ERROR_PREFERENCE_INVALID"},
+		{"PUT", "/v2/contacts/in@example.com/preferences", fmt.Sprintf(`[{"id":%d,"isPreference":false,"isOptedIn":true}]`, offers), 400, "ERROR_PREFERENCE_INVALID"},
+		{"PUT", "/v2/contacts/in@example.com/preferences", fmt.Sprintf(`[{"id":%d,"preferences":[{"id":%d,"isOptedIn":true}]}]`, news, offers), 400, "ERROR_PREFERENCE_INVALID"},
+		{"GET", fmt.Sprintf("/v2/contacts/with-preference/%d", news), ``, 400, "ERROR_PREFERENCE_INVALID"},
+		{"GET", "/v2/contacts/with-preference/99", ``, 404, "ERROR_PREFERENCE_NOT_FOUND"},
+		{"GET", fmt.Sprintf("/v2/contacts/with-preference/%d?minContactId=x", offers), ``, 400, "ERROR_PARAMETER_INVALID"},
+		{"GET", fmt.Sprintf("/v2/contacts/with-preference/%d/opt-ins-since/soon", offers), ``, 400, "ERROR_PARAMETER_INVALID"},
+		{"GET", fmt.Sprintf("/v2/address-books/%d/contacts/with-preference/%d", segment, offers), ``, 404, "ERROR_ADDRESSBOOK_NOT_FOUND"},
+		{"POST", "/contacts/v3", fmt.Sprintf(`{"identifiers":{"email":"n@example.com"},"preferences":[{"id":%d,"isOptedIn":true}]}`, news), 400, "contacts:invalidContacts"},
+		{"POST", "/contacts/v3", `{"identifiers":{"email":"n@example.com"},"channelProperties":{"email":{"resubscribeOptions":{}}}}`, 400, "contacts:badRequest"},
+		{"PATCH", "/contacts/v3/email/in@example.com", `{"channelProperties":{"email":{"resubscribeOptions":{"preferredLocale":"xx"}}}}`, 400, "contacts:badRequest"},
+		{"PATCH", "/contacts/v3/email/in@example.com", `{"channelProperties":{"email":{"resubscribeOptions":{"silent":true}}}}`, 400, "contacts:badRequest"},
 		{"GET", "/v2/campaigns/999", ``, 404, "ERROR_CAMPAIGN_NOT_FOUND"},
 		{"GET", fmt.Sprintf("/v2/campaigns/%d/activities/1001", camp), ``, 404, "ERROR_CONTACT_NOT_FOUND"},
 		{"POST", "/v2/campaigns", `{"name":"x","subject":"s","fromName":"f","htmlContent":"h","plainTextContent":"p"}`, 400, "ERROR_CAMPAIGN_INVALID"},

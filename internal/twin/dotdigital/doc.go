@@ -1,6 +1,7 @@
-// Package dotdigital emulates one Dotdigital account over HTTP: lists, contacts
-// in both API versions, bulk imports, removals, the suppression model, data
-// fields, custom identifiers, segments, campaigns, sends and their engagement.
+// Package dotdigital emulates Dotdigital accounts over HTTP: lists, contacts in
+// both API versions, bulk imports, removals, the suppression model, marketing
+// preferences, data fields, custom identifiers, segments, campaigns, sends and
+// their engagement.
 // Everything it answers is computed from what was written; operations that it
 // does not emulate answer 501 and say so.
 //
@@ -42,7 +43,27 @@
 // sensitive, custom identifiers included; enum values are not. The opt-in type of
 // a new contact is Unknown when absent. verifiedDouble makes a subscribed
 // contact pendingOptIn until Confirm. Preferences and custom identifiers are
-// additive.
+// additive. resubscribeOptions are closed and not taken by the creation of a contact.
+//
+// Preferences. Who never answered is shown as not opted in by the tree of a
+// contact and not at all by v3, subscriptions and opt-ins-since. A preference
+// that changes moves dateModifed when the answer is another one, and it does not
+// move the contact's "updated" unless the write wrote something else too: reads of
+// modified contacts do not tell. opt-ins-since tells answers either way.
+// minContactId is the first id that may come, not the last one that came. These
+// reads leave out contacts that other v2 reads leave out, and v2 refuses to write
+// preferences of suppressed contacts, which v3 and the contacts themselves can.
+// addressBookId is always 0. One bad entry refuses all of a call. Public names are
+// unique among siblings and hold no >; categories are not nested. modified-since
+// shows a changed preference without its category when that has not changed.
+// order is text in reads and a number in the answers of writes. In files
+// "Preference:Name" means one outside of categories, by public names; another word
+// than true or false, and consent columns without a text, refuse the row.
+//
+// Challenges. A contact that was asked whether to resubscribe is as suppressed as
+// before until it answers; leaving again takes the question back. Only who
+// unsubscribed can come back by a form: a suppression by the owner, a bounce and a
+// complaint are not the person's to end.
 //
 // Imports. Rows take effect when the request is answered; status and results
 // show on the twins' clock. created and updated repeat the identifiers as they

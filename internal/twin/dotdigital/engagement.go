@@ -67,7 +67,7 @@ func (s *Server) Recipients(campaign int32, shares Shares) (Behaviour, error) {
 	part := func(share float64, of int) int { return min(int(share*float64(n)+0.5), of) }
 	bounced := part(shares.Bounces, n)
 	active := n - bounced
-	w := &writer{s: s, now: now, source: "recipient"}
+	w := s.person("campaign")
 	out := Behaviour{
 		Audience: n, Bounced: bounced, Opened: part(shares.Opens, active), Clicked: part(shares.Clicks, active),
 		Viewed: part(shares.PageViews, active), Unsubscribed: part(shares.Unsubscribes, active),

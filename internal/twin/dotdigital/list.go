@@ -233,7 +233,7 @@ func (s *Server) serveListDelete(c *call) error {
 	if l.busyUntil > now {
 		return v2Error("ERROR_ADDRESSBOOK_IN_USE", "A job is still working on this address book.")
 	}
-	w := &writer{s: s, now: now, source: "api"}
+	w := c.writer("api")
 	for i := range l.left.set.all(0) {
 		ct := s.at(i)
 		if k := ct.membership(id); k >= 0 {

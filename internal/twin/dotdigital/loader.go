@@ -51,15 +51,6 @@ func (s *Server) AddSegment(name string, rule SegmentRule) (int32, error) {
 	return s.addList(&list{name: name, rule: &rule}).id, nil
 }
 
-// AddPreference creates a marketing preference and returns its id.
-func (s *Server) AddPreference(public, private string) int32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := int32(len(s.prefs) + 1)
-	s.prefs[id] = &preference{id, public, private}
-	return id
-}
-
 // AddCustomIdentifier defines a custom identifier.
 func (s *Server) AddCustomIdentifier(name string) error {
 	s.mu.Lock()
@@ -211,6 +202,11 @@ type Contact struct {
 	Values map[string]string
 	// Lists are the lists the contact is in, Left those it unsubscribed from.
 	Lists, Left []int32
+	// Challenged is set while a mail waits to be answered that asks whether the
+	// contact wants to be resubscribed.
+	Challenged bool
+	// Preferences are the marketing preferences that it said something about.
+	Preferences map[int32]bool
 	Created     time.Time
 	Updated     time.Time
 	// Subscribed is LASTSUBSCRIBED; Removed the time of the last suppression.
@@ -227,11 +223,17 @@ func (s *Server) view(i uint32) Contact {
 	}
 	out := Contact{
 		ID: contactID(i), Email: c.email, Mobile: c.mobile(), Status: v2Status(c), OptIn: optInNames[c.optIn],
-		Values: map[string]string{}, Created: at(c.created), Updated: at(s.updated[i]),
+		Values: map[string]string{}, Challenged: c.challenged, Created: at(c.created), Updated: at(s.updated[i]),
 		Subscribed: at(c.subscribedAt), Removed: at(c.removedAt),
 	}
 	if c.rare != nil {
 		out.Custom = maps.Clone(c.rare.custom)
+		for id, v := range c.rare.prefs {
+			if out.Preferences == nil {
+				out.Preferences = map[int32]bool{}
+			}
+			out.Preferences[id] = v.in
+		}
 	}
 	for _, f := range s.fields.order {
 		if lit := packedValue(c.values, f.id); lit != "" {
@@ -297,20 +299,7 @@ func (s *Server) Confirm(email string) bool {
 	if !ok || s.at(i).life != live {
 		return false
 	}
-	c := s.at(i)
-	w := &writer{s: s, now: s.now(), source: "recipient"}
-	waiting := false
-	if c.status == pendingOptIn || c.challenged {
-		w.setStatus(i, subscribed)
-		waiting = true
-	}
-	for k := range c.lists {
-		if c.lists[k].status == challengedList {
-			w.returnToList(i, s.lists[c.lists[k].list])
-			waiting = true
-		}
-	}
-	return waiting
+	return s.person(string(Confirm)).confirm(i)
 }
 
 // SetStatus moves a contact to a v2 status such as "IspComplained", as an event
@@ -323,7 +312,7 @@ func (s *Server) SetStatus(email, status string) bool {
 	if !ok || !known || s.at(i).life != live {
 		return false
 	}
-	(&writer{s: s, now: s.now(), source: "recipient"}).setStatus(i, to)
+	s.person("status").setStatus(i, to)
 	return true
 }
 
@@ -339,7 +328,7 @@ func (s *Server) Bounce(email string, hard bool) bool {
 	if !ok || s.at(i).life != live {
 		return false
 	}
-	(&writer{s: s, now: s.now(), source: "recipient"}).bounce(i, hard)
+	s.person(string(HardBounce)).bounce(i, hard)
 	return true
 }
 

@@ -69,7 +69,7 @@ func (s *Server) drift(c *call) {
 			i, _ = s.alive.next(0)
 		}
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := &writer{s: s, now: s.now(), source: "fault", operation: "fault.page-drift"}
 	if args.Mode == "delete" && s.at(i).life == live {
 		w.bin(i)
 		return

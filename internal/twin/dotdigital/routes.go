@@ -3,6 +3,7 @@ package dotdigital
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -166,5 +167,5 @@ func routeTable() []route {
 		post("/configuration/v3/customIdentifiers", "custom-identifiers.create", medium, (*Server).serveCustomIDCreate),
 		del("/configuration/v3/customIdentifiers/{name}", "custom-identifiers.delete", medium, (*Server).serveCustomIDDelete),
 	}
-	return append(table, campaignRoutes()...)
+	return slices.Concat(table, preferenceRoutes(), campaignRoutes())
 }

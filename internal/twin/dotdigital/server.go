@@ -103,7 +103,7 @@ type Server struct {
 	listNames  map[string]int32
 	listOrder  []int32
 	nextListID int32
-	prefs      map[int32]*preference
+	prefs      preferenceSet
 	customIDs  []*customIdentifier
 	imports    importJobs
 	removals   map[string]*removalJob
@@ -145,7 +145,6 @@ func New(opt Options) *Server {
 		pcg:       rand.NewPCG(opt.Seed, 0x446f7464),
 		lists:     map[int32]*list{},
 		listNames: map[string]int32{},
-		prefs:     map[int32]*preference{},
 		imports:   importJobs{byID: map[string]*importJob{}},
 		removals:  map[string]*removalJob{},
 		deletes:   map[string]*deleteJob{},
@@ -156,6 +155,7 @@ func New(opt Options) *Server {
 	}
 	s.rng = rand.New(s.pcg)
 	s.contacts.init()
+	s.prefs.init()
 	for _, u := range opt.Users {
 		s.users[u.Name] = sha256.Sum256([]byte(u.Password))
 	}
@@ -251,6 +251,7 @@ func (s *Server) admit(c *call, known bool) error {
 	if !ok || !exists || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		return errUnauthorized
 	}
+	c.user = name
 	if err := s.limits.admit(c); err != nil {
 		return err
 	}

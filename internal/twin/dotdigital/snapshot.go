@@ -24,6 +24,7 @@ type snapshotHead struct {
 	Generator           []byte
 	NextField           uint32
 	NextList, NextCamp  int32
+	NextPreference      int32
 	Fields              []snapshotField
 	Lists               []snapshotList
 	Preferences         []snapshotPreference
@@ -54,9 +55,13 @@ type snapshotList struct {
 	Refreshed int64
 }
 
+// Preferences are in the order of siblings.
 type snapshotPreference struct {
-	ID              int32
-	Public, Private string
+	ID                int32
+	Public, Private   string
+	Category, Visible bool
+	Parent            int32
+	Created, Modified int64
 }
 
 type snapshotCustomID struct {
@@ -109,6 +114,7 @@ type snapshotContact struct {
 	Mobile, SMS, WhatsApp                 string
 	Custom                                map[string]string
 	Preferences                           map[int32]bool
+	Chosen                                map[int32]int64 // when, by preference
 	Consent                               []consentRecord
 	Created, Subscribed, Removed, Updated int64
 	Status                                emailStatus
@@ -197,9 +203,12 @@ func (s *Server) head() (*snapshotHead, error) {
 		}
 		h.Lists = append(h.Lists, out)
 	}
-	for _, id := range sortedKeys(s.prefs) {
-		p := s.prefs[id]
-		h.Preferences = append(h.Preferences, snapshotPreference{p.id, p.public, p.private})
+	h.NextPreference = s.prefs.next
+	for _, parent := range sortedKeys(s.prefs.children) {
+		for _, id := range s.prefs.children[parent] {
+			p := s.prefs.byID[id]
+			h.Preferences = append(h.Preferences, snapshotPreference{p.id, p.public, p.private, p.category, p.visible, p.parent, p.created, p.modified})
+		}
 	}
 	for _, id := range s.customIDs {
 		h.CustomIDs = append(h.CustomIDs, snapshotCustomID{id.name, id.created})
@@ -246,7 +255,13 @@ func (s *Server) snapshotContact(i uint32) snapshotContact {
 	}
 	if r := c.rare; r != nil {
 		out.Mobile, out.SMS, out.WhatsApp = r.mobile, r.sms, r.whatsApp
-		out.Custom, out.Preferences, out.Consent = r.custom, r.prefs, r.consent
+		out.Custom, out.Consent = r.custom, r.consent
+		if len(r.prefs) > 0 {
+			out.Preferences, out.Chosen = map[int32]bool{}, map[int32]int64{}
+		}
+		for id, v := range r.prefs {
+			out.Preferences[id], out.Chosen[id] = v.in, v.at
+		}
 	}
 	return out
 }
@@ -307,7 +322,10 @@ func (s *Server) restore(dec *gob.Decoder) error {
 	}
 	s.nextListID, s.nextCamp, s.imports.seq = h.NextList, h.NextCamp, h.ImportSeq
 	for _, p := range h.Preferences {
-		s.prefs[p.ID] = &preference{p.ID, p.Public, p.Private}
+		def := &preference{id: p.ID, public: p.Public, private: p.Private, category: p.Category, parent: p.Parent, visible: p.Visible, created: p.Created, modified: p.Modified}
+		s.prefs.byID[p.ID] = def
+		s.prefs.place(def, lastPlace)
+		s.prefs.next = max(s.prefs.next, p.ID+1, h.NextPreference)
 	}
 	for _, id := range h.CustomIDs {
 		s.customIDs = append(s.customIDs, &customIdentifier{id.Name, id.Created})
@@ -388,7 +406,18 @@ func (s *Server) restoreContact(in *snapshotContact) error {
 		}
 	}
 	if in.Mobile != "" || in.SMS != "" || in.WhatsApp != "" || in.Custom != nil || in.Preferences != nil || in.Consent != nil {
-		c.rare = &rareParts{in.Mobile, in.SMS, in.WhatsApp, in.Custom, in.Preferences, in.Consent}
+		c.rare = &rareParts{mobile: in.Mobile, sms: in.SMS, whatsApp: in.WhatsApp, custom: in.Custom, consent: in.Consent}
+		for id, v := range in.Preferences {
+			p := s.prefs.choosable(id)
+			if p == nil {
+				return fmt.Errorf("contact %d chose an unknown preference", contactID(i))
+			}
+			if c.rare.prefs == nil {
+				c.rare.prefs = map[int32]choice{}
+			}
+			c.rare.prefs[id] = choice{v, in.Chosen[id]}
+			p.chosen.add(i)
+		}
 		if in.Mobile != "" {
 			s.byMobile[in.Mobile] = i
 		}

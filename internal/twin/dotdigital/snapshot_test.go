@@ -16,6 +16,10 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	a := open(t, Options{Seed: 3})
 	list := a.addList("News")
 	pref := a.AddPreference("Offers", "o1")
+	topics := a.AddCategory("Topics", "t")
+	for _, name := range []string{"Shoes", "Hats"} {
+		a.call("POST", "/v2/preferences", fmt.Sprintf(`{"publicName":%q,"privateName":"p","isPreference":true,"categoryId":%d,"order":"top"}`, name, topics)).want(200)
+	}
 	if err := a.AddCustomIdentifier("crmid"); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +55,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	b.SetEndpoint("")
 	a.SetEndpoint("")
 	for _, path := range []string{
-		"/v2/address-books", "/v2/data-fields", "/v2/segments", "/v2/contacts/suppressed-since/2000-01-01", "/configuration/v3/customIdentifiers",
+		"/v2/preferences", fmt.Sprintf("/v2/contacts/with-preference/%d/opt-ins-since/2000-01-01", pref), "/v2/address-books", "/v2/data-fields", "/v2/segments", "/v2/contacts/suppressed-since/2000-01-01", "/configuration/v3/customIdentifiers",
 		fmt.Sprintf("/v2/address-books/%d/contacts/unsubscribed-since/2000-01-01", list), "/contacts/v3/crmid/c-1", "/contacts/v3/mobileNumber/447700900123",
 		fmt.Sprintf("/v2/campaigns/%d/summary", camp), fmt.Sprintf("/v2/campaigns/%d/activities", camp), fmt.Sprintf("/v2/campaigns/%d/opens", camp), "/v2/campaigns/filtered",
 	} {
@@ -69,6 +73,9 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	b.call("POST", "/contacts/v3", `{"identifiers":{"email":"p3@example.com"}}`).want(409)
 	if x, y := a.addList("Next"), b.addList("Next"); x != y {
 		t.Errorf("next list ids %d and %d", x, y)
+	}
+	if x, y := a.AddPreference("Next", "n"), b.AddPreference("Next", "n"); x != y {
+		t.Errorf("next preference ids %d and %d", x, y)
 	}
 	if err := b.LoadSnapshot(dir); err == nil {
 		t.Error("a used account took a snapshot")

@@ -249,7 +249,7 @@ func (s *Server) serveV2ContactCreate(c *call) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, err := s.putV2(c, &writer{s: s, now: s.now(), source: "api"}, &in)
+	i, err := s.putV2(c, c.writer("api"), &in)
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func (s *Server) serveV2ContactUpdate(c *call) error {
 	if p := s.takePoison(c.route.operation); p.hits(in, i, true, 0) {
 		return v2Error("ERROR_CONTACT_INVALID", "The contact could not be written.")
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	var scratch []byte
 	w.put(i, true, in, overwrite, &scratch)
 	c.write(http.StatusOK, s.appendV2Contact(nil, i, true))
@@ -295,14 +295,14 @@ func (s *Server) serveV2ContactDelete(c *call) error {
 	if !ok {
 		return v2Error("ERROR_CONTACT_NOT_FOUND", "")
 	}
-	(&writer{s: s, now: s.now(), source: "api"}).bin(i)
+	c.writer("api").bin(i)
 	return c.empty(http.StatusNoContent)
 }
 
 func (s *Server) serveEmptyBin(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	for i := range s.count {
 		if s.at(i).life == binned {
 			w.destroy(i)

@@ -55,9 +55,9 @@ func (m *mergeNumber) UnmarshalJSON(b []byte) error {
 
 func (s *Server) serveImportCollection(c *call) error {
 	var body struct {
-		Contacts       []v2Contact `json:"contacts"`
-		AddressBookIDs []int32     `json:"addressBookIds"`
-		MergeOption    mergeNumber `json:"mergeOption"`
+		Contacts       []bulkContact `json:"contacts"`
+		AddressBookIDs []int32       `json:"addressBookIds"`
+		MergeOption    mergeNumber   `json:"mergeOption"`
 	}
 	if err := c.decode(&body, maxV2Import); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *Server) serveImportCollection(c *call) error {
 	for k := range body.Contacts {
 		for _, v := range body.Contacts[k].DataFields {
 			name := strings.ToUpper(v.Key)
-			if s.fields.find([]byte(name)) == nil && !importOnly(name) {
+			if column := s.importColumn(v.Key); column.kind == unknownColumn {
 				return &apiError{status: http.StatusBadRequest, code: "ERROR_DATAFIELD_NOTFOUND", text: "Data field " + shortName([]byte(name)) + " does not exist."}
 			}
 			if !slices.Contains(names, name) {
@@ -91,7 +91,8 @@ func (s *Server) serveImportCollection(c *call) error {
 		if in.EmailType != nil {
 			row.cells[2] = *in.EmailType
 		}
-		plain := *in
+		var special specialCells
+		plain := *in.v2Contact()
 		plain.DataFields = nil
 		for _, v := range in.DataFields {
 			name := strings.ToUpper(v.Key)
@@ -100,22 +101,26 @@ func (s *Server) serveImportCollection(c *call) error {
 				text = string(unquote(v.Value))
 			}
 			row.cells[3+slices.Index(names, name)] = text
-			if !importOnly(name) {
+			if column := s.importColumn(v.Key); column.kind == fieldColumn {
 				plain.DataFields = append(plain.DataFields, v)
+			} else {
+				special.add(column, text)
 			}
 		}
-		row.check(s, &plain)
+		for _, v := range in.ConsentFields {
+			text := string(v.Value)
+			if len(v.Value) > 0 && v.Value[0] == '"' {
+				text = string(unquote(v.Value))
+			}
+			special.add(s.importColumn(v.Key), text)
+		}
+		row.check(s, &plain, &special)
 		data.rows = append(data.rows, row)
 	}
 	return s.importV2(c, &data, body.AddressBookIDs, body.MergeOption.opt)
 }
 
-// importOnly are columns that are no data fields.
-func importOnly(name string) bool {
-	return strings.HasPrefix(name, "PREFERENCE:") || strings.HasPrefix(name, "CONSENT")
-}
-
-func (r *v2Row) check(s *Server, c *v2Contact) {
+func (r *v2Row) check(s *Server, c *v2Contact, special *specialCells) {
 	in, err := s.v2Input(c)
 	if refused, ok := errors.AsType[*apiError](err); ok {
 		r.bad = "Invalid Entries"
@@ -125,6 +130,10 @@ func (r *v2Row) check(s *Server, c *v2Contact) {
 		case strings.HasPrefix(refused.text, "Email"):
 			r.bad = "Invalid Email"
 		}
+		return
+	}
+	if !special.into(in, s.now()) {
+		r.bad = "Invalid Entries"
 		return
 	}
 	r.in = in
@@ -222,6 +231,10 @@ func (s *Server) readCSV(data []byte) (*v2Rows, error) {
 			email = k
 		}
 	}
+	columns := make([]importColumn, len(header))
+	for k, h := range header {
+		columns[k] = s.importColumn(h)
+	}
 	if email < 0 {
 		return nil, v2Error("ERROR_NO_EMAIL_COLUMN", "The file has no column Email.")
 	}
@@ -241,6 +254,7 @@ func (s *Server) readCSV(data []byte) (*v2Rows, error) {
 			continue
 		}
 		var in v2Contact
+		var special specialCells
 		for k, v := range row.cells {
 			switch name := strings.ToUpper(header[k]); name {
 			case "EMAIL":
@@ -250,13 +264,15 @@ func (s *Server) readCSV(data []byte) (*v2Rows, error) {
 			case "OPTINTYPE":
 				in.OptInType = &row.cells[k]
 			default:
-				// Columns that name no data field are ignored.
-				if s.fields.find([]byte(name)) != nil {
+				// Columns that name nothing are ignored.
+				if columns[k].kind == fieldColumn {
 					in.DataFields = append(in.DataFields, v2Value{name, appendQuoted(nil, v)})
+				} else {
+					special.add(columns[k], v)
 				}
 			}
 		}
-		row.check(s, &in)
+		row.check(s, &in, &special)
 		out.rows = append(out.rows, row)
 	}
 }
@@ -278,7 +294,8 @@ func (s *Server) importV2(c *call, data *v2Rows, lists []int32, opt mergeOption)
 	out := csv.NewWriter(&faults)
 	_ = out.Write(append([]string{"Reason"}, data.header...))
 	if p.apply {
-		w := &writer{s: s, now: now, source: "import"}
+		w := c.writer("import")
+		w.now = now
 		var scratch []byte
 		for k := range data.rows {
 			row := &data.rows[k]

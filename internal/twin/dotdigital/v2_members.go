@@ -79,7 +79,7 @@ func (s *Server) serveMemberAdd(c *call) error {
 			return v2Error("ERROR_CONTACT_SUPPRESSEDFORADDRESSBOOK", "Contact is suppressed for this address book.")
 		}
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	i, err := s.putV2(c, w, &body)
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (s *Server) serveMemberRemove(c *call) error {
 	if !ok {
 		return v2Error("ERROR_CONTACT_NOT_FOUND", "")
 	}
-	w := &writer{s: s, now: s.now(), source: "list-removal"}
+	w := c.writer("list-removal")
 	w.leave(i, l)
 	return c.empty(http.StatusNoContent)
 }
@@ -164,7 +164,7 @@ func (s *Server) remove(c *call, id int32, apply func(*writer, *list)) error {
 		return err
 	}
 	now := s.now()
-	apply(&writer{s: s, now: now, source: "list-removal"}, l)
+	apply(c.writer("list-removal"), l)
 	job := &removalJob{id: s.newID(), finish: now + s.opt.JobTime.Milliseconds()}
 	s.removals[job.id] = job
 	l.busyUntil = job.finish
@@ -183,7 +183,7 @@ func (s *Server) serveMembersClear(c *call) error {
 	if err != nil {
 		return err
 	}
-	removeAll(&writer{s: s, now: s.now(), source: "list-removal"}, l)
+	removeAll(c.writer("list-removal"), l)
 	return c.empty(http.StatusNoContent)
 }
 

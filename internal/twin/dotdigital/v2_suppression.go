@@ -108,7 +108,7 @@ func (s *Server) serveUnsubscribe(c *call) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	i := s.knownOrNew(w, &body)
 	w.block(i, unsubscribed)
 	ct := s.at(i)
@@ -149,7 +149,7 @@ func (s *Server) serveListUnsubscribe(c *call) error {
 	if err != nil {
 		return err
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	i := s.knownOrNew(w, &body)
 	w.leaveByChoice(i, l)
 	c.write(http.StatusOK, s.appendSuppression(nil, i, l.left.at[i], "Unsubscribed"))
@@ -174,7 +174,7 @@ func (s *Server) serveSuppress(c *call) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	out := struct {
 		Suppressed []idAndEmail `json:"suppressed"`
 		NotFound   []idAndEmail `json:"notFound"`
@@ -240,7 +240,7 @@ func resubscribe(onList, challenge bool) func(*Server, *call) error {
 		if !ok || s.at(i).life != live {
 			return v2Error("ERROR_CONTACT_NOT_FOUND", "")
 		}
-		status, err := s.applyResubscribe(i, in, l, challenge)
+		status, err := s.applyResubscribe(c.writer("api"), i, in, l, challenge)
 		if err != nil {
 			return err
 		}
@@ -253,9 +253,8 @@ func resubscribe(onList, challenge bool) func(*Server, *call) error {
 	}
 }
 
-func (s *Server) applyResubscribe(i uint32, in *contactInput, l *list, challenge bool) (string, error) {
+func (s *Server) applyResubscribe(w *writer, i uint32, in *contactInput, l *list, challenge bool) (string, error) {
 	ct := s.at(i)
-	w := &writer{s: s, now: s.now(), source: "api"}
 	if ct.status.blocked() && !ct.status.reversible() {
 		return "ContactCannotBeUnsuppressed", nil
 	}
@@ -273,9 +272,9 @@ func (s *Server) applyResubscribe(i uint32, in *contactInput, l *list, challenge
 	}
 	if challenge {
 		if l != nil {
-			ct.lists[ct.membership(l.id)].status = challengedList
+			w.challengeOnList(i, l)
 		} else {
-			ct.challenged = true
+			w.challenge(i)
 		}
 		return "ContactChallenged", nil
 	}

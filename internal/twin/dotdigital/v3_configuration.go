@@ -101,28 +101,3 @@ func (s *Server) serveCustomIDDelete(c *call) error {
 	s.customIDs = slices.DeleteFunc(s.customIDs, func(o *customIdentifier) bool { return o == id })
 	return c.empty(http.StatusNoContent)
 }
-
-// preference is a marketing preference that contacts opt into.
-type preference struct {
-	id              int32
-	public, private string
-}
-
-func (s *Server) appendPreferences(b []byte, opted map[int32]bool) []byte {
-	for k, id := range sortedKeys(opted) {
-		if k > 0 {
-			b = append(b, ',')
-		}
-		p := s.prefs[id]
-		b = append(b, `{"id":`...)
-		b = strconv.AppendInt(b, int64(id), 10)
-		b = append(b, `,"isOptedIn":`...)
-		b = strconv.AppendBool(b, opted[id])
-		b = append(b, `,"publicName":`...)
-		b = appendQuoted(b, p.public)
-		b = append(b, `,"privateName":`...)
-		b = appendQuoted(b, p.private)
-		b = append(b, '}')
-	}
-	return b
-}

@@ -106,6 +106,9 @@ func (s *Server) serveContactCreate(c *call) error {
 	if in.contactID != 0 {
 		return v3Error(http.StatusBadRequest, "invalidId", "contactId cannot be chosen.")
 	}
+	if in.channels.resubscribes {
+		return v3Error(http.StatusBadRequest, "badRequest", "A new contact has no resubscribeOptions.")
+	}
 	if bad := s.checkIdentifiers(0, false, &in); bad != nil {
 		return bad.refuse()
 	}
@@ -125,11 +128,11 @@ func (s *Server) writeSingle(c *call, i uint32, found bool, in *contactInput, op
 		}
 	}
 	for _, p := range in.prefs {
-		if s.prefs[p.id] == nil {
-			return v3Error(http.StatusBadRequest, "invalidContacts", "A preference does not exist.")
+		if s.prefs.choosable(p.id) == nil {
+			return v3Error(http.StatusBadRequest, "invalidContacts", "There is no preference "+strconv.Itoa(int(p.id))+"; categories cannot be opted into.")
 		}
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	var scratch []byte
 	out := w.put(i, found, in, opt, &scratch)
 	status := http.StatusOK
@@ -239,7 +242,7 @@ func (s *Server) serveContactDelete(c *call) error {
 	if err != nil {
 		return err
 	}
-	w := &writer{s: s, now: s.now(), source: "api"}
+	w := c.writer("api")
 	w.bin(i)
 	c.reply(http.StatusOK, struct {
 		ContactID int64 `json:"contactId"`

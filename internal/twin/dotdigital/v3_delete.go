@@ -57,7 +57,8 @@ func (s *Server) serveBulkDelete(c *call) error {
 		}
 	}
 	job := &deleteJob{id: s.newID(), finish: now + s.opt.JobTime.Milliseconds(), requested: len(rows)}
-	w := &writer{s: s, now: now, source: "api"}
+	w := c.writer("api")
+	w.now = now
 	for _, raw := range rows {
 		w.deleteRow(job, raw)
 	}

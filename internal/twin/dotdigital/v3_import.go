@@ -205,7 +205,8 @@ func (s *Server) serveImport(c *call) error {
 		return err
 	}
 	seq := s.imports.seq
-	w := &writer{s: s, now: now, source: "import"}
+	w := c.writer("import")
+	w.now = now
 	job := p.job
 	if p.apply {
 		var in contactInput

@@ -38,6 +38,7 @@ type channelInput struct {
 	hasOptIn      bool
 	status        []byte
 	challenge     bool
+	resubscribes  bool // resubscribeOptions are given
 	sms, whatsApp []byte
 }
 
@@ -292,14 +293,26 @@ func (in *contactInput) parseResubscribe(raw []byte) bool {
 	if raw[0] != '{' {
 		return false
 	}
+	in.channels.resubscribes = true
 	sc := scanner{b: raw}
 	for name, ok := sc.member(true); ok; name, ok = sc.member(false) {
 		v := sc.value()
-		if string(name) == "resubscribeWithNoChallenge" {
+		switch string(name) {
+		case "resubscribeWithNoChallenge":
 			if v[0] != 't' && v[0] != 'f' {
 				return false
 			}
 			in.channels.challenge = v[0] == 'f'
+		case "preferredLocale":
+			if v[0] != 'n' && (v[0] != '"' || !challengeLocales[string(unquote(v))]) {
+				return false
+			}
+		case "redirectUrlAfterChallenge":
+			if v[0] != 'n' && v[0] != '"' {
+				return false
+			}
+		default:
+			return false
 		}
 	}
 	return true
@@ -502,6 +515,7 @@ func (w *writer) put(i uint32, found bool, in *contactInput, opt mergeOption, sc
 	for _, v := range in.custom {
 		p := c.parts()
 		name := s.customID(string(v.name)).name
+		w.changed("identifier:"+name, p.custom[name], string(v.value))
 		if old, ok := p.custom[name]; ok {
 			delete(s.byCustom, customKey{name, old})
 		} else if p.custom == nil {
@@ -519,6 +533,14 @@ func (w *writer) put(i uint32, found bool, in *contactInput, opt mergeOption, sc
 	if ch := &in.channels; ch.hasOptIn && c.optIn != ch.optIn {
 		w.changed("optInType", optInNames[c.optIn], optInNames[ch.optIn])
 		c.optIn = ch.optIn
+	}
+	if len(in.channels.sms) > 0 {
+		w.changed("sms", c.parts().sms, string(in.channels.sms))
+		c.rare.sms = string(in.channels.sms)
+	}
+	if len(in.channels.whatsApp) > 0 {
+		w.changed("whatsApp", c.parts().whatsApp, string(in.channels.whatsApp))
+		c.rare.whatsApp = string(in.channels.whatsApp)
 	}
 	w.touch(i)
 	kind := "update"
@@ -542,18 +564,12 @@ func (w *writer) put(i uint32, found bool, in *contactInput, opt mergeOption, sc
 	case "subscribed":
 		switch {
 		case c.status.reversible() && in.channels.challenge:
-			c.challenged = true
+			w.challenge(i)
 		case c.status.reversible():
 			w.setStatus(i, subscribed)
 		case c.status.blocked():
 			out.partial = append(out.partial, failure{"GloballySuppressed", "The contact is suppressed and cannot be subscribed through the API."})
 		}
-	}
-	if len(in.channels.sms) > 0 {
-		c.parts().sms = string(in.channels.sms)
-	}
-	if len(in.channels.whatsApp) > 0 {
-		c.parts().whatsApp = string(in.channels.whatsApp)
 	}
 	w.putSets(i, c, in, &out)
 	return out
@@ -586,18 +602,14 @@ func (w *writer) putSets(i uint32, c *contact, in *contactInput, out *outcome) {
 	if len(in.prefs) > 0 {
 		known := true
 		for _, p := range in.prefs {
-			known = known && s.prefs[p.id] != nil
+			known = known && s.prefs.choosable(p.id) != nil
 		}
 		if known {
-			parts := c.parts()
-			if parts.prefs == nil {
-				parts.prefs = map[int32]bool{}
-			}
 			for _, p := range in.prefs {
-				parts.prefs[p.id] = p.opt
+				w.choose(i, s.prefs.byID[p.id], p.opt)
 			}
 		} else {
-			out.partial = append(out.partial, failure{"InvalidContact", "A preference does not exist."})
+			out.partial = append(out.partial, failure{"InvalidContact", "A preference does not exist or is a category."})
 		}
 	}
 	if len(in.consent) > 0 {
@@ -605,7 +617,9 @@ func (w *writer) putSets(i uint32, c *contact, in *contactInput, out *outcome) {
 		for _, r := range in.consent {
 			r.DateTimeCreated = formatTime(w.now)
 			parts.consent = append(parts.consent, r)
+			w.changed("consent", "", r.Text)
 		}
+		w.record("consent", i, 0)
 	}
 }
 

@@ -9,13 +9,18 @@ type Write struct {
 	// Time is the twins' time of the write.
 	Time time.Time
 	// Kind is "create", "update", "restore", "delete", "destroy", "status",
-	// "join-list", "leave-list", "list-status".
+	// "join-list", "leave-list", "list-status", "preference", "consent", "challenge", or
+	// "list-challenge": a mail asks whether to resubscribe.
 	Kind string
-	// ContactID is the contact.
+	// Operation is the API operation as the counters name it, or "people." and
+	// what a person did; Principal is the API user, empty for a person.
+	Operation, Principal string
+	// ContactID is the contact, Email its address after the write.
 	ContactID int64
+	Email     string
 	// List is the list of a membership write.
 	List int32
-	// Source is "import", "api", "list-removal", "send", "recipient" or "loader".
+	// Source is "import", "api", "list-removal", "recipient", "fault" or "loader".
 	Source string
 	// Changes say what became of each value; values are JSON literals, empty
 	// for blank.
@@ -23,16 +28,25 @@ type Write struct {
 }
 
 // FieldChange is one value before and after a write. Name is the data field in
-// upper case, or "email", "mobileNumber", "status", "optInType", "emailType".
+// upper case, or "email", "mobileNumber", "status", "optInType", "emailType", "sms",
+// "whatsApp", "consent" (its text), "identifier:" and the name of a custom
+// identifier, or "preference:" and the id of a preference.
 type FieldChange struct{ Name, Old, New string }
 
 // writer carries the circumstances of one write: when, through what, and the
 // changes collected for the history.
 type writer struct {
-	s       *Server
-	now     int64
-	source  string
-	changes []FieldChange
+	s         *Server
+	now       int64
+	source    string
+	operation string // of the call; what a person did otherwise
+	principal string // the API user; empty when no call did it
+	changes   []FieldChange
+}
+
+// writer returns the circumstances of a call's writes.
+func (c *call) writer(source string) *writer {
+	return &writer{s: c.s, now: c.s.now(), source: source, operation: c.route.operation, principal: c.user}
 }
 
 func (w *writer) changed(name, from, to string) {
@@ -46,8 +60,8 @@ func (w *writer) record(kind string, i uint32, list int32) {
 		return
 	}
 	w.s.opt.History(Write{
-		Time: time.UnixMilli(w.now).UTC(), Kind: kind, ContactID: contactID(i), List: list,
-		Source: w.source, Changes: w.changes,
+		Time: time.UnixMilli(w.now).UTC(), Kind: kind, Operation: w.operation, Principal: w.principal,
+		ContactID: contactID(i), Email: w.s.at(i).email, List: list, Source: w.source, Changes: w.changes,
 	})
 	w.changes = nil
 }
@@ -85,8 +99,10 @@ func (w *writer) setStatus(i uint32, to emailStatus) {
 }
 
 // unsubscribe and suppress never soften a stronger suppression.
+// Who leaves again takes back that a challenge could have been confirmed.
 func (w *writer) block(i uint32, to emailStatus) {
 	c := w.s.at(i)
+	c.challenged = false
 	switch {
 	case c.status == subscribed || c.status == pendingOptIn || c.status == noSubscription,
 		c.status == softBounced, c.status == unsubscribed && to == suppressed, c.status == suppressed && to == unsubscribed:
@@ -149,6 +165,7 @@ func (w *writer) leaveByChoice(i uint32, l *list) {
 		c.lists = append(c.lists, membership{list: l.id})
 		k = len(c.lists) - 1
 	} else if c.lists[k].status != inList {
+		c.lists[k].status = leftList
 		return
 	}
 	c.lists[k].status = leftList
@@ -211,6 +228,9 @@ func (w *writer) destroy(i uint32) {
 		delete(w.s.byMobile, c.rare.mobile)
 		for n, v := range c.rare.custom {
 			delete(w.s.byCustom, customKey{n, v})
+		}
+		for id := range c.rare.prefs {
+			w.s.prefs.byID[id].chosen.remove(i)
 		}
 	}
 	*c = contact{life: destroyed}
