@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -54,7 +53,7 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 		}
 		later = true
 	case b.State == lockstep.Sent && b.Kind == lockstep.RemoveFromBook:
-		ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+		ctx, stop := s.within(0)
 		defer stop()
 		if err := s.platform.AwaitRemoval(ctx, b.Job); err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound && s.e.Now().Sub(b.Planned) < giveUpImport {
 			if ctx.Err() != nil && s.ctx.Err() == nil {
@@ -140,7 +139,7 @@ func (s *session) echo(p *person, label string, v lockstep.Value) (ours, mine bo
 // wrote. The links are marked stale: their records are compared again, which costs
 // a read and no write.
 func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([][]byte, error) {
-	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	ctx, stop := s.within(0)
 	defer stop()
 	byContact, byEmail := map[lockstep.ContactID]int{}, map[string]int{}
 	created := make([]bool, len(changes))

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -156,7 +155,7 @@ func (s *session) removeSome(l *listState, todo []removal) error {
 	if err := s.e.Store.MarkSent(s.ctx, id, job); err != nil {
 		return err
 	}
-	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	ctx, stop := s.within(0)
 	defer stop()
 	if err := s.platform.AwaitRemoval(ctx, job); err != nil {
 		if ctx.Err() != nil && s.ctx.Err() == nil {

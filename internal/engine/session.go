@@ -139,6 +139,12 @@ func (s *session) whole(step func() error) error {
 	return err
 }
 
+// within returns a context that ends with the slice, or a while after it. It does not
+// compare our clock with another one.
+func (s *session) within(after time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, s.deadline.Add(after).Sub(s.e.Now()))
+}
+
 // cancelled asks the store whether a person cancelled the run.
 func (s *session) cancelled() error {
 	asked, err := s.e.Store.CancelRequested(s.ctx, s.run.ID)

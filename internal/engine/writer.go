@@ -417,7 +417,7 @@ func (s *session) send(b *batch) error {
 		return err
 	}
 	s.e.step("await.before")
-	ctx, stop := context.WithDeadline(s.ctx, s.deadline.Add(time.Minute))
+	ctx, stop := s.within(time.Minute)
 	defer stop()
 	match := newMatcher(b.rows)
 	err := s.platform.AwaitImport(ctx, b.job, func(results []lockstep.ContactResult) error {
