@@ -64,6 +64,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.api = humago.New(s.mux, cfg)
 	s.api.UseMiddleware(s.checkScope)
 	s.connections()
+	s.schema()
 	s.lists()
 	s.mappings()
 	s.runs()

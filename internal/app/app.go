@@ -62,6 +62,9 @@ type App struct {
 	engine   *engine.Engine
 	jobs     *jobs.Jobs
 
+	// schemas are the organizations whose schema is being changed.
+	schemas sync.Map
+
 	mu        sync.Mutex
 	crms      map[string]openCRM
 	platforms map[string]openPlatform

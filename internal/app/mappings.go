@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lockstep-sync/lockstep"
@@ -121,7 +122,7 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 	}
 	var table *lockstep.Table
 	for i := range tables {
-		if tables[i].Name == m.Table {
+		if tables[i].Name == m.Table && !slices.Contains(lockstep.OwnTables, m.Table) {
 			table = &tables[i]
 		}
 	}
@@ -165,5 +166,6 @@ func (a *App) Tables(ctx context.Context, account string) ([]lockstep.Table, err
 	if err != nil {
 		return nil, err
 	}
-	return a.store.Tables(ctx, acc.Organization)
+	tables, err := a.store.Tables(ctx, acc.Organization)
+	return slices.DeleteFunc(tables, func(t lockstep.Table) bool { return slices.Contains(lockstep.OwnTables, t.Name) }), err
 }

@@ -55,6 +55,9 @@ func inward(table, label, column string) lockstep.DataMapping {
 
 // setUp does what an administrator does once: provision, label, map, activate.
 func (d *demo) setUp(ctx context.Context) error {
+	if err := d.installTables(ctx); err != nil {
+		return err
+	}
 	d.progress.begin("Reading tables, labels and lists")
 	if err := d.app.Provision(ctx, d.account.ID); err != nil {
 		return err
@@ -77,6 +80,24 @@ func (d *demo) setUp(ctx context.Context) error {
 		return err
 	}
 	return d.mark()
+}
+
+// installTables adds our tables to the organization. Without the right to do so the
+// demo goes on: syncing does not need them.
+func (d *demo) installTables(ctx context.Context) error {
+	d.progress.begin("Adding our tables to Dynamics")
+	done, err := d.app.InstallSchema(ctx, d.account.Organization, 0)
+	if lockstep.CodeOf(err) == lockstep.CodeForbidden {
+		msg, hint := message(err)
+		d.progress.end("left out: %s", msg)
+		d.env.notef("%s\n", hint)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("add our tables to Dynamics: %w", err)
+	}
+	d.progress.end("%d steps", len(done.Taken))
+	return nil
 }
 
 func (d *demo) mapFields(ctx context.Context) error {

@@ -20,7 +20,7 @@ func (s *session) crmMetadata() error {
 	if err != nil {
 		return err
 	}
-	if len(tables) == 0 {
+	if !slices.ContainsFunc(tables, func(t lockstep.Table) bool { return slices.Contains(MemberTables, t.Name) }) {
 		return &lockstep.Error{
 			Code: lockstep.CodeUnsupported, Op: "read CRM metadata", Msg: "the organization has none of the tables account, contact and lead",
 			Hint: "check that the Sales or Customer Insights app is installed and that the application user may read metadata",
@@ -58,10 +58,12 @@ func (s *session) crmMetadata() error {
 	return s.commit(lockstep.Commit{Mappings: changed})
 }
 
-// neededTables are the member tables and the tables that second-hop mappings
-// reach: a lookup column's own metadata is enough to check those, so the list is
-// the member tables alone.
-func (s *session) neededTables() []string { return MemberTables }
+// neededTables are the member tables and the tables that we bring ourselves, where
+// they are installed. Tables that second-hop mappings reach are not among them: a
+// lookup column's own metadata is enough to check those.
+func (s *session) neededTables() []string {
+	return slices.Concat(MemberTables, lockstep.OwnTables)
+}
 
 func (s *session) table(name string) *lockstep.Table {
 	for i := range s.tables {

@@ -16,11 +16,13 @@ var _ lockstep.SchemaInstaller = (*Client)(nil)
 
 // How long an installation waits for the service.
 const (
-	schemaRounds = 5               // times that the organization is compared anew after something failed on the way
-	keyPause     = 5 * time.Second // between two looks at keys that are being built
-	keyLooks     = 240             // then the index of an empty table should be there
-	busyAttempts = 8               // while somebody else customizes the organization
-	lagAttempts  = 5               // while a new table is not known to every server
+	schemaRounds = 5                      // times that the organization is compared anew after something failed on the way
+	roundPause   = 5 * time.Second        // before the organization is compared anew
+	firstLook    = 100 * time.Millisecond // after which keys that are being built are looked at again
+	keyPause     = 5 * time.Second        // the longest time between two looks
+	keyLooks     = 240                    // then the index of an empty table should be there
+	busyAttempts = 8                      // while somebody else customizes the organization
+	lagAttempts  = 5                      // while a new table is not known to every server
 )
 
 const schemaHint = "give the application user the role System Customizer or System Administrator for the installation, and install again; without the tables syncing works all the same: " +
@@ -86,7 +88,7 @@ func (c *Client) InstallSchema(ctx context.Context, each func(lockstep.SchemaSte
 			return schemaError(err)
 		}
 		last = err
-		if err := c.wait(ctx, "install our tables", keyPause); err != nil {
+		if err := c.wait(ctx, "install our tables", roundPause); err != nil {
 			return err
 		}
 	}
@@ -313,7 +315,7 @@ func (in *installer) awaitKeys(ctx context.Context) error {
 		if err := in.each(building.SchemaStep); err != nil {
 			return err
 		}
-		if err := in.c.wait(ctx, "wait for the keys of our tables", keyPause); err != nil {
+		if err := in.c.wait(ctx, "wait for the keys of our tables", min(firstLook<<min(look, 10), keyPause)); err != nil {
 			return err
 		}
 	}
