@@ -70,6 +70,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.runs()
 	s.conflicts()
 	s.explain()
+	s.consent()
 	s.mux.HandleFunc("/api/", s.elsewhere)
 	return s
 }
@@ -128,7 +129,7 @@ func caller(ctx context.Context) string {
 }
 
 // later are resources that are planned and not in this version.
-var later = []string{"schedules", "timeline", "campaigns", "sends", "suppressions", "consent"}
+var later = []string{"schedules", "timeline", "campaigns", "sends"}
 
 // elsewhere answers for every path and method that no operation has.
 func (s *server) elsewhere(w http.ResponseWriter, r *http.Request) {

@@ -219,7 +219,6 @@ func TestCalls(t *testing.T) {
 
 		{"GET", "/api/v1/schedules", "", 501, []string{"not in this version"}},
 		{"GET", "/api/v1/timeline?table=contact", "", 501, nil},
-		{"POST", "/api/v1/suppressions", `{}`, 501, nil},
 		{"GET", "/api/v1/nonsense", "", 404, []string{"openapi.json"}},
 		{"PUT", "/api/v1/runs", `{}`, 405, nil},
 		{"DELETE", "/api/v1/lists/" + s.Partners.ID, "", 405, nil},
@@ -316,6 +315,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET",
 		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
+		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/erasures": "POST",
 	} {
 		if strings.Join(got[path], " ") != methods {
 			t.Errorf("%s has %v, want %s", path, got[path], methods)
@@ -355,7 +355,7 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 			}
 			// Reading tokens read, and do nothing else.
 			w := c.send(c.reader, m, path, "{}")
-			if reads := m == http.MethodGet || path == "/api/v1/records/explain"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
+			if reads := m == http.MethodGet || path == "/api/v1/records/explain" || path == "/api/v1/consent"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
 				t.Errorf("%s %s with a reading token answered %d %s", m, path, w.Code, w.Body)
 			}
 		}
