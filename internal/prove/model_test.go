@@ -1,0 +1,170 @@
+package prove
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// The reference model: who has to be in which address book, and which values have to
+// agree, as it follows from what both sides hold now. It knows nothing of how the
+// product gets there.
+
+// expected is what the model says of one list.
+type expected struct {
+	set     lockstep.ListSettings
+	list    list
+	book    string
+	members []*record
+	must    map[string]*record // addresses that must be in the book, with who speaks for them
+	may     map[string]bool    // that may be
+}
+
+// model is what the world has to look like.
+type model struct {
+	s       *sim
+	sharing map[string][]*record // living records by address
+	lists   []expected
+	erased  map[string]bool // addresses whose contact a person deleted on the platform
+}
+
+func newModel(s *sim) *model {
+	m := &model{s: s, sharing: map[string][]*record{}, erased: map[string]bool{}}
+	h := s.history
+	for _, r := range h.alive("contact", "lead", "account") {
+		if r.email() != "" {
+			m.sharing[r.email()] = append(m.sharing[r.email()], r)
+		}
+	}
+	for _, c := range h.changes {
+		if c.side == "mail" && c.who == person && c.kind == "delete" {
+			if p := h.people[c.id]; p != nil {
+				m.erased[p.email] = true
+			}
+		}
+	}
+	all, err := s.app.Lists(s.ctx, s.account)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, l := range lists {
+		for _, set := range all {
+			if set.CRMID.String() == l.id() {
+				m.lists = append(m.lists, m.expect(l, set))
+			}
+		}
+	}
+	return m
+}
+
+// members are the records that the CRM says are in the list.
+func (m *model) members(l list) []*record {
+	var out []*record
+	if l.dynamic == "" {
+		for _, id := range sortedKeys(m.s.history.members[l.id()]) {
+			if r := m.s.history.records[l.table][id]; r != nil && !r.gone {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+	var row struct{ Query string }
+	m.s.crm("GET", "lists("+l.id()+")?$select=query", nil, &row)
+	var page struct{ Value []map[string]any }
+	m.s.crm("GET", l.table+"s?fetchXml="+url.QueryEscape(row.Query), nil, &page)
+	for _, v := range page.Value {
+		if id, ok := v[l.table+"id"].(string); ok {
+			out = append(out, m.s.history.records[l.table][id])
+		}
+	}
+	return out
+}
+
+func usable(email string) bool { return lockstep.CheckEmail(email) == "" }
+
+func (m *model) expect(l list, set lockstep.ListSettings) expected {
+	e := expected{set: set, list: l, book: string(set.Book), members: m.members(l), must: map[string]*record{}, may: map[string]bool{}}
+	for _, r := range e.members {
+		email := r.email()
+		if !usable(email) || !r.active() || r.optedOut() {
+			continue
+		}
+		c := m.s.history.byEmail(email)
+		switch {
+		case c != nil && (c.status != "subscribed" && c.status != "softBounced" || c.left[e.book]):
+			continue // opted out on the platform
+		case m.erased[email]:
+			e.may[email] = true // nobody is made anew from the CRM's copy alone
+			continue
+		case slices.ContainsFunc(m.sharing[email], (*record).optedOut):
+			// The strictest word of the records with the address counts, as far as
+			// they are known: one in no list may not be.
+			e.may[email] = true
+			continue
+		}
+		e.must[email] = r
+	}
+	return e
+}
+
+// stays reports whether a stranger may stay in the list's book.
+func (e *expected) stays() bool {
+	return e.list.dynamic == "" && e.list.action != lockstep.ActionRemove
+}
+
+// stable are the pairs in which nothing ever happened to the address: one record, one
+// contact, from the beginning to the end.
+func (m *model) stable() map[*record]*contact {
+	h := m.s.history
+	moved := map[string]bool{} // addresses that were given or taken by anybody
+	born := map[string]int{}
+	for _, c := range h.changes {
+		switch {
+		case c.side == "crm" && c.name == "emailaddress1":
+			if c.kind == "create" {
+				born[lower(c.new)]++
+				continue
+			}
+			moved[lower(c.old)], moved[lower(c.new)] = true, true
+		case c.side == "mail" && c.name == "email" && c.old != "":
+			moved[lower(c.old)], moved[lower(c.new)] = true, true
+		case c.side == "mail" && (c.kind == "delete" || c.kind == "restore" || c.kind == "destroy"):
+			moved[h.people[c.id].email] = true
+		}
+	}
+	out := map[*record]*contact{}
+	for _, r := range h.alive("contact", "lead", "account") {
+		e := r.email()
+		if !moved[e] && born[e] == 1 && r.cols["merged"] != "true" {
+			if c := h.byEmail(e); c != nil {
+				out[r] = c
+			}
+		}
+	}
+	return out
+}
+
+// outward returns the pairs of column and data field that flow to the platform, and
+// inward those that flow to the CRM, of a table.
+func (m *model) flows(table string) (outward, inward map[string]string) {
+	all, err := m.s.app.Mappings(m.s.ctx, m.s.account)
+	if err != nil {
+		m.s.t.Fatal(err)
+	}
+	outward, inward = map[string]string{}, map[string]string{}
+	for _, x := range all {
+		if x.Table != table {
+			continue
+		}
+		if x.Direction == lockstep.ToPlatform {
+			outward[x.Column] = x.Label
+		} else {
+			inward[x.Column] = x.Label
+		}
+	}
+	return outward, inward
+}
+
+func same(a, b string) bool { return strings.TrimSpace(a) == strings.TrimSpace(b) }

@@ -1,0 +1,377 @@
+package prove
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
+)
+
+// promise is one thing that the product promises. check reads the histories of both
+// sides and the product's own audit after the faults have stopped and two cycles have
+// run; what is broken it reports with violated. A new promise is a line here.
+type promise struct {
+	name  string
+	check func(s *sim)
+}
+
+var promises = []promise{
+	{"I9 convergence", membershipAgrees},
+	{"I9 convergence", valuesAgree},
+	{"I3 no silent loss", nothingIsLost},
+	{"I1 atomic item", nothingIsInvented},
+	{"I5 no resurrection", nobodyComesBack},
+	{"I6 ratchet", optOutsHold},
+	{"I8 effectively once", nothingTwice},
+	{"I11 explainable", everythingIsAudited},
+	{"C-5 counts", countsAddUp},
+}
+
+// membershipAgrees: each book holds exactly who it has to hold.
+func membershipAgrees(s *sim) {
+	m := newModel(s)
+	for _, e := range m.lists {
+		if e.book == "" {
+			s.violated("I9 convergence", "list %q has no address book", e.list.name)
+			continue
+		}
+		for _, email := range sortedKeys(e.must) {
+			c := s.history.byEmail(email)
+			if c == nil || !c.in[e.book] {
+				s.violated("I9 convergence", "list %q: %s (%s %s) is missing in the address book %s; contact %+v", e.list.name, email, e.must[email].table, e.must[email].id, e.book, c)
+			}
+		}
+		for _, c := range s.history.contacts() {
+			if !c.in[e.book] || e.must[c.email] != nil || e.may[c.email] {
+				continue
+			}
+			if !e.stays() || !s.signedUp(c, e.book) {
+				s.violated("I9 convergence", "list %q (%s): %s has no business in the address book %s", e.list.name, e.list.action, c.email, e.book)
+			}
+		}
+	}
+}
+
+// signedUp reports whether a person ever put the contact into the book.
+func (s *sim) signedUp(p *contact, book string) bool {
+	for _, c := range s.history.changes {
+		if c.side == "mail" && c.id == p.id && c.kind == "join-list" && c.list == book && c.who == person {
+			return true
+		}
+	}
+	return false
+}
+
+// valuesAgree: every mapped field of every member whose address is its own is equal
+// on both sides.
+func valuesAgree(s *sim) {
+	m := newModel(s)
+	seen := map[*record]bool{}
+	for _, e := range m.lists {
+		outward, _ := m.flows(e.list.table)
+		for _, email := range sortedKeys(e.must) {
+			r, c := e.must[email], s.history.byEmail(email)
+			if c == nil || len(m.sharing[email]) > 1 || seen[r] {
+				continue
+			}
+			seen[r] = true
+			for _, column := range sortedKeys(outward) {
+				if label := outward[column]; !same(r.cols[column], c.fields[label]) {
+					s.violated("I9 convergence", "%s %s, contact %s: %s is %q, %s is %q", r.table, r.id, c.id, column, r.cols[column], label, c.fields[label])
+				}
+			}
+		}
+	}
+}
+
+// nothingIsLost: what a person wrote on one side and something else replaced there
+// had arrived on the other side before, or is kept in a conflict, or was replaced by a
+// person on the same side.
+func nothingIsLost(s *sim) {
+	m := newModel(s)
+	conflicts, err := s.app.Conflicts(s.ctx, app.ConflictFilter{Account: s.account, Limit: 10_000})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	inConflict := func(v string) bool {
+		for _, c := range conflicts {
+			if c.CRM.Text() == v || c.Platform.Text() == v || v == "" && (c.CRM.IsNull() || c.Platform.IsNull()) {
+				return true
+			}
+		}
+		return false
+	}
+	pairs := m.stable()
+	for r, c := range pairs {
+		outward, inward := m.flows(r.table)
+		for column, label := range outward {
+			two := inward[column] == label
+			there := map[string]bool{}
+			for i, x := range s.history.changes {
+				onCRM := x.side == "crm" && x.id == r.id && x.name == column
+				onMail := x.side == "mail" && x.id == c.id && x.name == label
+				if onMail {
+					there[x.new] = true
+				}
+				if !onCRM && !onMail || x.who != person || !two && onMail {
+					continue
+				}
+				s.kept(i, x, r, c, column, label, inConflict)
+			}
+		}
+	}
+}
+
+// kept checks that the i-th change, which a person made, was not lost.
+func (s *sim) kept(i int, x change, r *record, c *contact, column, label string, inConflict func(string) bool) {
+	arrived := false
+	for _, y := range s.history.changes[i+1:] {
+		mine := y.side == x.side && y.id == x.id && y.name == x.name
+		other := y.side != x.side && (y.side == "crm" && y.id == r.id && y.name == column || y.side == "mail" && y.id == c.id && y.name == label)
+		if other && same(y.new, x.new) {
+			arrived = true
+		}
+		if !mine {
+			continue
+		}
+		if y.who == person || arrived || same(y.new, x.new) || inConflict(x.new) {
+			return
+		}
+		s.violated("I3 no silent loss", "%v\n\twas replaced by\n\t%v\n\twithout having arrived on the other side or being in a conflict", x, y)
+		return
+	}
+}
+
+// nothingIsInvented: whatever the product writes into a field was at some moment the
+// value of the other side; in particular it never blanks what nobody blanked.
+func nothingIsInvented(s *sim) {
+	m := newModel(s)
+	held := map[string]map[string]bool{} // side → values
+	for _, side := range []string{"crm", "mail"} {
+		held[side] = map[string]bool{}
+	}
+	label := map[string]bool{}
+	column := map[string]bool{}
+	blanked := map[string]bool{}
+	for _, table := range []string{"contact", "lead", "account"} {
+		outward, inward := m.flows(table)
+		for c, l := range outward {
+			label[l], column[c] = true, true
+		}
+		for c, l := range inward {
+			label[l], column[c] = true, true
+		}
+	}
+	for _, x := range s.history.changes {
+		mapped := x.side == "crm" && column[x.name] || x.side == "mail" && label[x.name]
+		if !mapped {
+			continue
+		}
+		other := "crm"
+		if x.side == "crm" {
+			other = "mail"
+		}
+		if x.ours() && x.new != "" && !held[other][x.new] && !(x.kind == "create" && strings.HasPrefix(x.name, "lastname")) && x.name != "fullname" && x.name != "FULLNAME" {
+			s.violated("I1 atomic item", "nobody ever wrote the value that the product wrote: %v", x)
+		}
+		held[x.side][x.new] = true
+		_ = blanked
+	}
+}
+
+// nobodyComesBack: what a person deleted is not made again by the other side's copy.
+func nobodyComesBack(s *sim) {
+	deleted := map[string]bool{} // ids of records, addresses of contacts that the product knew
+	for _, x := range s.history.changes {
+		switch {
+		case x.side == "crm" && x.kind == "delete" && x.who == person && x.table != "listmember":
+			deleted[x.id] = true
+		case x.side == "crm" && x.kind == "create" && x.ours() && x.name == "" && deleted[x.id]:
+			s.violated("I5 no resurrection", "%v", x)
+		}
+	}
+}
+
+// optOutsHold: the product weakens no opt-out.
+func optOutsHold(s *sim) {
+	h := newHistory()
+	began := map[int]int{} // round → index of its first change
+	for i, x := range s.history.changes {
+		if _, ok := began[x.round]; !ok {
+			began[x.round] = i
+		}
+		if !x.ours() {
+			continue
+		}
+		switch {
+		case x.side == "mail" && x.name == "status" && x.new == "subscribed" && x.old != "" && x.old != "noSubscription":
+			s.violated("I6 ratchet", "the product subscribed somebody again: %v", x)
+		case x.side == "crm" && (x.name == "donotbulkemail" || x.name == "donotemail") && x.old == "true":
+			s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
+		}
+	}
+	_ = h
+	s.addsRespectOptOuts(began)
+}
+
+// addsRespectOptOuts: whom the product puts into a book had not opted out, on either
+// side, when the round began.
+func (s *sim) addsRespectOptOuts(began map[int]int) {
+	type state struct{ email, bulk, mail string }
+	records := map[string]*state{}
+	emails := map[string]string{}          // contact → address
+	left := map[string]bool{}              // contact and book
+	before := map[string]map[string]bool{} // round → addresses opted out in the CRM when it began
+	round := -1
+	var refusing map[string]bool
+	member := map[string]map[string]bool{}
+	_ = before
+	for _, x := range s.history.changes {
+		if x.round != round {
+			round = x.round
+			refusing = map[string]bool{}
+			for id, r := range records {
+				if (r.bulk == "true" || r.mail == "true") && r.email != "" && len(member[id]) > 0 {
+					refusing[r.email] = true
+				}
+			}
+		}
+		switch {
+		case x.side == "crm" && x.table == "listmember":
+			if member[x.id] == nil {
+				member[x.id] = map[string]bool{}
+			}
+			if x.kind == "create" {
+				member[x.id][x.list] = true
+			} else {
+				delete(member[x.id], x.list)
+			}
+		case x.side == "crm":
+			r := records[x.id]
+			if r == nil {
+				r = &state{}
+				records[x.id] = r
+			}
+			if x.kind == "delete" {
+				delete(records, x.id)
+				continue
+			}
+			switch x.name {
+			case "emailaddress1":
+				delete(refusing, r.email) // the address is in other hands now
+				delete(refusing, lower(x.new))
+				r.email = lower(x.new)
+			case "donotbulkemail":
+				r.bulk = x.new
+			case "donotemail":
+				r.mail = x.new
+			}
+			if x.new == "false" && strings.HasPrefix(x.name, "donot") {
+				delete(refusing, r.email)
+			}
+		case x.name == "email":
+			emails[x.id] = lower(x.new)
+		case x.kind == "leave-list" && x.who == person, x.kind == "list-status":
+			left[x.id+" "+x.list] = x.kind == "list-status"
+		case x.kind == "join-list":
+			if x.ours() && refusing[emails[x.id]] {
+				s.violated("I6 ratchet", "%s, who had opted out in the CRM before the round, was added: %v", emails[x.id], x)
+			}
+			if x.ours() && left[x.id+" "+x.list] {
+				s.violated("I6 ratchet", "%s, who had unsubscribed from the book, was added: %v", emails[x.id], x)
+			}
+			delete(left, x.id+" "+x.list)
+		}
+	}
+}
+
+// nothingTwice: no two living records that the product made are of the same person,
+// and no two contacts have one address.
+func nothingTwice(s *sim) {
+	made := map[string]string{}
+	contacts := map[string]string{}
+	for _, p := range s.history.contacts() {
+		if other := contacts[p.email]; other != "" {
+			s.violated("I8 effectively once", "contacts %s and %s have the address %s", other, p.id, p.email)
+		}
+		contacts[p.email] = p.id
+	}
+	for _, x := range s.history.changes {
+		if x.side != "crm" || x.kind != "create" || !x.ours() || x.name != "emailaddress1" {
+			continue
+		}
+		key := x.table + " " + lower(x.new)
+		if other := made[key]; other != "" {
+			if r := s.history.records[x.table][other]; r != nil && !r.gone && r.active() && r.email() == lower(x.new) {
+				s.violated("I8 effectively once", "two %ss were made for %s: %s and %s", x.table, lower(x.new), other, x.id)
+			}
+		}
+		made[key] = x.id
+	}
+}
+
+// everythingIsAudited: each value that the product wrote is in the journal of a run.
+func everythingIsAudited(s *sim) {
+	audit := map[string]bool{}
+	before := ""
+	for {
+		runs, err := s.app.Runs(s.ctx, app.RunFilter{Limit: 1000, Before: before})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, run := range runs {
+			before = run.ID
+			for after := int64(0); ; {
+				changes, next, err := s.app.Changes(s.ctx, run.ID, after, 1000)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				for _, c := range changes {
+					for _, f := range c.Fields {
+						audit[f.Name+"\x00"+f.New.Text()] = true
+					}
+				}
+				if after = next; next == 0 {
+					break
+				}
+			}
+		}
+		if len(runs) < 1000 {
+			break
+		}
+	}
+	m := newModel(s)
+	known := map[string]bool{}
+	for _, table := range []string{"contact", "lead", "account"} {
+		outward, inward := m.flows(table)
+		for c, l := range outward {
+			known["mail "+l], known["crm "+c] = true, true
+		}
+		for c, l := range inward {
+			known["mail "+l], known["crm "+c] = true, true
+		}
+	}
+	for _, x := range s.history.changes {
+		if x.ours() && known[x.side+" "+x.name] && x.new != "" && x.name != "fullname" && !audit[x.name+"\x00"+x.new] {
+			s.violated("I11 explainable", "no run's journal has this write: %v", x)
+		}
+	}
+}
+
+// countsAddUp: every record that a run read is accounted for.
+func countsAddUp(s *sim) {
+	runs, err := s.app.Runs(s.ctx, app.RunFilter{Limit: 1000})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, run := range runs {
+		c := run.Counts
+		if run.Type != lockstep.SyncMarketingLists || run.Status != lockstep.RunCompleted && run.Status != lockstep.RunCompletedWithErrors {
+			continue
+		}
+		if c.Read != c.Written+c.Equal+c.Conflicted+c.Rejected+c.Guarded {
+			s.violated("C-5 counts", "%s: %+v", fmt.Sprint(run.Created), c)
+		}
+	}
+}

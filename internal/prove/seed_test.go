@@ -1,0 +1,107 @@
+package prove
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var (
+	seedFlag    = flag.Int64("seed", -1, "the one seed to play")
+	seedsFlag   = flag.Int("seeds", 0, "how many seeds to play, from -base on; 0 = as many as the ordinary tests play")
+	baseFlag    = flag.Uint64("base", 1, "the first seed")
+	actionsFlag = flag.Int("actions", 0, "actions of a seed; 0 = the usual number")
+	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
+	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
+	shrinkFlag  = flag.Bool("shrink", true, "make a failing seed smaller before it is reported")
+)
+
+const (
+	ordinarySeeds   = 20
+	ordinaryActions = 200
+)
+
+func actionCount() int {
+	if *actionsFlag > 0 {
+		return *actionsFlag
+	}
+	return ordinaryActions
+}
+
+// needTemplate makes the template, which is removed with the test.
+func needTemplate(t *testing.T) {
+	t.Helper()
+	template.dir = ramDir(t)
+	makeTemplate(t, template.dir)
+}
+
+func sortByMoment(a []act) {
+	slices.SortStableFunc(a, func(x, y act) int { return x.During - y.During })
+}
+
+// TestSeed plays seeds and checks every promise after each.
+func TestSeed(t *testing.T) {
+	needTemplate(t)
+	if *seedFlag >= 0 {
+		p := newPlan(uint64(*seedFlag), actionCount())
+		for d := range strings.SplitSeq(*dropFlag, ",") {
+			if d != "" {
+				p.Dropped[strings.ReplaceAll(d, "_", " ")] = true
+			}
+		}
+		s := simulate(t, p)
+		if *logFlag {
+			fmt.Println(strings.Join(s.log, "\n"))
+		}
+		report(t, s)
+		return
+	}
+	n := *seedsFlag
+	if n == 0 {
+		n = ordinarySeeds
+	}
+	for i := range n {
+		seed := *baseFlag + uint64(i)
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			report(t, simulate(t, newPlan(seed, actionCount())))
+		})
+	}
+}
+
+// report fails the test with what was broken and how to see it again.
+func report(t *testing.T, s *sim) {
+	t.Helper()
+	if len(s.broken) == 0 {
+		return
+	}
+	for _, b := range s.broken[:min(len(s.broken), 12)] {
+		t.Error(b)
+	}
+	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -seed=%d -actions=%d -log", len(s.broken), s.plan.Seed, actionCount())
+}
+
+// The same seed gives the same requests in the same order at the same moments, with
+// the same answers.
+func TestSameSeedSameLog(t *testing.T) {
+	needTemplate(t)
+	for seed := *baseFlag; seed < *baseFlag+2; seed++ {
+		a, b := simulate(t, newPlan(seed, actionCount())), simulate(t, newPlan(seed, actionCount()))
+		if len(a.log) < 100 {
+			t.Errorf("seed %d: only %d lines", seed, len(a.log))
+		}
+		for i := range max(len(a.log), len(b.log)) {
+			if i >= len(a.log) || i >= len(b.log) || a.log[i] != b.log[i] {
+				lo := max(0, i-3)
+				t.Errorf("seed %d differs at line %d:\n%s\n--- and ---\n%s", seed, i, strings.Join(a.log[min(lo, len(a.log)):min(i+2, len(a.log))], "\n"), strings.Join(b.log[min(lo, len(b.log)):min(i+2, len(b.log))], "\n"))
+				break
+			}
+		}
+	}
+}
+
+var _ = os.Args

@@ -1,0 +1,569 @@
+// Package prove simulates the product between the two systems that it keeps in step,
+// and checks on what then happened that it kept its promises. One seed decides who is
+// there, what people do on both sides and when, how long each request takes, which of
+// them go wrong and how, when the process is killed and what its clock shows; time is
+// virtual and nothing listens on a port. The same seed gives the same run, request by
+// request, so that a failure can be looked at as often as one likes.
+//
+// The twins serve in the same process. Their histories, every value that changed and
+// by whom, are what the promises are checked against (promise_test.go), with a model
+// of who has to be where that is small enough to be read (model_test.go).
+package prove
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/adapter"
+	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/twin/clock"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
+	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
+	"github.com/lockstep-sync/lockstep/internal/twin/entra"
+)
+
+// Who signs in where.
+const (
+	tenant        = "aaaaaaaa-0000-4000-8000-000000000001"
+	productClient = "aaaaaaaa-0000-4000-8000-000000000002"
+	personClient  = "aaaaaaaa-0000-4000-8000-000000000003"
+	clientSecret  = "a secret of the simulation"
+	personToken   = "person"
+	apiUser       = "apiuser-000000000001@apiconnector.com"
+	apiPassword   = "a password of the simulation"
+)
+
+// sim is one simulated world.
+type sim struct {
+	t        *testing.T
+	ctx      context.Context
+	plan     *plan
+	hosts    map[string]http.Handler
+	mailer   *dotdigital.Server
+	history  *history
+	net      *network
+	injector *injector
+
+	dir     string
+	app     *app.App
+	account string
+	books   []string // of the lists, once they are there
+	skew    time.Duration
+
+	events   []event
+	planned  int
+	round    int
+	requests int // of this round
+	faulty   bool
+	waiting  []act // actions that happen during this round's cycle
+	runCtx   context.Context
+	die      context.CancelFunc
+
+	stepMu sync.Mutex
+	steps  int // of the engine in this round
+	killed bool
+
+	log      []string // every request, in order: the same seed gives the same log
+	struck   []string
+	done     int
+	refused  string
+	acted    map[string]int
+	coverage map[coverKey]int
+	broken   []string // promises
+}
+
+type coverKey struct{ kind, twin, route string }
+
+func (s *sim) note(format string, a ...any) { s.log = append(s.log, fmt.Sprintf(format, a...)) }
+
+func (s *sim) violated(promise, format string, a ...any) {
+	s.broken = append(s.broken, promise+": "+fmt.Sprintf(format, a...))
+}
+
+// directoryKey signs the tokens of every simulated directory.
+var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+// newSim makes the twins, with the company's lists and nobody in them.
+func newSim(t *testing.T, p *plan) *sim {
+	s := &sim{
+		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
+		acted: map[string]int{}, coverage: map[coverKey]int{},
+	}
+	s.history.who = person
+	now := clock.New()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	crmURL, directoryURL := "https://"+crmHost, "https://"+entraHost
+	directory, err := entra.New(entra.Options{Tenant: tenant, Resources: []string{crmURL}, Key: directoryKey(), Clock: now, Faults: s.injector})
+	must(err)
+	must(directory.AddApplication(entra.Application{ClientID: productClient, Secrets: []entra.Secret{{Value: clientSecret}}}))
+	must(directory.AddAuthority(directoryURL))
+	crm := dataverse.New(dataverse.Options{
+		Clock: now, Faults: s.injector, BaseURL: crmURL, Authority: directoryURL + "/" + tenant, TenantID: tenant,
+		Tokens: dataverse.VerifierFunc(func(token string) (dataverse.Token, error) {
+			if token == personToken {
+				return dataverse.Token{AppID: personClient, Audience: crmURL, Tenant: tenant}, nil
+			}
+			c, err := directory.Verify(token, "")
+			if err != nil {
+				return dataverse.Token{}, err
+			}
+			return dataverse.Token{AppID: c.AppID, Audience: c.Audience, Tenant: c.Tenant, Expires: c.Expires}, nil
+		}),
+	})
+	for client, name := range map[string]string{productClient: "Lockstep", personClient: "People"} {
+		_, err := crm.AddApplicationUser(dataverse.AppUser{ClientID: client, Name: name})
+		must(err)
+	}
+	crm.Seal()
+	crm.OnWrite(s.history.crm)
+	s.mailer = dotdigital.New(dotdigital.Options{
+		Clock: now, Faults: s.injector, Seed: p.Seed, Users: []dotdigital.APIUser{{Name: apiUser, Password: apiPassword}},
+		History: s.history.mail, ImportTime: time.Duration(s.random("imports").IntN(4000)) * time.Millisecond,
+	})
+	s.mailer.SetEndpoint("https://" + mailHost)
+	for _, f := range []string{"JOBTITLE", "PHONE", "CITY", "COUNTRY"} {
+		must(s.mailer.AddField(f, "String"))
+	}
+	s.hosts = map[string]http.Handler{crmHost: crm.Handler(), mailHost: s.mailer.Handler(), entraHost: directory}
+	for _, l := range lists {
+		c := cols{"listid": l.id(), "listname": l.name, "type": l.dynamic != "", "createdfromcode": memberCode[l.table]}
+		if l.dynamic != "" {
+			c["query"] = l.fetch()
+		}
+		if !s.crm("POST", "lists", c, nil) {
+			t.Fatal(s.refused)
+		}
+	}
+	return s
+}
+
+// populate brings the people in whom the seed wants.
+func (s *sim) populate() {
+	contacts, leads, accounts := s.population()
+	n := 0
+	for _, many := range []struct {
+		table string
+		n     int
+	}{{"contact", contacts}, {"lead", leads}, {"account", accounts}} {
+		for range many.n {
+			rnd := s.random("person", n)
+			n++
+			email := fmt.Sprintf("p%d@people.example", n)
+			switch rnd.IntN(20) {
+			case 0:
+				email = ""
+			case 1, 2:
+				email = fmt.Sprintf("P%d@People.Example", n)
+			case 3:
+				email = fmt.Sprintf("p%d@people.example", 1+rnd.IntN(n)) // shared
+			}
+			id := s.create(many.table, email, rnd)
+			if rnd.IntN(12) == 0 {
+				s.crm("PATCH", many.table+"s("+id+")", cols{"donotbulkemail": true}, nil)
+			}
+			for _, l := range lists {
+				if l.table == many.table && l.dynamic == "" && rnd.IntN(5) < 2 {
+					s.join(l, id)
+				}
+			}
+			if email != "" && rnd.IntN(6) == 0 {
+				s.mail("POST", "/v2/contacts", cols{"email": lower(email), "optInType": "Single", "emailType": "Html", "dataFields": []cols{{"key": "PHONE", "value": fmt.Sprint("+", n)}}}, nil)
+				if rnd.IntN(4) == 0 {
+					s.mail("POST", "/v2/contacts/unsubscribe", cols{"email": lower(email)}, nil)
+				}
+			}
+		}
+	}
+}
+
+// open starts a process of the product on the store.
+func (s *sim) open() {
+	s.t.Helper()
+	s.net.mu.Lock()
+	s.net.dead = false
+	s.net.mu.Unlock()
+	s.killed = false
+	s.runCtx, s.die = context.WithCancel(s.ctx)
+	a, err := app.Open(s.ctx, app.Config{
+		DataDir: s.dir, Transport: s.net, ImportRows: 8,
+		Now: func() time.Time { return time.Now().Add(s.skew) },
+		// The jitter depends on the moment alone, not on who asks first.
+		Jitter: func(n int64) int64 {
+			return int64(uint64(time.Now().UnixNano()/1000)*0x9E3779B97F4A7C15>>1) % n
+		},
+		OnStep: s.step,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.app = a
+}
+
+func (s *sim) close() {
+	s.die()
+	if err := s.app.Close(s.ctx); err != nil {
+		s.t.Errorf("close: %v", err)
+	}
+	s.app = nil
+}
+
+// step is told each durable or network step of the engine.
+func (s *sim) step(string) {
+	s.stepMu.Lock()
+	s.steps++
+	k := s.kill()
+	if k != nil && k.Step > 0 && k.Step == s.steps && !s.killed {
+		s.dies()
+	}
+	dead := s.killed
+	s.stepMu.Unlock()
+	if dead {
+		runtime.Goexit()
+	}
+}
+
+// kill returns how this round's process is to be killed, if it is.
+func (s *sim) kill() *kill {
+	if !s.faulty || s.round >= len(s.plan.Rounds) || s.plan.drops("kill", strconv.Itoa(s.round)) {
+		return nil
+	}
+	return s.plan.Rounds[s.round].Kill
+}
+
+// dying kills the process if it is to die at this request.
+func (s *sim) dying(request int, served bool) bool {
+	k := s.kill()
+	s.stepMu.Lock()
+	defer s.stepMu.Unlock()
+	if !s.killed && k != nil && k.Request == request && k.Before == !served {
+		s.dies()
+	}
+	return s.killed
+}
+
+// dies ends the process: nothing that it still does reaches anybody.
+func (s *sim) dies() {
+	s.killed = true
+	s.net.mu.Lock()
+	s.net.dead = true
+	s.net.mu.Unlock()
+	s.die()
+}
+
+// volatile does what people do while a request is under way.
+func (s *sim) volatile(request int) {
+	for len(s.waiting) > 0 && s.waiting[0].During <= request {
+		a := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		s.act(a)
+	}
+}
+
+// work has the product do something while the world goes on around it.
+func (s *sim) work(f func(ctx context.Context) error) (err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = f(s.runCtx)
+	}()
+	s.drive(done)
+	synctest.Wait()
+	return err
+}
+
+// cycle has the product carry out runs until none is left; when it is killed, the
+// next process goes on.
+func (s *sim) cycle(f func(ctx context.Context) error) {
+	err := s.work(f)
+	if s.killed {
+		s.note("%d.%d killed", s.round, s.requests)
+		s.close()
+		s.open()
+		s.requests += 1000 // the requests of the next process have numbers of their own
+		s.steps += 1000
+		err = s.work(s.app.WorkOff)
+	}
+	if err != nil {
+		s.note("%d.%d ended with: %v", s.round, s.requests, err)
+	}
+}
+
+// request starts a run and works until it has ended.
+func (s *sim) request(t lockstep.SyncType, mode lockstep.Mode) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := s.app.StartRun(ctx, app.RunRequest{Account: s.account, Type: t, Mode: mode}); err != nil {
+			return err
+		}
+		return s.app.WorkOff(ctx)
+	}
+}
+
+// lastRun is the newest run.
+func (s *sim) lastRun() lockstep.Run {
+	runs, err := s.app.Runs(s.ctx, app.RunFilter{Limit: 1})
+	if err != nil || len(runs) == 0 {
+		s.t.Fatalf("no run: %v", err)
+	}
+	return runs[0]
+}
+
+// findBooks asks for the address books of the lists.
+func (s *sim) findBooks() {
+	all, err := s.app.Lists(s.ctx, s.account)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.books = s.books[:0]
+	for _, want := range lists {
+		for _, l := range all {
+			if l.CRMID.String() == want.id() && l.Book != "" {
+				s.books = append(s.books, string(l.Book))
+			}
+		}
+	}
+}
+
+// play lets the seed's life go by and checks the promises.
+func (s *sim) play() {
+	s.populate()
+	s.open()
+	acc, err := s.app.Account(s.ctx, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.account = acc.ID
+	s.faulty = true
+	for i, r := range s.plan.Rounds {
+		s.settle(r.Pause)
+		s.round, s.history.round, s.requests, s.steps = i, i, 0, 0
+		s.skew += r.Skew
+		s.waiting = nil
+		for _, a := range r.Actions {
+			if a.During > 0 {
+				s.waiting = append(s.waiting, a)
+				continue
+			}
+			s.act(a)
+		}
+		sortByMoment(s.waiting)
+		s.playRound(r)
+		s.volatile(1 << 30)
+		s.findBooks()
+	}
+	// The faults stop. What was to be applied late arrives, two cycles run.
+	s.faulty = false
+	s.round, s.history.round, s.requests = len(s.plan.Rounds), len(s.plan.Rounds), 0
+	s.settle(10 * time.Minute)
+	for range 2 {
+		s.calm()
+		s.settle(10 * time.Minute)
+	}
+	for _, p := range promises {
+		p.check(s)
+	}
+	// A day on which nobody does anything.
+	before := len(s.history.changes)
+	for range 4 {
+		s.settle(6*time.Hour + 10*time.Minute)
+		s.calm()
+	}
+	for _, c := range s.history.changes[before:] {
+		s.violated("I4 no echo", "on a day without any change: %v", c)
+	}
+	s.close()
+}
+
+// calm is a cycle without faults: it must succeed.
+func (s *sim) calm() {
+	s.cycle(s.request(lockstep.SyncMarketingLists, lockstep.ModeApply))
+	if run := s.lastRun(); run.Status != lockstep.RunCompleted && run.Status != lockstep.RunCompletedWithErrors {
+		s.violated("I9 convergence", "a run without faults is %s: %s %s", run.Status, run.Error, run.Stage)
+	}
+}
+
+func (s *sim) playRound(r round) {
+	switch r.Do {
+	case "preview":
+		before := s.history.writes[product]
+		s.cycle(s.request(lockstep.SyncMarketingLists, lockstep.ModePreview))
+		if n := s.history.writes[product] - before; n != 0 {
+			s.violated("preview", "a preview wrote %d times in round %d", n, s.round)
+		}
+		if run := s.lastRun(); run.Status == lockstep.RunPreviewed {
+			s.cycle(func(ctx context.Context) error {
+				if _, err := s.app.ApplyPreview(ctx, run.ID); err != nil {
+					return err
+				}
+				return s.app.WorkOff(ctx)
+			})
+		}
+	case "inward":
+		s.cycle(s.request(lockstep.SyncAddressBooksIn, lockstep.ModeApply))
+	case "labels":
+		s.cycle(s.request(lockstep.SyncDataLabels, lockstep.ModeApply))
+		s.cycle(s.request(lockstep.SyncMarketingLists, lockstep.ModeApply))
+	default:
+		s.cycle(s.request(lockstep.SyncMarketingLists, lockstep.ModeApply))
+	}
+}
+
+// template is a folder with the store of a product that is connected and set up. It
+// is made once; every seed begins with a copy.
+var template struct {
+	once sync.Once
+	dir  string
+}
+
+// makeTemplate connects the product to twins as newSim makes them.
+func makeTemplate(t *testing.T, dir string) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, newPlan(0, 0))
+		s.dir = dir
+		s.open()
+		if err := s.work(s.setUp); err != nil {
+			t.Fatal(err)
+		}
+		s.close()
+	})
+}
+
+func (s *sim) setUp(ctx context.Context) error {
+	org, err := s.app.ConnectOrganization(ctx, "", "Contoso", "dynamics", adapter.Settings{
+		"url": "https://" + crmHost, "tenant": tenant, "client_id": productClient, "client_secret": clientSecret, "authority": "https://" + entraHost,
+	})
+	if err != nil {
+		return err
+	}
+	acc, err := s.app.ConnectAccount(ctx, "", org.ID, "Marketing", "dotdigital", adapter.Settings{"endpoint": "https://" + mailHost, "user": apiUser, "password": apiPassword})
+	if err != nil {
+		return err
+	}
+	s.account = acc.ID
+	// Provisioning waits for runs that somebody has to work on.
+	provisioned := make(chan error, 1)
+	go func() { provisioned <- s.app.Provision(ctx, acc.ID) }()
+	for waiting := true; waiting; {
+		select {
+		case err = <-provisioned:
+			waiting = false
+		case <-time.After(100 * time.Millisecond):
+			if err := s.app.WorkOff(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"JOBTITLE", "PHONE", "CITY", "COUNTRY"} {
+		if _, err := s.app.SaveLabel(ctx, lockstep.DataLabel{Account: acc.ID, Name: name, Type: lockstep.FieldText}); err != nil && lockstep.CodeOf(err) != lockstep.CodeConflict {
+			return err
+		}
+	}
+	if err := s.request(lockstep.SyncDataLabels, lockstep.ModeApply)(ctx); err != nil {
+		return err
+	}
+	for _, m := range []lockstep.DataMapping{
+		{Label: "FIRSTNAME", Table: "contact", Direction: lockstep.ToCRM, Column: "firstname"},
+		{Label: "JOBTITLE", Table: "contact", Direction: lockstep.ToPlatform, Column: "jobtitle"},
+		{Label: "JOBTITLE", Table: "contact", Direction: lockstep.ToCRM, Column: "jobtitle"},
+		{Label: "JOBTITLE", Table: "lead", Direction: lockstep.ToPlatform, Column: "jobtitle"},
+		{Label: "JOBTITLE", Table: "lead", Direction: lockstep.ToCRM, Column: "jobtitle"},
+		{Label: "CITY", Table: "contact", Direction: lockstep.ToPlatform, Column: "address1_city"},
+		{Label: "COUNTRY", Table: "contact", Direction: lockstep.ToPlatform, Column: "address1_country"},
+		{Label: "CITY", Table: "lead", Direction: lockstep.ToPlatform, Column: "address1_city"},
+		{Label: "CITY", Table: "account", Direction: lockstep.ToPlatform, Column: "address1_city"},
+		{Label: "PHONE", Table: "contact", Direction: lockstep.ToPlatform, Column: "telephone1"},
+		{Label: "PHONE", Table: "contact", Direction: lockstep.ToCRM, Column: "telephone1"},
+	} {
+		m.Account = acc.ID
+		if _, err := s.app.SaveMapping(ctx, m); err != nil {
+			return fmt.Errorf("mapping %s %s %s: %w", m.Label, m.Table, m.Direction, err)
+		}
+	}
+	all, err := s.app.Lists(ctx, acc.ID)
+	if err != nil {
+		return err
+	}
+	for _, want := range lists {
+		for _, l := range all {
+			if l.CRMID.String() != want.id() {
+				continue
+			}
+			yes := true
+			if _, err := s.app.UpdateList(ctx, l.ID, app.ListPatch{Activated: &yes, MembershipAction: &want.action}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// playground returns a new folder with a copy of the template, in memory where the
+// system has such a place.
+func playground(t *testing.T) string {
+	t.Helper()
+	dir := ramDir(t)
+	files, err := filepath.Glob(filepath.Join(template.dir, "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no template: %v", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func ramDir(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat("/dev/shm"); err != nil {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "lockstep-prove-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// simulate plays a plan and returns the world as it was at the end.
+func simulate(t *testing.T, p *plan) *sim {
+	t.Helper()
+	dir := playground(t)
+	var s *sim
+	synctest.Test(t, func(t *testing.T) {
+		s = newSim(t, p)
+		s.dir = dir
+		s.play()
+	})
+	return s
+}
