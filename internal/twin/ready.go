@@ -12,7 +12,9 @@ import (
 type Ready struct {
 	Dataverse  DataverseReady  `json:"dataverse"`
 	Dotdigital DotdigitalReady `json:"dotdigital"`
-	Control    ControlReady    `json:"control"`
+	// DotdigitalAccounts are all email accounts; the first is Dotdigital.
+	DotdigitalAccounts []DotdigitalAccount `json:"dotdigital_accounts"`
+	Control            ControlReady        `json:"control"`
 }
 
 // DataverseReady is the organization and the directory that signs in to it.
@@ -36,6 +38,16 @@ type DotdigitalReady struct {
 	URL      string `json:"url"`
 	User     string `json:"user"`
 	Password string `json:"password"`
+}
+
+// DotdigitalAccount is one of the email accounts, which all have the same URL:
+// the credentials of a call choose the account.
+type DotdigitalAccount struct {
+	URL      string `json:"url"`
+	User     string `json:"user"`
+	Password string `json:"password"`
+	// AccountID is the id that account-info tells, from 1.
+	AccountID int32 `json:"account_id"`
 }
 
 // ControlReady is the control API.

@@ -2,7 +2,6 @@ package twin
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,13 +16,15 @@ import (
 // identity is what a restart keeps so that a client's stored connection stays
 // valid: addresses, credentials and the offset of the clock.
 type identity struct {
-	Format       int           `json:"format"`
-	Tenant       string        `json:"tenant"`
-	ClientID     string        `json:"client_id"`
-	ClientSecret string        `json:"client_secret"`
-	APIUser      string        `json:"api_user"`
-	APIPassword  string        `json:"api_password"`
-	ControlToken string        `json:"control_token"`
+	Format       int    `json:"format"`
+	Tenant       string `json:"tenant"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+	APIUser      string `json:"api_user"`
+	APIPassword  string `json:"api_password"`
+	ControlToken string `json:"control_token"`
+	// MoreAccounts are the API users of the email accounts behind the first.
+	MoreAccounts []apiUser     `json:"more_accounts,omitempty"`
 	Ports        ports         `json:"ports"`
 	ClockOffset  time.Duration `json:"clock_offset"`
 	// Company is what the population was made from; nil before the first start.
@@ -60,9 +61,10 @@ func loadIdentity(dir string) (identity, error) {
 			return identity{}, err
 		}
 	}
+	user := newAPIUser()
 	return identity{
 		Format: identityFormat, Tenant: guid(), ClientID: guid(), ClientSecret: "tw1n~" + rand.Text() + rand.Text()[:8],
-		APIUser: "apiuser-" + hex.EncodeToString(random(6)) + "@apiconnector.com", APIPassword: rand.Text(), ControlToken: rand.Text(),
+		APIUser: user.Name, APIPassword: user.Password, ControlToken: rand.Text(),
 	}, nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net/http"
 	"os"
@@ -52,9 +51,13 @@ type Options struct {
 	// offset. It is written by Close and by Snapshot. A company that is found there
 	// is used as it is, whatever Contacts and Seed say. Empty keeps nothing.
 	DataDir string
+	// DotdigitalAccounts is the number of email accounts, of which each has its own
+	// credentials, contacts, lists and ids; 0 means one. All answer under one
+	// address. With a DataDir accounts are added to those found there, never taken away.
+	DotdigitalAccounts int
 	// Limits are the service protection limits of Dataverse; off when zero.
 	Limits dataverse.Limits
-	// RateLimit is that of Dotdigital; off when zero.
+	// RateLimit is that of each Dotdigital account; off when zero.
 	RateLimit dotdigital.RateLimit
 	// ImportTime is how long a Dotdigital import stays unfinished on the twins'
 	// clock; 0 finishes at once.
@@ -72,8 +75,10 @@ type Options struct {
 
 // Twins are running twins. The fields are for tests in the same process.
 type Twins struct {
-	Dataverse  *dataverse.Server
+	Dataverse *dataverse.Server
+	// Dotdigital is the first of Accounts.
 	Dotdigital *dotdigital.Server
+	Accounts   []*dotdigital.Server
 	Directory  *entra.Service
 	Faults     *fault.Set
 	Clock      *clock.Clock
@@ -108,6 +113,9 @@ func Start(ctx context.Context, opt Options) (_ *Twins, err error) {
 	}
 	opt.Host = cmp.Or(opt.Host, "127.0.0.1")
 	opt.Contacts = cmp.Or(opt.Contacts, DefaultContacts)
+	if opt.DotdigitalAccounts, err = checkAccounts(opt.DotdigitalAccounts); err != nil {
+		return nil, fmt.Errorf("start the twins: %w", err)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("start the twins: %w", err), t.Close())
@@ -202,32 +210,25 @@ func (t *Twins) build(opt Options) error {
 		Authority: directoryURL + "/" + id.Tenant, TenantID: id.Tenant, Limits: opt.Limits,
 		Tokens: dataverse.VerifierFunc(t.verify),
 	})
-	t.Dotdigital = dotdigital.New(dotdigital.Options{
-		Clock: t.Clock, Faults: t.Faults, Stats: t.Counters[fault.Dotdigital], Seed: opt.Seed,
-		Users:     []dotdigital.APIUser{{Name: id.APIUser, Password: id.APIPassword}},
-		RateLimit: opt.RateLimit, ImportTime: opt.ImportTime,
-	})
 	emailURL := address("http", opt.Host, email.listener)
-	t.Dotdigital.SetEndpoint(emailURL)
+	t.openAccounts(opt, emailURL)
 
 	org.handle(t.Dataverse.Handler(), t, true)
 	directory.handle(t.Directory, t, true)
 	directoryTLS.handle(t.Directory, t, true)
 	directoryTLS.secure(tlsConfig)
-	email.handle(t.Dotdigital.Handler(), t, true)
+	email.handle(dotdigital.Choose(t.Accounts...), t, true)
 	steering.handle(control.New(control.Options{
-		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Mailer: mailer{t.Dotdigital}, Snapshot: t.Snapshot,
+		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Accounts: t.steered(), Snapshot: t.Snapshot,
 	}), t, false)
 
-	t.ready = Ready{
-		Dataverse: DataverseReady{
-			URL: orgURL, API: orgURL + "/api/data/v9.2/", Tenant: id.Tenant, ClientID: id.ClientID, ClientSecret: id.ClientSecret,
-			Authority: directoryURL + "/" + id.Tenant, AuthorityTLS: tlsURL + "/" + id.Tenant, CAFile: caFile,
-			TokenURL: directoryURL + "/" + id.Tenant + "/oauth2/v2.0/token", Scope: orgURL + "/.default",
-		},
-		Dotdigital: DotdigitalReady{URL: emailURL, User: id.APIUser, Password: id.APIPassword},
-		Control:    ControlReady{URL: address("http", opt.Host, steering.listener), Token: id.ControlToken},
+	t.ready.Dataverse = DataverseReady{
+		URL: orgURL, API: orgURL + "/api/data/v9.2/", Tenant: id.Tenant, ClientID: id.ClientID, ClientSecret: id.ClientSecret,
+		Authority: directoryURL + "/" + id.Tenant, AuthorityTLS: tlsURL + "/" + id.Tenant, CAFile: caFile,
+		TokenURL: directoryURL + "/" + id.Tenant + "/oauth2/v2.0/token", Scope: orgURL + "/.default",
 	}
+	t.ready.Dotdigital = DotdigitalReady{URL: emailURL, User: id.APIUser, Password: id.APIPassword}
+	t.ready.Control = ControlReady{URL: address("http", opt.Host, steering.listener), Token: id.ControlToken}
 	return nil
 }
 
@@ -249,10 +250,10 @@ func (t *Twins) storeCA(caPEM []byte) (string, error) {
 }
 
 // verify lets the organization trust the directory's tokens. The organization
-// compares audience and expiry itself.
+// compares audience and expiry itself; a token that is not valid yet is refused here.
 func (t *Twins) verify(token string) (dataverse.Token, error) {
 	c, err := t.Directory.Verify(token, "")
-	if errors.Is(err, entra.ErrExpired) {
+	if errors.Is(err, entra.ErrExpired) && !t.Clock.Now().Before(c.Expires) {
 		err = nil
 	}
 	return dataverse.Token{AppID: c.AppID, Audience: c.Audience, Tenant: c.Tenant, Expires: c.Expires}, err
@@ -265,7 +266,7 @@ func (t *Twins) populate(ctx context.Context, opt Options) error {
 	made := population.Options{Contacts: opt.Contacts, Seed: opt.Seed, Plain: opt.Plain, PlatformShare: opt.PlatformShare, Now: t.Clock.Now()}
 	if t.dataDir != "" && t.identity.Company != nil {
 		made = *t.identity.Company
-		err := t.restore()
+		err := t.restore(made)
 		if err == nil {
 			t.Plan, err = population.PlanOf(made)
 			t.log.Info("the twins go on from their snapshot", "contacts", made.Contacts, "seed", made.Seed, "took", time.Since(began).Round(time.Millisecond))
@@ -285,6 +286,9 @@ func (t *Twins) populate(ctx context.Context, opt Options) error {
 	if err == nil {
 		err = crm.finish()
 	}
+	for k := 1; k < len(t.Accounts) && err == nil; k++ {
+		err = population.GeneratePlatform(made, k, newEmailAccount(t.Accounts[k]))
+	}
 	if err != nil {
 		return err
 	}
@@ -298,11 +302,11 @@ func (t *Twins) populate(ctx context.Context, opt Options) error {
 
 // restore fills both services from the data folder. os.ErrNotExist when there is
 // no complete snapshot.
-func (t *Twins) restore() error {
+func (t *Twins) restore(made population.Options) error {
 	if err := t.Dataverse.LoadSnapshot(filepath.Join(t.dataDir, fault.Dataverse)); err != nil {
 		return err
 	}
-	if err := t.Dotdigital.LoadSnapshot(filepath.Join(t.dataDir, fault.Dotdigital)); err != nil {
+	if err := t.restoreAccounts(made); err != nil {
 		return err
 	}
 	t.Dataverse.Seal()
@@ -315,13 +319,16 @@ func (t *Twins) Snapshot() error {
 	if t.dataDir == "" {
 		return errors.New("the twins were started without a data folder")
 	}
-	for name, save := range map[string]func(string) error{fault.Dataverse: t.Dataverse.SaveSnapshot, fault.Dotdigital: t.Dotdigital.SaveSnapshot} {
-		dir := filepath.Join(t.dataDir, name)
+	folders := map[string]func(string) error{filepath.Join(t.dataDir, fault.Dataverse): t.Dataverse.SaveSnapshot}
+	for k, a := range t.Accounts {
+		folders[t.accountDir(k)] = a.SaveSnapshot
+	}
+	for dir, save := range folders {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 		if err := save(dir); err != nil {
-			return fmt.Errorf("snapshot of %s: %w", name, err)
+			return fmt.Errorf("snapshot of %s: %w", filepath.Base(dir), err)
 		}
 	}
 	t.saving.Lock()
@@ -359,37 +366,4 @@ func (t *Twins) Close() error {
 		}
 	})
 	return t.closeErr
-}
-
-// mailer shows the email account to the control API.
-type mailer struct{ server *dotdigital.Server }
-
-func (m mailer) React(b control.Behaviour) (control.Reaction, error) {
-	done, err := m.server.Recipients(int32(b.Campaign), dotdigital.Shares{
-		Opens: b.Opens, Clicks: b.Clicks, Bounces: b.Bounces, Unsubscribes: b.Unsubscribes, PageViews: b.PageViews,
-	})
-	return control.Reaction{
-		Recipients: done.Audience, Opens: done.Opened, Clicks: done.Clicked, Bounces: done.Bounced,
-		Unsubscribes: done.Unsubscribed, PageViews: done.Viewed,
-	}, err
-}
-
-func (m mailer) Sends() iter.Seq[control.Send] {
-	return func(yield func(control.Send) bool) {
-		for _, s := range m.server.Sends() {
-			recipients := func(yield func(string) bool) {
-				for _, r := range s.Recipients {
-					if !yield(r.Email) {
-						return
-					}
-				}
-			}
-			if !yield(control.Send{
-				ID: s.ID, Campaign: int64(s.Campaign), CampaignName: s.CampaignName, Status: s.Status,
-				Accepted: s.Accepted, Due: s.Due, Recipients: recipients,
-			}) {
-				return
-			}
-		}
-	}
 }

@@ -54,6 +54,7 @@ type Reaction struct {
 // Send is a campaign send that the platform accepted.
 type Send struct {
 	ID           string    `json:"id"`
+	Account      int64     `json:"account"`
 	Campaign     int64     `json:"campaign"`
 	CampaignName string    `json:"campaign_name"`
 	Status       string    `json:"status"`
@@ -64,11 +65,33 @@ type Send struct {
 	Recipients iter.Seq[string] `json:"-"`
 }
 
+// Act is what one person does on the platform's side, without any API call.
+type Act struct {
+	// Email is the person's address.
+	Email string
+	// Act is unsubscribe, list-unsubscribe, complain, bounce, resubscribe, confirm
+	// or preference.
+	Act string
+	// List is the list that is left, Preference what is changed, OptedIn to what.
+	List, Preference int32
+	OptedIn          bool
+}
+
+// Account is one email account.
+type Account struct {
+	// ID is what calls name it by, from 1.
+	ID int64
+	Mailer
+}
+
 // Mailer is what the control API needs of an email platform's twin.
 type Mailer interface {
 	// React lets the audience of a campaign's latest send behave so, at once. It
 	// fails when there is no such campaign or it was not sent.
 	React(Behaviour) (Reaction, error)
+	// Act lets a person act, at once. It fails when the account does not know the
+	// person or the platform does not let it do that.
+	Act(Act) error
 	// Sends yields all accepted sends in the order of acceptance.
 	Sends() iter.Seq[Send]
 }
@@ -81,7 +104,9 @@ type Options struct {
 	Counters map[string]*stats.Counter
 	Faults   *fault.Set
 	Clock    *clock.Clock
-	Mailer   Mailer
+	// Accounts are the email accounts, of which calls mean the first unless they
+	// name another.
+	Accounts []Account
 	// Snapshot writes the twins' data folder.
 	Snapshot func() error
 }
@@ -115,6 +140,7 @@ func New(opt Options) http.Handler {
 		"GET /clock":        h.now,
 		"POST /clock":       h.advance,
 		"POST /recipients":  h.recipients,
+		"POST /people":      h.people,
 		"POST /snapshot":    h.snapshot,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -128,7 +154,7 @@ func New(opt Options) http.Handler {
 	}
 	mux.HandleFunc("GET /sends", h.sends)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /snapshot and GET /sends exist"})
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /people, POST /snapshot and GET /sends exist"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -260,6 +286,7 @@ func (h *handler) advance(r *http.Request) (any, error) {
 
 func (h *handler) recipients(r *http.Request) (any, error) {
 	var body struct {
+		Account      int64       `json:"account"`
 		Campaign     json.Number `json:"campaign"`
 		Opens        float64     `json:"opens"`
 		Clicks       float64     `json:"clicks"`
@@ -282,7 +309,11 @@ func (h *handler) recipients(r *http.Request) (any, error) {
 			return nil, bad("%s is %v; a share from 0 to 1", s.name, s.value)
 		}
 	}
-	reaction, err := h.opt.Mailer.React(Behaviour{
+	account, err := h.account(body.Account)
+	if err != nil {
+		return nil, err
+	}
+	reaction, err := account.React(Behaviour{
 		Campaign: campaign, Opens: body.Opens, Clicks: body.Clicks, Bounces: body.Bounces,
 		Unsubscribes: body.Unsubscribes, PageViews: body.PageViews,
 	})
@@ -290,6 +321,51 @@ func (h *handler) recipients(r *http.Request) (any, error) {
 		return nil, &refusal{http.StatusConflict, fmt.Sprintf("campaign %d: %s", campaign, err)}
 	}
 	return reaction, nil
+}
+
+// account finds the email account of a call; 0 is the first.
+func (h *handler) account(id int64) (Account, error) {
+	for _, a := range h.opt.Accounts {
+		if id == 0 || a.ID == id {
+			return a, nil
+		}
+	}
+	return Account{}, bad("account is %d; accounts 1 to %d exist", id, len(h.opt.Accounts))
+}
+
+// people lets one person act.
+func (h *handler) people(r *http.Request) (any, error) {
+	var body struct {
+		Account    int64  `json:"account"`
+		Email      string `json:"email"`
+		Act        string `json:"act"`
+		List       int32  `json:"list"`
+		Preference int32  `json:"preference"`
+		OptedIn    *bool  `json:"opted_in"`
+	}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	switch {
+	case body.Email == "" || body.Act == "":
+		return nil, bad("email and act are needed")
+	case (body.Act == "list-unsubscribe") != (body.List != 0):
+		return nil, bad("list is needed with the act list-unsubscribe and with no other")
+	case (body.Act == "preference") != (body.Preference != 0 && body.OptedIn != nil):
+		return nil, bad("preference and opted_in are needed with the act preference and with no other")
+	}
+	account, err := h.account(body.Account)
+	if err != nil {
+		return nil, err
+	}
+	act := Act{Email: body.Email, Act: body.Act, List: body.List, Preference: body.Preference}
+	if body.OptedIn != nil {
+		act.OptedIn = *body.OptedIn
+	}
+	if err := account.Act(act); err != nil {
+		return nil, &refusal{http.StatusConflict, err.Error()}
+	}
+	return struct{}{}, nil
 }
 
 // sends streams {"sends":[{…,"recipients":["…"]}]}: an audience may be large.
@@ -301,7 +377,7 @@ func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
 	defer func() { _ = out.Flush() }()
 	_, _ = out.WriteString(`{"sends":[`)
 	first := true
-	for s := range h.opt.Mailer.Sends() {
+	for s := range h.allSends {
 		if !first {
 			_ = out.WriteByte(',')
 		}
@@ -326,4 +402,15 @@ func (h *handler) sends(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(out, `],"recipient_count":%d}`, n)
 	}
 	_, _ = out.WriteString("]}\n")
+}
+
+// allSends yields the sends of one account after those of another.
+func (h *handler) allSends(yield func(Send) bool) {
+	for _, a := range h.opt.Accounts {
+		for s := range a.Sends() {
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }

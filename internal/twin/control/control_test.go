@@ -21,7 +21,19 @@ import (
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-type mailer struct{ got []Behaviour }
+type mailer struct {
+	got    []Behaviour
+	acts   []Act
+	silent bool // has sent nothing
+}
+
+func (m *mailer) Act(a Act) error {
+	m.acts = append(m.acts, a)
+	if a.Email == "nobody@example.com" {
+		return errors.New("no such contact")
+	}
+	return nil
+}
 
 func (m *mailer) React(b Behaviour) (Reaction, error) {
 	m.got = append(m.got, b)
@@ -33,8 +45,11 @@ func (m *mailer) React(b Behaviour) (Reaction, error) {
 
 func (m *mailer) Sends() iter.Seq[Send] {
 	return func(yield func(Send) bool) {
-		_ = yield(Send{ID: "s1", Campaign: 7, CampaignName: "News", Status: "Sent", Accepted: noon, Due: noon.Add(time.Minute), Recipients: slices.Values([]string{"a@example.com", `"b"@example.com`})}) &&
-			yield(Send{ID: "s2", Campaign: 8, Status: "Scheduled", Accepted: noon, Due: noon, Recipients: slices.Values([]string(nil))})
+		if m.silent {
+			return
+		}
+		_ = yield(Send{ID: "s1", Account: 1, Campaign: 7, CampaignName: "News", Status: "Sent", Accepted: noon, Due: noon.Add(time.Minute), Recipients: slices.Values([]string{"a@example.com", `"b"@example.com`})}) &&
+			yield(Send{ID: "s2", Account: 1, Campaign: 8, Status: "Scheduled", Accepted: noon, Due: noon, Recipients: slices.Values([]string(nil))})
 	}
 }
 
@@ -44,15 +59,16 @@ type rig struct {
 	faults  *fault.Set
 	clock   *clock.Clock
 	mailer  *mailer
+	second  *mailer
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	g := &rig{counter: stats.New(), clock: clock.NewFixed(noon), mailer: &mailer{}}
+	g := &rig{counter: stats.New(), clock: clock.NewFixed(noon), mailer: &mailer{}, second: &mailer{silent: true}}
 	g.faults = fault.New(1, g.clock)
 	opt := Options{
 		Token: "secret", Counters: map[string]*stats.Counter{"dataverse": g.counter, "dotdigital": stats.New()},
-		Faults: g.faults, Clock: g.clock, Mailer: g.mailer,
+		Faults: g.faults, Clock: g.clock, Accounts: []Account{{1, g.mailer}, {2, g.second}},
 	}
 	g.Server = httptest.NewServer(New(opt))
 	t.Cleanup(g.Close)
@@ -166,8 +182,8 @@ func TestRecipients(t *testing.T) {
 
 func TestSends(t *testing.T) {
 	g := newRig(t)
-	want := `{"sends":[{"id":"s1","campaign":7,"campaign_name":"News","status":"Sent","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
-		`{"id":"s2","campaign":8,"campaign_name":"","status":"Scheduled","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
+	want := `{"sends":[{"id":"s1","account":1,"campaign":7,"campaign_name":"News","status":"Sent","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:01:00Z","recipients":["a@example.com","\"b\"@example.com"],"recipient_count":2},` +
+		`{"id":"s2","account":1,"campaign":8,"campaign_name":"","status":"Scheduled","accepted":"2026-01-02T12:00:00Z","due":"2026-01-02T12:00:00Z","recipients":[],"recipient_count":0}]}`
 	if code, got := g.call(t, "GET", "/sends", ""); code != 200 || got != want {
 		t.Errorf("%d %s", code, got)
 	}
@@ -211,5 +227,39 @@ func TestRefusals(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("text/plain: %d", res.StatusCode)
+	}
+}
+
+func TestPeople(t *testing.T) {
+	g := newRig(t)
+	for _, tt := range []struct {
+		body string
+		code int
+		text string
+	}{
+		{`{"email":"a@example.com","act":"unsubscribe"}`, 200, `{}`},
+		{`{"account":2,"email":"a@example.com","act":"list-unsubscribe","list":3}`, 200, `{}`},
+		{`{"account":2,"email":"a@example.com","act":"preference","preference":4,"opted_in":false}`, 200, `{}`},
+		{`{"account":3,"email":"a@example.com","act":"unsubscribe"}`, 400, `account is 3; accounts 1 to 2 exist`},
+		{`{"email":"nobody@example.com","act":"unsubscribe"}`, 409, `no such contact`},
+		{`{"act":"unsubscribe"}`, 400, `email and act`},
+		{`{"email":"a@example.com"}`, 400, `email and act`},
+		{`{"email":"a@example.com","act":"list-unsubscribe"}`, 400, `list is needed`},
+		{`{"email":"a@example.com","act":"unsubscribe","list":3}`, 400, `list is needed`},
+		{`{"email":"a@example.com","act":"preference","preference":4}`, 400, `opted_in`},
+		{`{"email":"a@example.com","act":"unsubscribe","why":"spam"}`, 400, `why`},
+	} {
+		if code, got := g.call(t, "POST", "/people", tt.body); code != tt.code || !strings.Contains(got, tt.text) {
+			t.Errorf("%s: %d %s, want %d %s", tt.body, code, got, tt.code, tt.text)
+		}
+	}
+	if diff := cmp.Diff([]Act{{Email: "a@example.com", Act: "unsubscribe"}, {Email: "nobody@example.com", Act: "unsubscribe"}}, g.mailer.acts); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]Act{{Email: "a@example.com", Act: "list-unsubscribe", List: 3}, {Email: "a@example.com", Act: "preference", Preference: 4}}, g.second.acts); diff != "" {
+		t.Error(diff)
+	}
+	if code, got := g.call(t, "POST", "/recipients", `{"account":2,"campaign":7,"opens":0.5}`); code != 200 || len(g.second.got) != 1 {
+		t.Errorf("%d %s", code, got)
 	}
 }

@@ -41,8 +41,10 @@ type Options struct {
 	Stats *stats.Counter
 	// Users may sign in with HTTP Basic.
 	Users []APIUser
-	// AccountName is shown by account-info; "Demo" when empty.
+	// AccountName is shown by account-info; "Demo" when empty. So is AccountID,
+	// which is 1 when zero.
 	AccountName string
+	AccountID   int32
 	// Seed makes job ids and simulated engagement reproducible.
 	Seed uint64
 
@@ -129,6 +131,9 @@ func New(opt Options) *Server {
 	}
 	if opt.AccountName == "" {
 		opt.AccountName = "Demo"
+	}
+	if opt.AccountID == 0 {
+		opt.AccountID = 1
 	}
 	if opt.MaxActiveImports == 0 {
 		opt.MaxActiveImports = 25

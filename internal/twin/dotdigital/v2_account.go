@@ -26,7 +26,7 @@ func (s *Server) serveAccount(c *call) error {
 	c.reply(http.StatusOK, struct {
 		ID         int32      `json:"id"`
 		Properties []property `json:"properties"`
-	}{1, []property{
+	}{s.opt.AccountID, []property{
 		{"Name", "String", s.opt.AccountName},
 		{"MainEmail", "String", mail},
 		{"MainMobilePhoneNumber", "String", ""},

@@ -30,7 +30,8 @@ func (g *generator) genPlatform(p Platform) error {
 	books := make([]string, 0, 2)
 	step := max(1, g.opt.Contacts/max(1, n))
 	for i := range n {
-		d := g.roll(ofPlatform, i)
+		subject := i + g.account*MaxContacts // each account draws on its own
+		d := g.roll(ofPlatform, subject)
 		var who person
 		switch u := d.unit(); {
 		case u < 0.60:
@@ -41,11 +42,11 @@ func (g *generator) genPlatform(p Platform) error {
 		default:
 			c := &g.words.countries[pick(&d, g.words.pick)]
 			cu := g.words.cultures[c.culture]
-			who = person{first: pick(&d, cu.firsts), last: pick(&d, cu.lasts), country: c, number: i, stranger: true}
+			who = person{first: pick(&d, cu.firsts), last: pick(&d, cu.lasts), country: c, number: subject, stranger: true}
 		}
 		c := PlatformContact{Status: "subscribed", OptIn: [...]string{"Single", "Single", "Double", "Unknown"}[d.n(4)]}
 		c.Email = strings.ToLower(string(who.appendMail(nil)))
-		c.Created, c.Updated = g.moments(ofPlatform, i)
+		c.Created, c.Updated = g.moments(ofPlatform, subject)
 		switch u := d.unit(); {
 		case u < 0.08:
 			c.Status, c.StatusAt = "unsubscribed", c.Updated

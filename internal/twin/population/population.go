@@ -126,6 +126,17 @@ func Generate(opt Options, crm CRM, platform Platform) (Plan, error) {
 	return g.plan(), nil
 }
 
+// GeneratePlatform streams the content of a further email account: one that the
+// same company met other people with. account is 0 for the account of Generate.
+func GeneratePlatform(opt Options, account int, platform Platform) error {
+	g, err := newGenerator(opt)
+	if err != nil || opt.Plain {
+		return err
+	}
+	g.account = account
+	return g.genPlatform(platform)
+}
+
 // PlanOf returns the plan of a population without making it.
 func PlanOf(opt Options) (Plan, error) {
 	g, err := newGenerator(opt)
@@ -140,6 +151,7 @@ type generator struct {
 	words *vocabulary
 
 	users, accounts, bigAccounts, leads int
+	account                             int // which email account is made
 
 	row row
 }
