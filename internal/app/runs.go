@@ -60,6 +60,17 @@ func (a *App) ApplyPreview(ctx context.Context, id string) (lockstep.Run, error)
 	if p.Status != lockstep.RunPreviewed {
 		return p, &lockstep.Error{Code: lockstep.CodeConflict, Msg: fmt.Sprintf("the run is %s, not a finished preview", p.Status), Hint: "start a preview and apply it once it has ended"}
 	}
+	if p.Type == lockstep.SyncUndo {
+		target, err := a.store.Run(ctx, p.Undoes)
+		if err != nil {
+			return lockstep.Run{}, err
+		}
+		run := lockstep.Run{Account: p.Account, Type: p.Type, Mode: lockstep.ModeApply, Preview: p.ID, Undoes: p.Undoes, UndoRecord: p.UndoRecord, UndoField: p.UndoField}
+		if err := a.undoable(ctx, target, run); err != nil {
+			return lockstep.Run{}, err
+		}
+		return a.jobs.Enqueue(ctx, run)
+	}
 	return a.StartRun(ctx, RunRequest{Account: p.Account, Type: p.Type, List: p.List, Mode: lockstep.ModeApply, preview: p.ID})
 }
 

@@ -48,6 +48,9 @@ func (s *session) loadApproval() error {
 		for _, b := range batches {
 			after = b.ID
 			err := journal.Decode(b.Payload, func(c lockstep.Change) error {
+				if c.State != lockstep.Planned {
+					return nil // shown, and not to be written
+				}
 				full, subject := s.digests(&c)
 				a.planned[full] = &approved{about: c.Kind.String(), ref: c.Ref, list: c.List}
 				a.subject[subject] = true

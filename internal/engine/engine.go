@@ -37,6 +37,11 @@ type Store interface {
 	// OpenBatches returns the account's batches that were planned by an applying
 	// run or sent and whose end is not known.
 	OpenBatches(ctx context.Context, account string) ([]lockstep.Batch, error)
+	// BatchesBelow returns a run's ended batches with ids below before, newest first;
+	// 0 begins with the newest.
+	BatchesBelow(ctx context.Context, run string, before int64, limit int) ([]lockstep.Batch, error)
+	// Progress returns what Commit.Progress stored of a run last; nil = nothing.
+	Progress(ctx context.Context, run string) ([]byte, error)
 	// PlannedBatches returns a preview's batches with an id above after.
 	PlannedBatches(ctx context.Context, run string, after int64, limit int) ([]lockstep.Batch, error)
 	Commit(ctx context.Context, c lockstep.Commit) error

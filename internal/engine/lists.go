@@ -71,8 +71,8 @@ type listSync struct {
 	staleLinks []staleLink
 	closeLinks []crosswalk.Link
 
-	barred *barred
-	mergers    []merger
+	barred  *barred
+	mergers []merger
 }
 
 // valueSlab hands out slices of values from larger pieces of memory, so that the
@@ -204,13 +204,17 @@ func (l *listState) has(id lockstep.ID) bool {
 	return ok && m.InList
 }
 
-// syncLists is the run of address-books-in and, with outward, of marketing-lists.
-func (s *session) syncLists(outward bool) error {
-	s.sync = &listSync{
+func newListSync() *listSync {
+	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{},
 	}
+}
+
+// syncLists is the run of address-books-in and, with outward, of marketing-lists.
+func (s *session) syncLists(outward bool) error {
+	s.sync = newListSync()
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
 	if err := s.chooseLists(); err != nil {

@@ -23,7 +23,23 @@ func (s *session) recover() error {
 	if err != nil {
 		return err
 	}
+	mine := slices.ContainsFunc(open, func(b lockstep.Batch) bool { return b.Run == s.run.ID })
 	for _, b := range open {
+		if b.Run != s.run.ID {
+			owner, err := s.e.Store.Run(s.ctx, b.Run)
+			if err != nil {
+				return err
+			}
+			if owner.Type == lockstep.SyncUndo && !owner.Status.Ended() {
+				if s.dry() || mine {
+					continue // the undo goes on with it
+				}
+				return &lockstep.Error{
+					Code: lockstep.CodeUnavailable, Op: "recover", Scope: lockstep.ScopeConnection, After: 2 * time.Second,
+					Msg: "an undo was interrupted and goes first",
+				}
+			}
+		}
 		if b.Run != s.run.ID && s.dry() && (b.Kind != lockstep.WriteContact || b.State == lockstep.Sent) {
 			continue // a preview settles nobody's affairs
 		}

@@ -99,6 +99,8 @@ func (s *session) work() error {
 		return s.syncLists(false)
 	case lockstep.SyncMarketingLists:
 		return s.syncLists(true)
+	case lockstep.SyncUndo:
+		return s.undoRun()
 	}
 	return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "start run", Msg: fmt.Sprintf("this version cannot run %s", s.run.Type)}
 }

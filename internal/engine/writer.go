@@ -75,6 +75,7 @@ type row struct {
 	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
+	before *subject // of an undo
 	result *lockstep.ContactResult
 	state  lockstep.ChangeState
 	cause  string
