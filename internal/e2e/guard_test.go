@@ -106,6 +106,7 @@ func TestEmptyAnswerIsNoRemoval(t *testing.T) {
 	for _, tc := range []struct{ name, twin, operation, body string }{
 		{"members", fault.Dataverse, "listmember.read", `{"@odata.context":"x","value":[]}`},
 		{"dynamic", fault.Dataverse, "contact.read", `{"@odata.context":"x","value":[]}`},
+		{"book", fault.Dotdigital, "contacts.list", `{"_items":[],"_links":{"self":{"href":"x"}}}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -18,6 +18,8 @@ import (
 // time and every rule about it still holds.
 type haste struct {
 	*clock.Clock
+	// skew is added to what the product takes for the time.
+	skew func() time.Duration
 
 	mu      sync.Mutex
 	waits   []time.Duration
@@ -33,6 +35,14 @@ type answer struct {
 }
 
 func newHaste() *haste { return &haste{Clock: clock.New()} }
+
+// ours is what the product's own clock shows.
+func (h *haste) ours() time.Time {
+	if h.skew == nil {
+		return h.Now()
+	}
+	return h.Now().Add(h.skew())
+}
 
 func (h *haste) sleep(ctx context.Context, d time.Duration) error {
 	if err := context.Cause(ctx); err != nil {
