@@ -11,8 +11,8 @@ type ConsentScope string
 // The scopes, the widest first.
 const (
 	ScopeAccount    ConsentScope = "account"    // all mail of an email account
-	ScopeEmail      ConsentScope = "email"      // the CRM's "do not email" of a record
-	ScopeBulk       ConsentScope = "bulk_email" // the CRM's "do not bulk email" of a record
+	ScopeEmail      ConsentScope = "email"      // the CRM's "do not email" of a record; the object is "table/id"
+	ScopeBulk       ConsentScope = "bulk_email" // the CRM's "do not bulk email" of a record; the object is "table/id"
 	ScopeList       ConsentScope = "list"       // one marketing list; the object is the list's settings id
 	ScopePreference ConsentScope = "preference" // one marketing preference; the object is its id on the platform
 	ScopeOptIn      ConsentScope = "opt_in"     // the opt-in type

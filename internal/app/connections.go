@@ -262,6 +262,9 @@ type AccountPatch struct {
 	// address that several records share.
 	Priority  *[]string
 	CreateCap *int
+	// BulkOptOut and AloneWithSuppressions: see lockstep.EmailAccount.
+	BulkOptOut            *lockstep.BulkOptOut
+	AloneWithSuppressions *bool
 }
 
 // UpdateAccount changes an email account. New settings are tried before they are
@@ -296,6 +299,15 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 			problems = append(problems, invalid("create_cap", fmt.Sprintf("the cap is between 0 and %d records", maxCreateCap), ""))
 		}
 		acc.CreateCap = *p.CreateCap
+	}
+	if p.BulkOptOut != nil {
+		if *p.BulkOptOut != lockstep.BulkListRemoval && *p.BulkOptOut != lockstep.BulkSuppress {
+			problems = append(problems, invalid("bulk_opt_out", fmt.Sprintf("%.40q is not what a bulk email opt-out can do", *p.BulkOptOut), fmt.Sprintf("use %s or %s", lockstep.BulkListRemoval, lockstep.BulkSuppress)))
+		}
+		acc.BulkOptOut = *p.BulkOptOut
+	}
+	if p.AloneWithSuppressions != nil {
+		acc.AloneWithSuppressions = *p.AloneWithSuppressions
 	}
 	if err := errors.Join(problems...); err != nil {
 		return acc, err

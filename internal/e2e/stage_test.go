@@ -23,7 +23,12 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	w := &stage{world: newWorld(t, worldOptions{twins: twin.Options{Contacts: 1, Plain: true}, bare: true})}
+	return newStageWith(t, app.Config{})
+}
+
+func newStageWith(t *testing.T, cfg app.Config) *stage {
+	t.Helper()
+	w := &stage{world: newWorld(t, worldOptions{twins: twin.Options{Contacts: 1, Plain: true}, cfg: cfg, bare: true})}
 	w.mapFields()
 	w.twins.Dataverse.OnWrite(func(x dataverse.Write) { w.crmWrites.Add(1) })
 	return w

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -17,8 +18,19 @@ type barred struct {
 	account map[lockstep.AddressKey]bool
 	fresh   map[lockstep.AddressKey]bool
 	stamp   int64
-	// unmarked are addresses of suppressed people whose record does not say so.
+	// closed are records that a CRM user closed to email.
+	closed map[lockstep.Ref]lockstep.AddressKey
+	// unmarked are addresses of suppressed people whose record does not say so, and
+	// opened are records that a CRM user opened again.
 	unmarked map[lockstep.AddressKey]bool
+	opened   map[lockstep.Ref]opening
+}
+
+// opening is a record that was closed to email and says now that it is not.
+type opening struct {
+	key    lockstep.AddressKey
+	optOut lockstep.OptOut
+	at     time.Time
 }
 
 // consentStep is the consent lane's part of a list sync: who opted out on the
@@ -40,9 +52,15 @@ func (s *session) consentStep() error {
 	return nil
 }
 
-// loadBarred reads which addresses are barred.
+// loadBarred reads which addresses are barred: everything the first time, afterwards
+// what was noted since.
 func (s *session) loadBarred() error {
-	s.sync.barred = &barred{account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, unmarked: map[lockstep.AddressKey]bool{}}
+	c := s.e.cache.of(s.account.ID)
+	if c.barred == nil {
+		c.barred = &barred{account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]lockstep.AddressKey{}}
+	}
+	s.sync.barred = c.barred
+	s.sync.barred.unmarked, s.sync.barred.opened = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}
 	err := s.refreshBarred()
 	clear(s.sync.barred.fresh)
 	return err
@@ -61,6 +79,7 @@ func (s *session) refreshBarred() error {
 			b.account[r.Key], b.fresh[r.Key] = true, true
 		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
 			b.fresh[r.Key] = true
+			b.closed[r.Ref] = r.Key
 		}
 		return nil
 	})
@@ -83,12 +102,66 @@ func (s *session) bars(email string, optOut lockstep.OptOut) bool {
 	return true
 }
 
+// reopens notes a record that a CRM user had closed to email and that is open now.
+func (s *session) reopens(r *lockstep.Record) {
+	b := s.sync.barred
+	if len(b.closed) == 0 || r.OptOut&lockstep.DoNotBulkEmail != 0 && r.OptOut&lockstep.DoNotEmail != 0 {
+		return
+	}
+	if key, ok := b.closed[r.Ref]; ok {
+		b.opened[r.Ref] = opening{key, r.OptOut, r.Modified}
+	}
+}
+
+// reopen ends what CRM users had closed themselves.
+func (s *session) reopen(c *lockstep.Commit) error {
+	b := s.sync.barred
+	keys := make([]lockstep.AddressKey, 0, len(b.opened))
+	for _, o := range b.opened {
+		keys = append(keys, o.key)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	rs, err := s.e.Store.Restrictions(s.ctx, s.account.ID, keys)
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		o, ok := b.opened[r.Ref]
+		flag := lockstep.DoNotBulkEmail
+		switch r.Scope {
+		case lockstep.ScopeBulk:
+		case lockstep.ScopeEmail:
+			flag = lockstep.DoNotEmail
+		default:
+			continue
+		}
+		if !ok || o.optOut&flag != 0 || o.at.Before(r.At) {
+			continue
+		}
+		e := lockstep.ConsentEntry{
+			Account: r.Account, Act: lockstep.ActAllowed, Scope: r.Scope, Object: r.Object, Key: r.Key, Email: r.Email, Ref: r.Ref, Contact: r.Contact,
+			System: lockstep.ConsentCRM, Evidence: "a CRM user opened the record to email again", At: o.at, Seen: s.e.Now(), About: r.Entry, Run: s.run.ID,
+		}
+		e.ID = lockstep.ConsentID(&e)
+		c.Consent = append(c.Consent, e)
+		c.Lifted = append(c.Lifted, r.ID)
+	}
+	return nil
+}
+
 // remark lets the consent lane close records to bulk email that have a suppressed
-// address and do not say so: made, imported or opened after the opt-out.
+// address and do not say so: made, imported or opened after the opt-out. What a CRM
+// user had closed and opened again is open.
 func (s *session) remark() error {
 	b := s.sync.barred
-	if s.dry() || len(b.unmarked) == 0 {
+	if s.dry() || len(b.unmarked) == 0 && len(b.opened) == 0 {
 		return nil
+	}
+	var c lockstep.Commit
+	if err := s.reopen(&c); err != nil {
+		return err
 	}
 	keys := make([]lockstep.AddressKey, 0, len(b.unmarked))
 	for k := range b.unmarked {
@@ -99,7 +172,6 @@ func (s *session) remark() error {
 	if err != nil {
 		return err
 	}
-	var c lockstep.Commit
 	for _, r := range rs {
 		if _, told := r.Told[toldFlags]; told && r.Scope == lockstep.ScopeAccount && r.Released.IsZero() && r.Email != "" {
 			delete(r.Told, toldFlags)
@@ -107,10 +179,17 @@ func (s *session) remark() error {
 			c.Restrictions = append(c.Restrictions, r)
 		}
 	}
-	if len(c.Restrictions) == 0 {
+	if len(c.Restrictions) == 0 && len(c.Lifted) == 0 {
 		return nil
 	}
-	return s.commit(c)
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	for ref := range b.opened {
+		delete(b.closed, ref)
+	}
+	clear(b.opened)
+	return nil
 }
 
 // bar takes out of a batch that is about to leave who opted out while it was filled.

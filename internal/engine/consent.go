@@ -195,10 +195,11 @@ func (s *session) hearTable(reader lockstep.OptOutReader, table string) error {
 			}
 			if s.account.BulkOptOut == lockstep.BulkSuppress {
 				st.scope, st.reason, st.told = lockstep.ScopeAccount, lockstep.Suppressed, nil
-			} else if since == "" {
+			} else {
+				st.object = r.Table + "/" + r.ID.String()
 				// Everybody who was closed before Lockstep came: the list sync never
 				// lets them in, so nobody has to be fetched out.
-				st.quiet = true
+				st.quiet = since == ""
 			}
 			said = append(said, st)
 		}
@@ -280,7 +281,7 @@ func (s *session) hear(said []statement) error {
 		if st.scope == lockstep.ScopeBulk || st.scope == lockstep.ScopeEmail {
 			// A flag that we set ourselves because the address is suppressed.
 			all := known[lockstep.RestrictionID(s.account.ID, lockstep.ScopeAccount, "", key)]
-			if _, ours := all.Told[toldFlags]; ours && all.Released.IsZero() && st.scope == lockstep.ScopeBulk {
+			if _, ours := all.Told[toldFlags]; ours && st.scope == lockstep.ScopeBulk {
 				n.Equal++
 				continue
 			}

@@ -479,6 +479,8 @@ type cachedLinks struct {
 	index *crosswalk.Index
 	last  int64
 	blobs map[int64]int // blob → entries
+
+	barred *barred
 }
 
 func (c *linkCache) of(account string) *cachedLinks {

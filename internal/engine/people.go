@@ -80,6 +80,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			deferred = append(deferred, *r)
 			continue
 		}
+		s.reopens(r)
 		if !r.MergedInto.IsZero() {
 			s.follow(table, r)
 		}

@@ -175,4 +175,3 @@ func (s *session) tellListRows(rs []*lockstep.Restriction) error {
 		}
 	})
 }
-
