@@ -430,7 +430,7 @@ func (s *sim) ask(url, method string, h http.Header, body, out any) bool {
 
 // act carries out one action of the plan.
 func (s *sim) act(a act) {
-	if s.plan.drops("action", fmt.Sprint(a.Index)) {
+	if s.plan.drops("a", fmt.Sprint(a.Index)) {
 		return
 	}
 	i := slices.IndexFunc(actions, func(x action) bool { return x.name == a.Name })

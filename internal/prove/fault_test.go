@@ -248,7 +248,7 @@ const faultRate = 0.02
 // chooseFault draws the fault of a request, if any.
 func (s *sim) chooseFault(x *exchange) *hit {
 	rnd := s.random("fault", s.round, x.number)
-	if !s.faulty || rnd.Float64() >= s.plan.FaultRate {
+	if !s.faulty || s.plan.Dropped["faults"] || rnd.Float64() >= s.plan.FaultRate {
 		return nil
 	}
 	var fit []kind
@@ -261,7 +261,7 @@ func (s *sim) chooseFault(x *exchange) *hit {
 	h := k.make(rnd)
 	h.kind = k.name
 	id := fmt.Sprintf("%d.%d", s.round, x.number)
-	if s.plan.drops("fault", id) {
+	if s.plan.drops("f", id) {
 		return nil
 	}
 	s.struck = append(s.struck, id)

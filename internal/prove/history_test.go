@@ -86,8 +86,9 @@ type contact struct {
 	email  string
 	status string
 	fields map[string]string
-	in     map[string]bool // lists
-	left   map[string]bool // lists that the person unsubscribed from
+	by     map[string]string // who wrote a field last
+	in     map[string]bool   // lists
+	left   map[string]bool   // lists that the person unsubscribed from
 	gone   bool
 }
 
@@ -178,7 +179,7 @@ func (h *history) mail(w dotdigital.Write) {
 	}
 	p := h.people[id]
 	if p == nil {
-		p = &contact{id: id, status: "subscribed", fields: map[string]string{}, in: map[string]bool{}, left: map[string]bool{}}
+		p = &contact{id: id, status: "subscribed", fields: map[string]string{}, by: map[string]string{}, in: map[string]bool{}, left: map[string]bool{}}
 		h.people[id] = p
 		h.order = append(h.order, p)
 	}
@@ -207,7 +208,7 @@ func (h *history) mail(w dotdigital.Write) {
 		case "status":
 			p.status = x.new
 		default:
-			p.fields[f.Name] = x.new
+			p.fields[f.Name], p.by[f.Name] = x.new, h.who
 		}
 		h.changes = append(h.changes, x)
 	}

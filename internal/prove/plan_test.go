@@ -16,7 +16,7 @@ type plan struct {
 	Seed      uint64
 	FaultRate float64
 	Rounds    []round
-	// Dropped names what the shrinker took out: "action 17", "fault 3.12", "kill 4".
+	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
 }
 
@@ -42,8 +42,6 @@ type kill struct {
 	Step    int // at this step of the engine
 	Before  bool
 }
-
-func (p *plan) drops(what, id string) bool { return p.Dropped[what+" "+id] }
 
 // dice returns the random source of one decision. It depends on the seed and on what
 // is decided, never on what was drawn before: taking an action out leaves the others

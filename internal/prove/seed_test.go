@@ -16,8 +16,9 @@ var (
 	baseFlag    = flag.Uint64("base", 1, "the first seed")
 	actionsFlag = flag.Int("actions", 0, "actions of a seed; 0 = the usual number")
 	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
+	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
-	shrinkFlag  = flag.Bool("shrink", true, "make a failing seed smaller before it is reported")
+	shrinkFlag  = flag.Int("shrink", 0, "play a failing seed up to so many times to make it smaller")
 )
 
 const (
@@ -48,14 +49,15 @@ func TestSeed(t *testing.T) {
 	needTemplate(t)
 	if *seedFlag >= 0 {
 		p := newPlan(uint64(*seedFlag), actionCount())
-		for d := range strings.SplitSeq(*dropFlag, ",") {
-			if d != "" {
-				p.Dropped[strings.ReplaceAll(d, "_", " ")] = true
-			}
-		}
+		p.Dropped = parseDrop(*dropFlag)
 		s := simulate(t, p)
 		if *logFlag {
 			fmt.Println(strings.Join(s.log, "\n"))
+		}
+		for _, c := range s.history.changes {
+			if *traceFlag != "" && strings.Contains(c.String(), *traceFlag) {
+				fmt.Println(c)
+			}
 		}
 		report(t, s)
 		return
@@ -68,7 +70,9 @@ func TestSeed(t *testing.T) {
 		seed := *baseFlag + uint64(i)
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			report(t, simulate(t, newPlan(seed, actionCount())))
+			p := newPlan(seed, actionCount())
+			p.Dropped = parseDrop(*dropFlag)
+			report(t, simulate(t, p))
 		})
 	}
 }
@@ -79,10 +83,17 @@ func report(t *testing.T, s *sim) {
 	if len(s.broken) == 0 {
 		return
 	}
+	if *shrinkFlag > 0 {
+		s = shrink(t, s, actionCount(), *shrinkFlag)
+	}
 	for _, b := range s.broken[:min(len(s.broken), 12)] {
 		t.Error(b)
 	}
-	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -seed=%d -actions=%d -log", len(s.broken), s.plan.Seed, actionCount())
+	drop := ""
+	if d := formatDrop(s.plan.Dropped); d != "" {
+		drop = " -drop=" + d
+	}
+	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s -log", len(s.broken), s.plan.Seed, actionCount(), drop)
 }
 
 // The same seed gives the same requests in the same order at the same moments, with

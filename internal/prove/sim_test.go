@@ -246,7 +246,7 @@ func (s *sim) step(string) {
 
 // kill returns how this round's process is to be killed, if it is.
 func (s *sim) kill() *kill {
-	if !s.faulty || s.round >= len(s.plan.Rounds) || s.plan.drops("kill", strconv.Itoa(s.round)) {
+	if !s.faulty || s.round >= len(s.plan.Rounds) || s.plan.Dropped["kills"] || s.plan.drops("k", strconv.Itoa(s.round)) {
 		return nil
 	}
 	return s.plan.Rounds[s.round].Kill
@@ -361,7 +361,7 @@ func (s *sim) play() {
 		s.skew += r.Skew
 		s.waiting = nil
 		for _, a := range r.Actions {
-			if a.During > 0 {
+			if a.During > 0 && !s.plan.Dropped["mid"] {
 				s.waiting = append(s.waiting, a)
 				continue
 			}
