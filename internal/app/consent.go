@@ -334,6 +334,11 @@ func (a *App) Consent(ctx context.Context, email string) (PersonConsent, error) 
 	var entries []lockstep.ConsentEntry
 	for after := int64(0); ; after = entries[len(entries)-1].Seq {
 		page, err := a.store.ConsentOf(ctx, key, after, 1000)
+		if store.IsDamaged(err) { // a person can do something about it, so say what it is
+			e := *lockstep.AsError(err)
+			e.Code = lockstep.CodeUnavailable
+			return out, &e
+		}
 		if err != nil {
 			return out, err
 		}
