@@ -335,3 +335,39 @@ func TestRepeatedCreateToldByKey(t *testing.T) {
 		t.Errorf("another row with the key: %v %v", results, err)
 	}
 }
+
+// Somebody else is customizing, and the server that is asked does not know the new
+// table yet: the installation waits for both.
+func TestInstallSchemaWaits(t *testing.T) {
+	refusals := map[string]int{}
+	w := newWorld(t, options{wrap: func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			refuse := func(status int, code string) {
+				refusals[code]++
+				rw.Header().Set("Content-Type", "application/json")
+				rw.WriteHeader(status)
+				_, _ = io.WriteString(rw, `{"error":{"code":"`+code+`","message":"not now"}}`)
+			}
+			switch {
+			case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/EntityDefinitions") && refusals["0x80071151"] < 3:
+				refuse(http.StatusBadRequest, "0x80071151")
+			case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/Keys") && refusals["0x8006088A"] < 2:
+				refuse(http.StatusNotFound, "0x8006088A")
+			case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/PublishXml") && refusals["0x80048543"] < 2:
+				refuse(http.StatusBadRequest, "0x80048543")
+			default:
+				h.ServeHTTP(rw, r)
+			}
+		})
+	}})
+	steps := w.install(w.openForSchema())
+	made := 0
+	for _, s := range steps {
+		if s.Action != lockstep.SchemaWait {
+			made++
+		}
+	}
+	if made != 14 || refusals["0x80071151"] != 3 || refusals["0x8006088A"] != 2 || refusals["0x80048543"] != 2 {
+		t.Errorf("%d steps, refused %v", made, refusals)
+	}
+}
