@@ -194,7 +194,16 @@ func (h *history) mail(w dotdigital.Write) {
 		delete(p.left, c.list)
 	case "leave-list":
 		delete(p.in, c.list)
-	case "list-status":
+	case "list-status": // unsubscribed from the list, or returned to it
+		if p.left[c.list] {
+			delete(p.left, c.list)
+			p.in[c.list] = true
+			c.kind = "return-to-list"
+		} else {
+			p.left[c.list] = true
+			delete(p.in, c.list)
+			c.kind = "unsubscribe-list"
+		}
 	}
 	if w.Kind != "update" && w.Kind != "status" {
 		h.changes = append(h.changes, c)

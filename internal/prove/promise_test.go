@@ -288,8 +288,10 @@ func (s *sim) addsRespectOptOuts(began map[int]int) {
 			}
 		case x.name == "email":
 			emails[x.id] = lower(x.new)
-		case x.kind == "leave-list" && x.who == person, x.kind == "list-status":
-			left[x.id+" "+x.list] = x.kind == "list-status"
+		case x.kind == "return-to-list" && x.ours():
+			s.violated("I6 ratchet", "the product undid an unsubscription from a book: %v", x)
+		case x.kind == "unsubscribe-list":
+			left[x.id+" "+x.list] = true
 		case x.kind == "join-list":
 			if x.ours() && refusing[emails[x.id]] {
 				s.violated("I6 ratchet", "%s, who had opted out in the CRM before the round, was added: %v", emails[x.id], x)
