@@ -111,6 +111,18 @@ type ListReader interface {
 	QueryTables(list MarketingList) (tables []string, volatile bool, err error)
 }
 
+// DependantReader is a CRM that can tell whose looked-up records changed. The feed of
+// a table tells of its own records' changes alone; a value that is one lookup away may
+// change without the record that looks it up.
+type DependantReader interface {
+	// Dependants tells which records of q.Table look up, through a lookup of a
+	// "lookup.column" in q.Columns, a record that changed since from, and returns the
+	// cursor for the next time. A record may be told twice, and without a need. With an
+	// empty from it tells nobody. When nothing changed it takes one call for each table
+	// that is looked up. CodeExpired means that the cursor cannot be continued.
+	Dependants(ctx context.Context, q RecordQuery, from Cursor, each func([]ID) error) (Cursor, error)
+}
+
 // MemberTester is a CRM that can ask a dynamic list's query about single records,
 // which costs less than evaluating it when few of many records have changed.
 type MemberTester interface {

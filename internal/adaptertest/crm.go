@@ -66,6 +66,7 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"a record has one value for each column, absent apart from empty", (*crmSuite).values},
 		{"a record shows state and opt-outs", (*crmSuite).flags},
 		{"a column one lookup away is read", (*crmSuite).lookup},
+		{"Dependants tells who looks up what changed", (*crmSuite).dependants},
 		{"texts stay valid after the page", (*crmSuite).texts},
 		{"a table without change tracking is read too", (*crmSuite).untracked},
 		{"Records leaves missing ids out", (*crmSuite).records},

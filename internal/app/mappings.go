@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/engine"
 	"github.com/lockstep-sync/lockstep/internal/transform"
 )
 
@@ -126,7 +127,7 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 			table = &tables[i]
 		}
 	}
-	if table == nil {
+	if table == nil || !slices.Contains(engine.MemberTables, m.Table) {
 		return m, invalid("table", fmt.Sprintf("%q is not a table that can be mapped", m.Table), "use account, contact or lead; run crm-metadata if the organization was just connected")
 	}
 	labels, err := a.store.Labels(ctx, m.Account)
@@ -146,6 +147,9 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 			return m, &lockstep.Error{Code: lockstep.CodeConflict, Field: "label", Msg: fmt.Sprintf("the label %s is mapped for %s in this direction already", m.Label, m.Table), Hint: "change or delete that mapping"}
 		}
 	}
+	if tables, err = a.tablesBehind(ctx, acc.Organization, table, tables, m.Column); err != nil {
+		return m, err
+	}
 	_, problems := transform.Compile(table, labels, all, transform.Options{Related: transform.Related(table, tables)})
 	for _, p := range problems {
 		if p.Mapping.ID == m.ID && p.Mapping.Label == m.Label && p.Mapping.Direction == m.Direction && p.Mapping.Column == m.Column {
@@ -153,6 +157,30 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 		}
 	}
 	return a.store.SaveMapping(ctx, m)
+}
+
+// tablesBehind returns the tables with those that "lookup.column" leads to: they are
+// read when the first mapping goes through them.
+func (a *App) tablesBehind(ctx context.Context, organization string, t *lockstep.Table, tables []lockstep.Table, column string) ([]lockstep.Table, error) {
+	lookup, _, hop := strings.Cut(column, ".")
+	unread := transform.Unread(t, tables, lookup)
+	if !hop || len(unread) == 0 {
+		return tables, nil
+	}
+	org, err := a.store.Organization(ctx, organization)
+	if err != nil {
+		return nil, err
+	}
+	crm, err := a.crm(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	found, err := crm.Tables(ctx, unread)
+	if err != nil {
+		return nil, err
+	}
+	tables = append(slices.Clone(tables), found...)
+	return tables, a.store.SaveTables(ctx, organization, tables)
 }
 
 // DeleteMapping deletes a mapping; values already written stay.

@@ -259,7 +259,7 @@ func (s *session) syncLists(outward bool) error {
 	defer s.sync.writer.stop()
 	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
-		steps = append(steps, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
+		steps = append(steps, s.related, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
 	}
 	steps = append(steps, s.remark)
 	for _, step := range steps {

@@ -26,6 +26,11 @@ func (s *session) crmMetadata() error {
 			Hint: "check that the Sales or Customer Insights app is installed and that the application user may read metadata",
 		}
 	}
+	looked, err := s.crm.Tables(s.ctx, s.lookedUp(tables))
+	if err != nil && lockstep.CodeOf(err) != lockstep.CodeForbidden { // then what goes through them is suspended
+		return err
+	}
+	tables = append(tables, looked...)
 	for _, t := range tables {
 		s.counts.Read += int64(len(t.Columns))
 		s.counts.Equal += int64(len(t.Columns))
@@ -59,10 +64,27 @@ func (s *session) crmMetadata() error {
 }
 
 // neededTables are the member tables and the tables that we bring ourselves, where
-// they are installed. Tables that second-hop mappings reach are not among them: a
-// lookup column's own metadata is enough to check those.
+// they are installed.
 func (s *session) neededTables() []string {
 	return slices.Concat(MemberTables, lockstep.OwnTables)
+}
+
+// lookedUp are the tables, other than these, that mappings reach through a lookup.
+func (s *session) lookedUp(tables []lockstep.Table) []string {
+	var names []string
+	for _, m := range s.mappings {
+		lookup, _, hop := strings.Cut(m.Column, ".")
+		if !hop {
+			continue
+		}
+		for i := range tables {
+			if tables[i].Name == m.Table {
+				names = append(names, transform.Unread(&tables[i], tables, lookup)...)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (s *session) table(name string) *lockstep.Table {
@@ -89,7 +111,7 @@ func (s *session) checkMapping(m lockstep.DataMapping) *lockstep.Error {
 	if t == nil {
 		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "table", Msg: "the organization has no table " + m.Table}
 	}
-	first, _, hop := strings.Cut(m.Column, ".")
+	first, far, hop := strings.Cut(m.Column, ".")
 	col, ok := t.Column(first)
 	if !ok {
 		return &lockstep.Error{
@@ -101,13 +123,18 @@ func (s *session) checkMapping(m lockstep.DataMapping) *lockstep.Error {
 		if col.Type != lockstep.ColumnLookup {
 			return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "column", Msg: first + " is not a lookup, so nothing lies behind it"}
 		}
-		return nil
+		if col, ok = transform.Related(t, s.tables)(first, far); !ok {
+			return &lockstep.Error{
+				Code: lockstep.CodeInvalid, Field: "column", Msg: fmt.Sprintf("no table that %s leads to has a column %s that can be read", first, far),
+				Hint: "map another column or delete the mapping; check the application user's rights on the table",
+			}
+		}
 	}
 	label := s.label(m.Label)
 	if label == nil {
 		return &lockstep.Error{Code: lockstep.CodeInvalid, Field: "label", Msg: "there is no data label " + m.Label}
 	}
-	if err := transform.CheckMapping(*label, *col, m.Direction, false); err != nil {
+	if err := transform.CheckMapping(*label, *col, m.Direction, hop); err != nil {
 		return lockstep.AsError(err)
 	}
 	return nil

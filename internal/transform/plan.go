@@ -44,6 +44,18 @@ func Related(t *lockstep.Table, tables []lockstep.Table) func(lookup, column str
 	}
 }
 
+// Unread are the tables that a lookup of t leads to and whose metadata is not among
+// tables.
+func Unread(t *lockstep.Table, tables []lockstep.Table, lookup string) []string {
+	col, ok := t.Column(lookup)
+	if !ok || col.Type != lockstep.ColumnLookup {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(col.Targets), func(name string) bool {
+		return slices.ContainsFunc(tables, func(t lockstep.Table) bool { return t.Name == name })
+	})
+}
+
 // Problem is a mapping that cannot be used. The others go on without it.
 type Problem struct {
 	Mapping lockstep.DataMapping

@@ -84,9 +84,10 @@ type Client struct {
 }
 
 var (
-	_ lockstep.CRM           = (*Client)(nil)
-	_ lockstep.MemberTester  = (*Client)(nil)
-	_ lockstep.MemberDecider = (*Client)(nil)
+	_ lockstep.CRM             = (*Client)(nil)
+	_ lockstep.MemberTester    = (*Client)(nil)
+	_ lockstep.MemberDecider   = (*Client)(nil)
+	_ lockstep.DependantReader = (*Client)(nil)
 )
 
 // Open returns a client for the organization that the settings describe. It sends

@@ -229,6 +229,12 @@ func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, amon
 	if err != nil {
 		return err
 	}
+	return c.keys(ctx, op, f, t, among, each)
+}
+
+// keys runs a query over t for nothing but the keys, narrowed to these records when
+// there are any.
+func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, among []lockstep.ID, each func([]lockstep.ID) error) error {
 	api, err := c.api(ctx)
 	if err != nil {
 		return err
