@@ -95,8 +95,6 @@ func (s *session) work() error {
 		return s.suppressions()
 	case lockstep.SyncUnsubscribes:
 		return s.unsubscribes()
-	case lockstep.SyncOptIn:
-		return s.optInStatus()
 	case lockstep.SyncAddressBooksIn:
 		return s.syncLists(false)
 	case lockstep.SyncMarketingLists:
@@ -218,6 +216,11 @@ func (s *session) commit(c lockstep.Commit) error {
 	s.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	for i := range c.Batches {
+		if end := &c.Batches[i]; end.Payload != nil && end.State == lockstep.Acknowledged {
+			end.Subjects = journal.Subjects(end.Payload)
+		}
 	}
 	if len(c.Links) > 0 {
 		// Links are learnt in the order in which they are stored.

@@ -239,16 +239,18 @@ func damaged() error {
 	return &lockstep.Error{Code: lockstep.CodeInternal, Op: "journal: read batch", Msg: "a stored batch of changes is damaged", Hint: "restore the data folder from a backup; nothing was written from this batch"}
 }
 
+// whole reports whether a payload is as it was made.
+func whole(payload []byte) bool {
+	return len(payload) >= 7 && payload[0] == 'J' && payload[1] == version &&
+		crc32.Checksum(payload[:len(payload)-4], castagnoli) == binary.LittleEndian.Uint32(payload[len(payload)-4:])
+}
+
 // Decode hands the changes of a payload to each, in order. A damaged payload is
 // an error before the first change.
 func Decode(payload []byte, each func(lockstep.Change) error) error {
-	if len(payload) < 7 || payload[0] != 'J' || payload[1] != version ||
-		crc32.Checksum(payload[:len(payload)-4], castagnoli) != binary.LittleEndian.Uint32(payload[len(payload)-4:]) {
+	r, ok := open(payload)
+	if !ok {
 		return damaged()
-	}
-	r := &reader{text: string(payload[2 : len(payload)-4])}
-	for range r.count() {
-		r.names = append(r.names, r.string())
 	}
 	for !r.bad && r.pos < len(r.text) {
 		c := lockstep.Change{Kind: lockstep.ChangeKind(r.byte()), State: lockstep.ChangeState(r.byte())}

@@ -10,18 +10,22 @@ import (
 // in which they were made unless the engine chose ids. after is the last id of the
 // page before.
 func (s *Store) Findings(ctx context.Context, run, after string, limit int) ([]lockstep.Finding, error) {
-	findings, err := collect(ctx, s.db, func(r Rows) (lockstep.Finding, error) {
-		var f lockstep.Finding
-		var record, contact string
-		var at int64
-		if err := r.Scan(&f.ID, &f.Run, &f.Account, &f.Code, &f.Table, &record, &contact, &f.List, &f.Field, &f.Message, &f.Hint, &at); err != nil {
-			return f, err
-		}
-		f.Contact, f.At = lockstep.ContactID(contact), fromMicros(at)
-		return f, parseID(record, &f.Record, "finding "+f.ID)
-	}, `SELECT id, run, account, code, table_name, record, contact, list, field, message, hint, at FROM findings
+	findings, err := collect(ctx, s.db, scanFinding, `SELECT `+findingColumns+` FROM findings
 WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3`, run, after, pageSize(limit))
 	return findings, in("store: read findings", err)
+}
+
+const findingColumns = `id, run, account, code, table_name, record, contact, list, field, message, hint, at`
+
+func scanFinding(r Rows) (lockstep.Finding, error) {
+	var f lockstep.Finding
+	var record, contact string
+	var at int64
+	if err := r.Scan(&f.ID, &f.Run, &f.Account, &f.Code, &f.Table, &record, &contact, &f.List, &f.Field, &f.Message, &f.Hint, &at); err != nil {
+		return f, err
+	}
+	f.Contact, f.At = lockstep.ContactID(contact), fromMicros(at)
+	return f, parseID(record, &f.Record, "finding "+f.ID)
 }
 
 // addFindings stores a commit's findings and returns how many the run has already: a

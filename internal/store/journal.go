@@ -169,6 +169,9 @@ func (s *Store) endBatch(ctx context.Context, tx Tx, op, account string, end loc
 	if err == nil && n == 0 {
 		err = conflict(op, "Batch %d has ended already.", end.ID)
 	}
+	if err == nil && end.Subjects != nil {
+		_, err = tx.Exec(ctx, `INSERT INTO journal_subjects (batch, account, filter) VALUES ($1, $2, $3) ON CONFLICT (batch) DO NOTHING`, end.ID, account, end.Subjects)
+	}
 	return err
 }
 

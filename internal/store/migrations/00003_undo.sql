@@ -11,7 +11,7 @@ CREATE TABLE journal_subjects (
     account TEXT NOT NULL,
     filter  BYTEA NOT NULL
 );
-CREATE INDEX journal_subjects_account ON journal_subjects (account, batch);
+CREATE INDEX journal_account ON journal (account, id) WHERE NOT preview;
 
 CREATE INDEX findings_record ON findings (account, record);
 CREATE INDEX findings_contact ON findings (account, contact);
