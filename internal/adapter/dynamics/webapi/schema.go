@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -205,7 +206,7 @@ func (in *installer) change(ctx context.Context, op string, r request) error {
 	busy, lag := 0, 0
 	for {
 		_, _, err := in.c.fetch(ctx, r)
-		pause := time.Duration(0)
+		var pause time.Duration
 		switch code := codeOf(err); {
 		case err == nil:
 			return nil
@@ -268,14 +269,14 @@ func (in *installer) put(ctx context.Context, s solution.Step, path, cast string
 // publish makes labels visible, then raises the solution's version, which says that
 // the installation has come to its end.
 func (in *installer) publish(ctx context.Context) error {
-	list := ""
+	var list strings.Builder
 	for i := range solution.Tables {
 		t := &solution.Tables[i]
 		if !t.Existing || in.state.Tables[t.Logical()] != nil {
-			list += "<entity>" + t.Logical() + "</entity>"
+			list.WriteString("<entity>" + t.Logical() + "</entity>")
 		}
 	}
-	body, err := json.Marshal(map[string]string{"ParameterXml": "<importexportxml><entities>" + list + "</entities></importexportxml>"})
+	body, err := json.Marshal(map[string]string{"ParameterXml": "<importexportxml><entities>" + list.String() + "</entities></importexportxml>"})
 	if err != nil {
 		return err
 	}

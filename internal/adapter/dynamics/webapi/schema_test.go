@@ -371,3 +371,20 @@ func TestInstallSchemaWaits(t *testing.T) {
 		t.Errorf("%d steps, refused %v", made, refusals)
 	}
 }
+
+// Two installations at once: what the other has made meanwhile is no error.
+func TestInstallSchemaBesideAnother(t *testing.T) {
+	w := newWorld(t, options{})
+	once := false
+	err := w.openForSchema().InstallSchema(t.Context(), func(s lockstep.SchemaStep) error {
+		if !once && s.Kind == lockstep.SchemaTable && s.Name == lockstep.UnsubscriberTable {
+			once = true
+			w.install(w.openForSchema())
+		}
+		return nil
+	})
+	if err != nil || !once {
+		t.Errorf("%v", err)
+	}
+	w.installed(w.open())
+}
