@@ -58,6 +58,8 @@ without it everything is gone.`,
 	env.twinFlags(c, &o)
 	c.Flags().StringVar(&o.DataDir, "data", "", "`DIR` that keeps records, addresses and credentials over a restart; what is there is used, whatever --contacts and --seed say")
 	c.Flags().StringVar(&ready, "ready-file", "", "`FILE` to write addresses and credentials to once everything answers")
+	c.Flags().IntVar(&o.DotdigitalAccounts, "dotdigital-accounts", 1, "`NUMBER` of email accounts under one address, from 1 to 100, each with its own credentials, contacts and lists")
+	c.Flags().IntVar(&o.History, "history", 0, "`NUMBER` of writes to remember for GET /history of the control API, from 0 (none) to 10,000,000")
 	c.Flags().BoolVar(&o.Plain, "plain", false, "make the regular company of benchmarks: every contact active with a valid address")
 	c.Flags().StringVar(&o.Host, "listen-host", "127.0.0.1", "`ADDRESS` to listen on; who reaches it and knows the credentials can change everything")
 	return c
@@ -69,11 +71,20 @@ func (*environment) twinFlags(c *cobra.Command, o *twin.Options) {
 	c.Flags().Uint64Var(&o.Seed, "seed", 1, "chooses one of many sample companies; the same seed, size and day give the same one")
 }
 
-const maxTwinContacts = 20_000_000
+const (
+	maxTwinContacts = 20_000_000
+	maxHistory      = 10_000_000
+)
 
 func checkTwins(o twin.Options) error {
 	if o.Contacts < 1 || o.Contacts > maxTwinContacts {
 		return usage("give a number from 1 to 20000000", "a company of %d contacts cannot be made", o.Contacts)
+	}
+	if o.DotdigitalAccounts < 0 || o.DotdigitalAccounts > twin.MaxAccounts {
+		return usage("give a number from 1 to 100", "%d email accounts cannot be made", o.DotdigitalAccounts)
+	}
+	if o.History < 0 || o.History > maxHistory {
+		return usage("give a number from 0 to 10000000", "a history of %d writes cannot be kept", o.History)
 	}
 	if o.Host != "" && net.ParseIP(o.Host) == nil {
 		return usage("give one like 127.0.0.1", "%q is not an address to listen on", o.Host)

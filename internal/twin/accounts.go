@@ -17,8 +17,8 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/twin/population"
 )
 
-// maxAccounts bounds the email accounts of one start.
-const maxAccounts = 100
+// MaxAccounts bounds the email accounts of one start.
+const MaxAccounts = 100
 
 // apiUser is the API user of one email account.
 type apiUser struct {
@@ -46,6 +46,9 @@ func (t *Twins) openAccounts(opt Options, emailURL string) {
 		}
 		if k > 0 {
 			o.AccountName = "Demo " + strconv.Itoa(k+1)
+		}
+		if t.History != nil {
+			o.History = t.recordContacts(o.AccountID)
 		}
 		a := dotdigital.New(o)
 		a.SetEndpoint(emailURL)
@@ -91,8 +94,8 @@ func (t *Twins) steered() []control.Account {
 }
 
 func checkAccounts(n int) (int, error) {
-	if n < 0 || n > maxAccounts {
-		return 0, fmt.Errorf("%d email accounts are asked for; 1 to %d are possible", n, maxAccounts)
+	if n < 0 || n > MaxAccounts {
+		return 0, fmt.Errorf("%d email accounts are asked for; 1 to %d are possible", n, MaxAccounts)
 	}
 	return cmp.Or(n, 1), nil
 }

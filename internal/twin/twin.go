@@ -25,6 +25,7 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
 	"github.com/lockstep-sync/lockstep/internal/twin/entra"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+	"github.com/lockstep-sync/lockstep/internal/twin/history"
 	"github.com/lockstep-sync/lockstep/internal/twin/population"
 	"github.com/lockstep-sync/lockstep/internal/twin/stats"
 )
@@ -69,6 +70,9 @@ type Options struct {
 	// Wrap, when set, is put around the handler of each twin, whose name it gets.
 	// Benchmarks add the delays of a distant service there.
 	Wrap func(twin string, h http.Handler) http.Handler
+	// History is how many writes the twins remember (see package history); 0
+	// remembers none. A write takes about a kilobyte.
+	History int
 	// Log is told what happens; discarded when nil.
 	Log *slog.Logger
 }
@@ -84,6 +88,8 @@ type Twins struct {
 	Clock      *clock.Clock
 	// Counters by twin: dataverse, dotdigital, entra.
 	Counters map[string]*stats.Counter
+	// History holds the writes since the start; nil unless Options.History is set.
+	History *history.Log
 	// Plan names the marketing lists of the population.
 	Plan population.Plan
 
@@ -133,11 +139,17 @@ func Start(ctx context.Context, opt Options) (_ *Twins, err error) {
 
 	t.Faults = fault.New(opt.Seed, t.Clock)
 	t.Counters = map[string]*stats.Counter{fault.Dataverse: stats.New(), fault.Dotdigital: stats.New(), fault.Entra: stats.New()}
+	if opt.History > 0 {
+		t.History = history.New(opt.History)
+	}
 	if err = t.build(opt); err != nil {
 		return nil, err
 	}
 	if err = t.populate(ctx, opt); err != nil {
 		return nil, err
+	}
+	if t.History != nil { // what the population made is the beginning, not a part of it
+		t.Dataverse.OnWrite(t.recordRows)
 	}
 	for _, e := range t.endpoints {
 		t.serving.Go(func() { e.serve(t.log) })
@@ -219,7 +231,7 @@ func (t *Twins) build(opt Options) error {
 	directoryTLS.secure(tlsConfig)
 	email.handle(dotdigital.Choose(t.Accounts...), t, true)
 	steering.handle(control.New(control.Options{
-		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Accounts: t.steered(), Snapshot: t.Snapshot,
+		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Accounts: t.steered(), History: t.History, Snapshot: t.Snapshot,
 	}), t, false)
 
 	t.ready.Dataverse = DataverseReady{

@@ -1,5 +1,6 @@
 // Package control is the HTTP API that steers the twins from outside: counters,
-// faults, the clock, the behaviour of recipients, and the list of what was sent.
+// faults, the clock, what people do on the platform's side, and the lists of what
+// was sent and written.
 // Tests, benchmarks and people with curl use it; nothing in the product does.
 //
 // Every call needs the token of the ready file as Authorization: Bearer. Bodies
@@ -19,11 +20,14 @@ import (
 	"iter"
 	"mime"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lockstep-sync/lockstep/internal/twin/clock"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+	"github.com/lockstep-sync/lockstep/internal/twin/history"
 	"github.com/lockstep-sync/lockstep/internal/twin/stats"
 )
 
@@ -96,7 +100,8 @@ type Mailer interface {
 	Sends() iter.Seq[Send]
 }
 
-// Options are the things that the API steers; all are required.
+// Options are the things that the API steers; all but History and Snapshot are
+// required.
 type Options struct {
 	// Token authorises every call.
 	Token string
@@ -107,6 +112,8 @@ type Options struct {
 	// Accounts are the email accounts, of which calls mean the first unless they
 	// name another.
 	Accounts []Account
+	// History holds what was written; nil when nothing is remembered.
+	History *history.Log
 	// Snapshot writes the twins' data folder.
 	Snapshot func() error
 }
@@ -153,8 +160,9 @@ func New(opt Options) http.Handler {
 		})
 	}
 	mux.HandleFunc("GET /sends", h.sends)
+	mux.HandleFunc("GET /history", h.history)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /people, POST /snapshot and GET /sends exist"})
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /people, POST /snapshot, GET /sends and GET /history exist"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -413,4 +421,65 @@ func (h *handler) allSends(yield func(Send) bool) {
 			}
 		}
 	}
+}
+
+// history streams {"first":1,"last":9,"entries":[…]}: the entries behind the number
+// after, at most limit of them. first and last are the oldest and the newest entry
+// kept when the answer begins; entries that were dropped before they were read show
+// as first > after+1.
+func (h *handler) history(w http.ResponseWriter, r *http.Request) {
+	if h.opt.History == nil {
+		refuse(w, &refusal{http.StatusConflict, "the twins were started without a history"})
+		return
+	}
+	after, err := number(r.URL.Query(), "after", 0)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	limit, err := number(r.URL.Query(), "limit", maxEntries)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	out := bufio.NewWriterSize(w, 64<<10)
+	defer func() { _ = out.Flush() }()
+	first, last := h.opt.History.Bounds()
+	fmt.Fprintf(out, `{"first":%d,"last":%d,"entries":[`, first, last)
+	n := int64(0)
+	for e := range h.opt.History.After(after) {
+		if n == limit || e.Seq > last {
+			break
+		}
+		if n > 0 {
+			_ = out.WriteByte(',')
+		}
+		text, err := json.Marshal(e)
+		if err != nil {
+			panic(http.ErrAbortHandler) // an answer cut short must not look complete
+		}
+		if _, err := out.Write(text); err != nil {
+			return
+		}
+		n++
+	}
+	_, _ = out.WriteString("]}\n")
+}
+
+// maxEntries is how many entries one answer holds unless told otherwise.
+const maxEntries = 100_000
+
+// number reads a whole number of at least 0 from a query.
+func number(q url.Values, name string, byDefault int64) (int64, error) {
+	text := q.Get(name)
+	if text == "" {
+		return byDefault, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, bad("%s is %.40q; a whole number from 0", name, text)
+	}
+	return n, nil
 }

@@ -50,7 +50,11 @@ func (s *Server) disturb(c *call) {
 // Restore takes the last writes back, as an administrator who restores a backup
 // does: rows reappear and vanish, row versions move backwards. It returns how
 // many writes were taken back.
-func (s *Server) Restore(writes int) int { return s.store.Rewind(writes) }
+func (s *Server) Restore(writes int) int {
+	n := s.store.Rewind(writes)
+	s.tell(Write{Kind: "restore", Operation: "fault.env-restore", Undone: n, Time: s.clock.Now()})
+	return n
+}
 
 // poisoned refuses the write of a row that a fault rule has poisoned. Without an
 // id in its arguments a rule poisons every row.
@@ -141,6 +145,7 @@ func (c *call) drift(t *schema.Table) {
 	}{1, 1, 1}
 	_ = json.Unmarshal(hit.Args, &args)
 	_ = c.s.platform(func(p *call) error {
+		p.tx.Operation = "fault.page-drift"
 		rows := p.view.Page(nil, t.Name, value.ID{}, args.Updates+args.Inserts+args.Deletes)
 		for i, r := range rows {
 			cells := r.Cells(make([]store.Cell, t.Width()))
@@ -197,7 +202,7 @@ func (s *Server) changeMetadata(raw json.RawMessage) {
 	if json.Unmarshal(raw, &m) != nil {
 		return
 	}
-	_ = s.alter(func(d *schema.Draft) error {
+	err := s.alter(func(d *schema.Draft) error {
 		t := d.Table(m.Table)
 		if t == nil {
 			return noSegment(m.Table)
@@ -235,6 +240,9 @@ func (s *Server) changeMetadata(raw json.RawMessage) {
 		t.ReplaceColumn(m.Column, &col)
 		return nil
 	})
+	if err == nil {
+		s.tell(Write{Kind: "definition", Operation: "fault.metadata-change", Path: m.Table, Time: s.clock.Now()})
+	}
 	s.floor.Store(s.store.View().Version())
 }
 

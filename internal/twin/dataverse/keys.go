@@ -62,7 +62,7 @@ func (c *call) createKey(t *schema.Table) (*answer, error) {
 	}
 	k := &schema.Key{SchemaName: d.SchemaName, Name: strings.ToLower(d.SchemaName), Label: orElse(d.DisplayName.text(), d.SchemaName), Columns: d.KeyAttributes, Status: schema.KeyPending}
 	k.ID = schema.NameID("key", t.Name, k.Name)
-	err = c.s.alter(func(draft *schema.Draft) error {
+	err = c.alter(func(draft *schema.Draft) error {
 		n := draft.Table(t.Name)
 		if n.Key(k.Name) != nil {
 			return fail(http.StatusBadRequest, codeNameTaken, "A key with the name %s already exists on %s.", k.Name, t.Name)
@@ -87,7 +87,7 @@ func (c *call) deleteKey(t *schema.Table, inside string) (*answer, error) {
 		if !c.named(keyObject(t, k, k.Status), inside) {
 			continue
 		}
-		err := c.s.alter(func(draft *schema.Draft) error {
+		err := c.alter(func(draft *schema.Draft) error {
 			n := draft.Table(t.Name)
 			n.Keys = slices.DeleteFunc(n.Keys, func(other *schema.Key) bool { return other.Name == k.Name })
 			return nil

@@ -359,7 +359,7 @@ func (c *call) createTable() (*answer, error) {
 			return nil, err
 		}
 	}
-	err = c.s.alter(func(draft *schema.Draft) error {
+	err = c.alter(func(draft *schema.Draft) error {
 		if draft.Table(t.Name) != nil {
 			return fail(http.StatusBadRequest, codeNameTaken, "An entity with the name %s already exists.", t.Name)
 		}
@@ -405,7 +405,7 @@ func (c *call) createColumn(t *schema.Table) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.s.alter(func(draft *schema.Draft) error { return addColumn(draft.Table(t.Name), col) })
+	err = c.alter(func(draft *schema.Draft) error { return addColumn(draft.Table(t.Name), col) })
 	if err == nil {
 		err = c.s.belong(in, col.ID, attributeComponent)
 	}
@@ -434,7 +434,7 @@ func (c *call) putTable(t *schema.Table) (*answer, error) {
 	if d.SchemaName != t.SchemaName {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The whole definition must be sent, with the unchanged SchemaName.")
 	}
-	err := c.s.alter(func(draft *schema.Draft) error {
+	err := c.alter(func(draft *schema.Draft) error {
 		n := draft.Table(t.Name)
 		n.Label, n.Plural, n.Detail = orElse(d.DisplayName.text(), n.Label), orElse(d.DisplayCollectionName.text(), n.Plural), orElse(d.Description.text(), n.Detail)
 		if d.ChangeTrackingEnabled != nil && *d.ChangeTrackingEnabled != n.ChangeTracking {
@@ -458,7 +458,7 @@ func (c *call) deleteTable(t *schema.Table) (*answer, error) {
 	if !t.Custom {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The table %s belongs to a managed solution and cannot be deleted.", t.Name)
 	}
-	err := c.s.alter(func(draft *schema.Draft) error { draft.Remove(t.Name); return nil })
+	err := c.alter(func(draft *schema.Draft) error { draft.Remove(t.Name); return nil })
 	if err == nil {
 		c.s.store.DropTable(t.Name)
 		err = c.s.leaveSolutions(t.ID)
@@ -502,7 +502,7 @@ func (c *call) putColumn(t *schema.Table, inside string) (*answer, error) {
 		}
 		next.MaxLength = *d.MaxLength
 	}
-	err = c.s.alter(func(draft *schema.Draft) error { draft.Table(t.Name).ReplaceColumn(col.Name, &next); return nil })
+	err = c.alter(func(draft *schema.Draft) error { draft.Table(t.Name).ReplaceColumn(col.Name, &next); return nil })
 	return noContent(), err
 }
 
@@ -517,7 +517,7 @@ func (c *call) deleteColumn(t *schema.Table, inside string) (*answer, error) {
 	if !col.Custom || col.Name == t.PrimaryID || col.Name == t.PrimaryName || col.BaseOf != "" || col.AttributeOf != "" {
 		return nil, fail(http.StatusBadRequest, codeInvalidArgument, "The column %s cannot be deleted.", col.Name)
 	}
-	err = c.s.alter(func(draft *schema.Draft) error {
+	err = c.alter(func(draft *schema.Draft) error {
 		n := draft.Table(t.Name)
 		n.Keys = slices.DeleteFunc(n.Keys, func(k *schema.Key) bool { return slices.Contains(k.Columns, col.Name) })
 		for _, other := range n.Columns() {
@@ -604,7 +604,7 @@ func (c *call) changeRelationships() (*answer, error) {
 		SchemaName: d.SchemaName, ID: schema.NameID("relation", d.SchemaName), Referenced: referenced.Name, ReferencedID: referenced.PrimaryID, Referencing: referencing.Name,
 		Column: col.Name, Nav: col.SchemaName, CollectionNav: d.SchemaName, Cascade: cascade, Custom: true,
 	}
-	err = c.s.alter(func(draft *schema.Draft) error {
+	err = c.alter(func(draft *schema.Draft) error {
 		for _, r := range c.sch.Relations() {
 			if strings.EqualFold(r.SchemaName, d.SchemaName) {
 				return fail(http.StatusBadRequest, codeNameTaken, "A relationship with the name %s already exists.", d.SchemaName)
@@ -670,7 +670,7 @@ func (c *call) changeOptions(t *schema.Table, col *schema.Column, f func([]schem
 	if next.Options, err = f(slices.Clone(col.Options)); err != nil {
 		return err
 	}
-	return c.s.alter(func(d *schema.Draft) error { d.Table(t.Name).ReplaceColumn(col.Name, &next); return nil })
+	return c.alter(func(d *schema.Draft) error { d.Table(t.Name).ReplaceColumn(col.Name, &next); return nil })
 }
 
 func optionLabel(props []prop) string {

@@ -13,6 +13,7 @@ import (
 // one. An error of f takes its writes back.
 func (c *call) write(f func() error) error {
 	if c.tx != nil {
+		c.tx.Operation = c.op
 		mark := c.tx.Mark()
 		err := f()
 		if err != nil {
@@ -35,6 +36,7 @@ func (c *call) write(f func() error) error {
 
 func (c *call) begin() {
 	c.tx = c.s.store.Begin(c.user.id, c.now)
+	c.tx.Operation, c.tx.Caller = c.op, c.user.real
 	c.view = c.tx.View
 }
 

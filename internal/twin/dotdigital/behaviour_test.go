@@ -261,9 +261,9 @@ func TestHistory(t *testing.T) {
 	a.call("POST", "/v2/contacts/unsubscribe", `{"email":"a@example.com"}`).want(200)
 	a.call("DELETE", "/contacts/v3/email/a@example.com", nil).want(200)
 	want := []string{
-		`create 1001 0 import email:>a@example.com FIRSTNAME:>"A"`, `join-list 1001 3 import`,
+		`create 1001 0 import email:>"a@example.com" FIRSTNAME:>"A"`, `join-list 1001 3 import`,
 		`update 1001 0 api FIRSTNAME:"A">`, `leave-list 1001 3 list-removal`,
-		`status 1001 0 api status:subscribed>unsubscribed`, `delete 1001 0 api`,
+		`status 1001 0 api status:"subscribed">"unsubscribed"`, `delete 1001 0 api`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

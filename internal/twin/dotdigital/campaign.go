@@ -3,6 +3,7 @@ package dotdigital
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -426,6 +427,7 @@ func (s *Server) serveCampaignCreate(c *call) error {
 	k := &campaign{}
 	in.write(k)
 	s.addCampaign(k)
+	c.note("campaign-create", strconv.Itoa(int(k.id)), "", k.name)
 	c.reply(http.StatusCreated, s.campaignBody(k, s.now(), true))
 	return nil
 }
@@ -447,7 +449,9 @@ func (s *Server) serveCampaignUpdate(c *call) error {
 	if err := in.check(); err != nil {
 		return err
 	}
+	was := k.name
 	in.write(k)
+	c.note("campaign-update", strconv.Itoa(int(k.id)), was, k.name)
 	c.reply(http.StatusOK, s.campaignBody(k, s.now(), true))
 	return nil
 }
@@ -463,6 +467,7 @@ func (s *Server) serveCampaignCopy(c *call) error {
 		name: "Copy of " + k.name, subject: k.subject, fromName: k.fromName, fromEmail: k.fromEmail,
 		html: k.html, text: k.text, replyAction: k.replyAction, replyTo: k.replyTo, tags: slices.Clone(k.tags),
 	})
+	c.note("campaign-create", strconv.Itoa(int(copied.id)), "", copied.name)
 	c.reply(http.StatusCreated, s.campaignBody(copied, s.now(), true))
 	return nil
 }

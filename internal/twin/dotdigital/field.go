@@ -372,6 +372,7 @@ func (s *Server) serveFieldCreate(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.note("field-create", f.name, "", f.name)
 	c.reply(http.StatusCreated, f.body())
 	return nil
 }
@@ -438,6 +439,7 @@ func (s *Server) serveFieldDelete(c *call) error {
 		return &apiError{status: http.StatusConflict, body: result{uses, false}}
 	}
 	s.fields.remove(f)
+	c.note("field-delete", f.name, f.name, "")
 	c.reply(http.StatusOK, result{nil, true})
 	return nil
 }

@@ -3,6 +3,7 @@ package dotdigital
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -184,7 +185,9 @@ func (s *Server) serveListCreate(c *call) error {
 	if err := s.checkListName(in.Name, 0); err != nil {
 		return err
 	}
-	c.reply(http.StatusCreated, s.listBody(s.addList(&list{name: in.Name, public: public})))
+	l := s.addList(&list{name: in.Name, public: public})
+	c.note("list-create", strconv.Itoa(int(l.id)), "", l.name)
+	c.reply(http.StatusCreated, s.listBody(l))
 	return nil
 }
 
@@ -212,6 +215,7 @@ func (s *Server) serveListUpdate(c *call) error {
 		}
 	}
 	delete(s.listNames, strings.ToLower(l.name))
+	c.note("list-update", strconv.Itoa(int(id)), l.name, in.Name)
 	l.name = in.Name
 	s.listNames[strings.ToLower(l.name)] = id
 	c.reply(http.StatusOK, s.listBody(l))
@@ -243,6 +247,7 @@ func (s *Server) serveListDelete(c *call) error {
 	for i := range l.members.all(0) {
 		w.leave(i, l)
 	}
+	c.note("list-delete", strconv.Itoa(int(id)), l.name, "")
 	delete(s.lists, id)
 	delete(s.listNames, strings.ToLower(l.name))
 	s.listOrder = slices.DeleteFunc(s.listOrder, func(o int32) bool { return o == id })

@@ -324,7 +324,9 @@ func (s *Server) servePreferenceCreate(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.reply(http.StatusOK, s.preferenceBody(s.prefs.add(p, at)))
+	s.prefs.add(p, at)
+	c.note("preference-create", strconv.Itoa(int(p.id)), "", p.public)
+	c.reply(http.StatusOK, s.preferenceBody(p))
 	return nil
 }
 
@@ -354,11 +356,13 @@ func (s *Server) servePreferenceUpdate(c *call) error {
 	if in.ID != 0 && in.ID != p.id || in.IsPreference != nil && *in.IsPreference == p.category {
 		return invalidPreference("The id and whether it is a preference or a category cannot be changed.")
 	}
+	was := p.public
 	at, err := in.apply(&s.prefs, p)
 	if err != nil {
 		return err
 	}
 	s.prefs.place(p, at)
+	c.note("preference-update", strconv.Itoa(int(p.id)), was, p.public)
 	p.modified = s.now()
 	c.reply(http.StatusOK, s.preferenceBody(p))
 	return nil
@@ -379,6 +383,7 @@ func (s *Server) servePreferenceDelete(c *call) error {
 			delete(s.at(i).rare.prefs, id)
 		}
 		delete(s.prefs.byID, id)
+		c.note("preference-delete", strconv.Itoa(int(id)), gone.public, "")
 	}
 	delete(s.prefs.children, p.id)
 	s.prefs.displace(p)

@@ -87,6 +87,7 @@ func (s *Server) serveSend(c *call) error {
 	s.sends = append(s.sends, sn)
 	s.sendByID[sn.id] = sn
 	s.dueSend = min(s.dueSend, sn.due)
+	c.note("send-create", sn.id, "", k.name)
 	out := s.sendBody(sn, now)
 	out.Status = "Scheduled"
 	s.settleSends(now)

@@ -76,6 +76,7 @@ func (s *Server) serveCustomIDCreate(c *call) error {
 	}
 	id := &customIdentifier{in.Name, s.now()}
 	s.customIDs = append(s.customIDs, id)
+	c.note("identifier-create", id.name, "", id.name)
 	c.reply(http.StatusCreated, id.body())
 	return nil
 }
@@ -98,6 +99,7 @@ func (s *Server) serveCustomIDDelete(c *call) error {
 		e.details = []errorDetail{{Item: "contacts", Description: "Used by " + strconv.Itoa(n) + " contacts"}}
 		return e
 	}
+	c.note("identifier-delete", id.name, id.name, "")
 	s.customIDs = slices.DeleteFunc(s.customIDs, func(o *customIdentifier) bool { return o == id })
 	return c.empty(http.StatusNoContent)
 }

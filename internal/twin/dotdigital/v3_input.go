@@ -503,19 +503,19 @@ func (w *writer) put(i uint32, found bool, in *contactInput, opt mergeOption, sc
 		w.restore(i)
 	}
 	if len(in.email) > 0 && c.email != string(in.email) {
-		w.changed("email", c.email, string(in.email))
+		w.changedText("email", c.email, string(in.email))
 		s.setEmail(i, in.email)
 	}
 	if len(in.mobile) > 0 && c.mobile() != string(in.mobile) {
 		delete(s.byMobile, c.mobile())
-		w.changed("mobileNumber", c.mobile(), string(in.mobile))
+		w.changedText("mobileNumber", c.mobile(), string(in.mobile))
 		c.parts().mobile = string(in.mobile)
 		s.byMobile[c.rare.mobile] = i
 	}
 	for _, v := range in.custom {
 		p := c.parts()
 		name := s.customID(string(v.name)).name
-		w.changed("identifier:"+name, p.custom[name], string(v.value))
+		w.changedText("identifier:"+name, p.custom[name], string(v.value))
 		if old, ok := p.custom[name]; ok {
 			delete(s.byCustom, customKey{name, old})
 		} else if p.custom == nil {
@@ -526,20 +526,20 @@ func (w *writer) put(i uint32, found bool, in *contactInput, opt mergeOption, sc
 	}
 	*scratch = w.merge(i, in.values, opt, *scratch)
 	if ch := &in.channels; ch.hasEmailType && c.emailType != ch.emailType {
-		w.changed("emailType", emailTypeNames[c.emailType], emailTypeNames[ch.emailType])
+		w.changedText("emailType", emailTypeNames[c.emailType], emailTypeNames[ch.emailType])
 		c.emailType = ch.emailType
 	}
 	challenge := in.channels.hasOptIn && in.channels.optIn == optInVerified && (out.created || c.optIn != optInVerified)
 	if ch := &in.channels; ch.hasOptIn && c.optIn != ch.optIn {
-		w.changed("optInType", optInNames[c.optIn], optInNames[ch.optIn])
+		w.changedText("optInType", optInNames[c.optIn], optInNames[ch.optIn])
 		c.optIn = ch.optIn
 	}
 	if len(in.channels.sms) > 0 {
-		w.changed("sms", c.parts().sms, string(in.channels.sms))
+		w.changedText("sms", c.parts().sms, string(in.channels.sms))
 		c.rare.sms = string(in.channels.sms)
 	}
 	if len(in.channels.whatsApp) > 0 {
-		w.changed("whatsApp", c.parts().whatsApp, string(in.channels.whatsApp))
+		w.changedText("whatsApp", c.parts().whatsApp, string(in.channels.whatsApp))
 		c.rare.whatsApp = string(in.channels.whatsApp)
 	}
 	w.touch(i)
@@ -617,7 +617,7 @@ func (w *writer) putSets(i uint32, c *contact, in *contactInput, out *outcome) {
 		for _, r := range in.consent {
 			r.DateTimeCreated = formatTime(w.now)
 			parts.consent = append(parts.consent, r)
-			w.changed("consent", "", r.Text)
+			w.changedText("consent", "", r.Text)
 		}
 		w.record("consent", i, 0)
 	}

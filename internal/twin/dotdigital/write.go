@@ -15,22 +15,26 @@ type Write struct {
 	// Operation is the API operation as the counters name it, or "people." and
 	// what a person did; Principal is the API user, empty for a person.
 	Operation, Principal string
-	// ContactID is the contact, Email its address after the write.
+	// ContactID is the contact, or 0; Email its address after the write.
 	ContactID int64
 	Email     string
+	// Object identifies what is not a contact: the name of a field or identifier,
+	// the id of a list, preference, campaign or send. The kind is then the object's
+	// and what was done, such as "list-create".
+	Object string
 	// List is the list of a membership write.
 	List int32
 	// Source is "import", "api", "list-removal", "recipient", "fault" or "loader".
 	Source string
-	// Changes say what became of each value; values are JSON literals, empty
-	// for blank.
+	// Changes say what became of each value.
 	Changes []FieldChange
 }
 
-// FieldChange is one value before and after a write. Name is the data field in
-// upper case, or "email", "mobileNumber", "status", "optInType", "emailType", "sms",
-// "whatsApp", "consent" (its text), "identifier:" and the name of a custom
-// identifier, or "preference:" and the id of a preference.
+// FieldChange is one value before and after a write, as JSON; empty where there is
+// none. Name is the data field in upper case, or "email", "mobileNumber", "status",
+// "optInType", "emailType", "sms", "whatsApp", "consent" (its text), "identifier:"
+// and the name of a custom identifier, "preference:" and the id of a preference, or
+// "name" of an object.
 type FieldChange struct{ Name, Old, New string }
 
 // writer carries the circumstances of one write: when, through what, and the
@@ -53,6 +57,33 @@ func (w *writer) changed(name, from, to string) {
 	if w.s.opt.History != nil && from != to {
 		w.changes = append(w.changes, FieldChange{name, from, to})
 	}
+}
+
+// changedText is changed for a text, which is told as JSON.
+func (w *writer) changedText(name, from, to string) {
+	if w.s.opt.History != nil && from != to {
+		w.changes = append(w.changes, FieldChange{name, textLiteral(from), textLiteral(to)})
+	}
+}
+
+func textLiteral(s string) string {
+	if s == "" {
+		return ""
+	}
+	return string(appendQuoted(nil, s))
+}
+
+// note tells the history about a write to something that is no contact. named are
+// its name before and after.
+func (c *call) note(kind, object, from, to string) {
+	if c.s.opt.History == nil {
+		return
+	}
+	w := c.writer("api")
+	w.changedText("name", from, to)
+	c.s.opt.History(Write{
+		Time: time.UnixMilli(w.now).UTC(), Kind: kind, Operation: w.operation, Principal: w.principal, Object: object, Source: w.source, Changes: w.changes,
+	})
 }
 
 func (w *writer) record(kind string, i uint32, list int32) {
@@ -94,7 +125,7 @@ func (w *writer) setStatus(i uint32, to emailStatus) {
 		}
 	}
 	w.touch(i)
-	w.changed("status", statusNames[from].channel, statusNames[to].channel)
+	w.changedText("status", statusNames[from].channel, statusNames[to].channel)
 	w.record("status", i, 0)
 }
 

@@ -38,6 +38,9 @@ type Change struct {
 	Version  int64
 	Time     time.Time
 	User     value.ID
+	// Operation and Caller are those of the transaction.
+	Operation string
+	Caller    value.ID
 }
 
 // Tombstone remembers a deleted row.
@@ -298,6 +301,12 @@ func (v View) Deleted(dst []Tombstone, tableName string, after, until int64, lim
 // other transaction begins and no View outside of it reads.
 type Tx struct {
 	View
+	// Operation and Caller say which call makes the following writes, and who
+	// called; the user is another one when the caller impersonates it. They are
+	// only noted.
+	Operation string
+	Caller    value.ID
+
 	user    value.ID
 	now     time.Time
 	changes []Change
@@ -323,7 +332,7 @@ func (tx *Tx) Put(tableName string, row *Row) {
 	t.swap(old, row)
 	t.log = append(t.log, row)
 	t.touch(tx.s)
-	tx.changes = append(tx.changes, Change{Table: tableName, Old: old, New: row, Version: row.Version, Time: tx.now, User: tx.user})
+	tx.changes = append(tx.changes, tx.change(Change{Table: tableName, Old: old, New: row, Version: row.Version}))
 }
 
 // Delete removes a row and leaves a tombstone; it reports whether there was one.
@@ -337,8 +346,14 @@ func (tx *Tx) Delete(tableName string, id value.ID) bool {
 	v := tx.Next()
 	t.touch(tx.s)
 	t.tombs = append(t.tombs, Tombstone{ID: id, Version: v})
-	tx.changes = append(tx.changes, Change{Table: tableName, Old: old, Version: v, Time: tx.now, User: tx.user})
+	tx.changes = append(tx.changes, tx.change(Change{Table: tableName, Old: old, Version: v}))
 	return true
+}
+
+// change completes a write with its circumstances.
+func (tx *Tx) change(c Change) Change {
+	c.Time, c.User, c.Operation, c.Caller = tx.now, tx.user, tx.Operation, tx.Caller
+	return c
 }
 
 func (t *table) touch(s *Store) {
