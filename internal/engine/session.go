@@ -95,6 +95,8 @@ func (s *session) work() error {
 		return s.suppressions()
 	case lockstep.SyncUnsubscribes:
 		return s.unsubscribes()
+	case lockstep.SyncOptIn:
+		return s.optInStatus()
 	case lockstep.SyncAddressBooksIn:
 		return s.syncLists(false)
 	case lockstep.SyncMarketingLists:
