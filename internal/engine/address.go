@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -119,7 +120,8 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 			}
 		}
 		s.mu.Unlock()
-		for table, ids := range missing {
+		for _, table := range slices.Sorted(maps.Keys(missing)) {
+			ids := missing[table]
 			for _, l := range s.sync.byTable[table] {
 				if err := s.loadMembers(l); err != nil {
 					return err

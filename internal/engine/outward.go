@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -192,6 +193,7 @@ func (s *session) latecomers() error {
 		if len(ids) == 0 {
 			continue
 		}
+		slices.SortFunc(ids, func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
 		s.stage(fmt.Sprintf("looking at %d members of %s lists", len(ids), table))
 		for len(ids) > 0 {
 			n := min(len(ids), latecomerChunk)

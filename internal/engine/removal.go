@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -109,6 +110,7 @@ func (s *session) removeAll(l *listState) error {
 		}
 	}
 	l.removals = nil
+	slices.SortFunc(todo, func(a, b removal) int { return cmp.Compare(a.member.Contact, b.member.Contact) })
 	for len(todo) > 0 {
 		n := min(len(todo), s.platform.MaxRemove())
 		if err := s.removeSome(l, todo[:n]); err != nil {
@@ -258,6 +260,7 @@ func (s *session) checkDrift(l *listState) error {
 		}
 	}
 	s.mu.Unlock()
+	slices.SortFunc(left, func(a, b crosswalk.Member) int { return cmp.Compare(a.Contact, b.Contact) })
 	return s.lost(l, left)
 }
 
@@ -425,6 +428,7 @@ func (s *session) admitSome(l *listState, entries []crosswalk.Entry) error {
 	if len(emails) == 0 {
 		return nil
 	}
+	slices.Sort(emails)
 	s.stage("looking for strangers of " + l.set.Name)
 	err := s.crm.FindByEmail(s.ctx, plan.query, emails, func(recs []lockstep.Record) error {
 		for _, r := range recs {
