@@ -111,10 +111,22 @@ func (s *server) consent() {
 	handle(s, keep, func(ctx context.Context, in *ByID) (*struct{}, error) {
 		return nil, s.app.KeepSuppression(ctx, in.ID)
 	})
+	back := operation("resubscribe", http.MethodPost, "/suppressions/{id}/resubscribe", tagConsent, "Ask the platform to mail an address again, at the person's wish", withBody...)
+	back.Description = "The wish, its evidence and the token's name go to the consent ledger; then the platform is asked by its own flow, which usually writes to the person. The restriction stands until the platform says that the person is back."
+	handle(s, back, func(ctx context.Context, in *resubscribeRequest) (*oneOut[app.Resubscription], error) {
+		return one(s.app.Resubscribe(ctx, in.ID, in.Body.Evidence, caller(ctx)))
+	})
 
 	erase := operation("erase-person", http.MethodPost, "/erasures", tagConsent, "Erase the person behind an address", withBody...)
 	erase.Description = "Blanks the person's values in everything that Lockstep keeps. A salted key of the address stays and closes every account to it. Records in the CRM and contacts on the platform are not touched: erase the person there first, or they are read again."
 	handle(s, erase, func(ctx context.Context, in *erasureCreate) (*oneOut[app.Erasure], error) {
 		return one(s.app.Erase(ctx, in.Body.Email, caller(ctx), in.Body.Force))
 	})
+}
+
+type resubscribeRequest struct {
+	ByID
+	Body struct {
+		Evidence string `json:"evidence,omitempty" doc:"How it is known that the person wishes to be mailed again, in words." example:"asked by telephone on 3 May 2026, case CAS-0123"`
+	}
 }

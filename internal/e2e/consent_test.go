@@ -345,3 +345,58 @@ func TestSuppressionsPreviewed(t *testing.T) {
 		t.Errorf("after the preview: %+v", run.Counts)
 	}
 }
+
+// A wish to be mailed again goes to the platform with its evidence in the ledger, and
+// changes nothing until the platform says that the person confirmed.
+func TestResubscribe(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	w.join(l, w.cast("contact", "ann@stage.example"), w.cast("contact", "bob@stage.example"))
+	w.sync()
+	w.optOut("ann@stage.example")
+	w.twins.Dotdigital.SetStatus("bob@stage.example", "IspComplained")
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	id := func(email string) string {
+		all, err := w.app.Suppressions(t.Context(), app.SuppressionFilter{Email: email, Limit: 10})
+		if err != nil || len(all) != 1 {
+			t.Fatalf("suppressions of %s: %v %v", email, all, err)
+		}
+		return all[0].ID
+	}
+	if _, err := w.app.Resubscribe(t.Context(), id("ann@stage.example"), " ", "Kim"); lockstep.CodeOf(err) != lockstep.CodeInvalid {
+		t.Errorf("without evidence: %v", err)
+	}
+	if _, err := w.app.Resubscribe(t.Context(), id("bob@stage.example"), "asked at the fair", "Kim"); lockstep.CodeOf(err) != lockstep.CodeConflict {
+		t.Errorf("somebody who complained: %v", err)
+	}
+	got, err := w.app.Resubscribe(t.Context(), id("ann@stage.example"), "asked by telephone on 3 May", "Kim")
+	if err != nil || got.State != "challenged" {
+		t.Fatalf("Resubscribe: %+v %v", got, err)
+	}
+	w.run(lockstep.SyncSuppressions)
+	if n := len(w.closed()); n != 2 {
+		t.Errorf("before she confirmed %d records are closed", n)
+	}
+	w.twins.Clock.Advance(time.Minute)
+	w.twins.Dotdigital.Confirm("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	if diff := cmp.Diff([]string{"contact bob@stage.example"}, w.closed()); diff != "" {
+		t.Errorf("after she confirmed (-want +got):\n%s", diff)
+	}
+	w.sync()
+	if _, in := w.contacts(w.book(l))["ann@stage.example"]; !in {
+		t.Error("the list sync did not bring her back")
+	}
+	ledger, err := w.app.Consent(t.Context(), "ann@stage.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := json.Marshal(ledger)
+	for _, want := range []string{"asked by telephone on 3 May", "Kim", "confirmed"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the ledger does not say %q: %s", want, text)
+		}
+	}
+	w.quiet()
+}

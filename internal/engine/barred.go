@@ -17,7 +17,10 @@ type barred struct {
 	// way were read.
 	account map[lockstep.AddressKey]bool
 	fresh   map[lockstep.AddressKey]bool
-	stamp   int64
+	// stamp is up to where restrictions were read, and lifted how many had been lifted
+	// before.
+	stamp  int64
+	lifted int64
 	// closed are records that a CRM user closed to email.
 	closed map[lockstep.Ref]lockstep.AddressKey
 	// unmarked are addresses of suppressed people whose record does not say so, and
@@ -52,16 +55,20 @@ func (s *session) consentStep() error {
 	return nil
 }
 
-// loadBarred reads which addresses are barred: everything the first time, afterwards
-// what was noted since.
+// loadBarred reads which addresses are barred: everything the first time and when some
+// were lifted, otherwise what was noted since.
 func (s *session) loadBarred() error {
+	lifted, err := s.e.Store.LiftedRestrictions(s.ctx)
+	if err != nil {
+		return err
+	}
 	c := s.e.cache.of(s.account.ID)
-	if c.barred == nil {
-		c.barred = &barred{account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]lockstep.AddressKey{}}
+	if c.barred == nil || c.barred.lifted != lifted {
+		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]lockstep.AddressKey{}}
 	}
 	s.sync.barred = c.barred
 	s.sync.barred.unmarked, s.sync.barred.opened = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}
-	err := s.refreshBarred()
+	err = s.refreshBarred()
 	clear(s.sync.barred.fresh)
 	return err
 }

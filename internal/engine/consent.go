@@ -20,6 +20,8 @@ type ConsentStore interface {
 	PendingRestrictions(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Restriction, error)
 	// RestrictedSince returns those with a stamp above stamp, in its order.
 	RestrictedSince(ctx context.Context, account string, stamp int64, each func(lockstep.Restriction) error) error
+	// LiftedRestrictions grows whenever a restriction is lifted.
+	LiftedRestrictions(ctx context.Context) (int64, error)
 	// ConsentOf returns an address's ledger entries with a place above after.
 	ConsentOf(ctx context.Context, key lockstep.AddressKey, after int64, limit int) ([]lockstep.ConsentEntry, error)
 	// Accounts returns the organization's email accounts.

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"context"
+	"time"
+
 	"github.com/lockstep-sync/lockstep"
 )
 
@@ -91,4 +94,61 @@ func (s *session) cameBack(page []lockstep.Contact) error {
 		return nil
 	}
 	return s.commit(c)
+}
+
+// ConsentWriter keeps what people do about consent outside of runs.
+type ConsentWriter interface {
+	AppendConsent(ctx context.Context, entries []lockstep.ConsentEntry, restrictions []lockstep.Restriction, lifted []lockstep.ID) error
+}
+
+// Resubscribe asks the platform, by its own flow, to mail an address again whose
+// holder wished so: evidence says how that is known, and actor who vouches for it. The
+// wish is in the ledger before the platform hears of it, and the restriction stands
+// until the platform says that the person is back; a process that dies in between
+// leaves a restriction that the next run asks about.
+func (e *Engine) Resubscribe(ctx context.Context, store ConsentWriter, account lockstep.EmailAccount, r lockstep.Restriction, actor, evidence string) (lockstep.Resubscribed, error) {
+	const op = "resubscribe"
+	if account.Locked != "" {
+		return 0, &lockstep.Error{Code: lockstep.CodeGuarded, Op: op, Msg: "the account is locked: " + account.Locked, Hint: "check what changed, then unlock the account"}
+	}
+	if r.Scope != lockstep.ScopeAccount || r.Email == "" || !r.Released.IsZero() {
+		return 0, &lockstep.Error{Code: lockstep.CodeInvalid, Op: op, Field: "id", Msg: "this is not a standing suppression of a known address", Hint: "a record that a CRM user closed is opened in the CRM; a list is joined again by its form"}
+	}
+	platform, err := e.Connector.Platform(ctx, account)
+	if err != nil {
+		return 0, err
+	}
+	keeper, ok := platform.(lockstep.SuppressionKeeper)
+	if !ok {
+		return 0, &lockstep.Error{Code: lockstep.CodeUnsupported, Op: op, Msg: "this email platform cannot be asked"}
+	}
+	say := func(act lockstep.ConsentAct, system lockstep.ConsentSystem, why string) lockstep.ConsentEntry {
+		now := e.Now()
+		entry := lockstep.ConsentEntry{
+			Account: r.Account, Act: act, Scope: r.Scope, Object: r.Object, Key: r.Key, Email: r.Email, Ref: r.Ref, Contact: r.Contact,
+			System: system, Actor: actor, Evidence: why, At: now, Seen: now, About: r.Entry,
+		}
+		entry.ID = lockstep.ConsentID(&entry)
+		return entry
+	}
+	r.Asked, r.Pending = e.Now(), true
+	if err := store.AppendConsent(ctx, []lockstep.ConsentEntry{say(lockstep.ActAsked, lockstep.ConsentLockstep, evidence)}, []lockstep.Restriction{r}, nil); err != nil {
+		return 0, err
+	}
+	e.step("resubscribe.before")
+	answer, err := keeper.Resubscribe(ctx, r.Email)
+	if err != nil {
+		return 0, err
+	}
+	e.step("resubscribe.after")
+	switch answer {
+	case lockstep.ResubscribeDone:
+		// Its next run reads the contact and lets the person back with the platform's
+		// own time.
+		return answer, nil
+	case lockstep.ResubscribeImpossible:
+		r.Asked, r.Pending = time.Time{}, false
+		return answer, store.AppendConsent(ctx, []lockstep.ConsentEntry{say(lockstep.ActRefused, lockstep.ConsentPlatform, "the platform will not mail the address again")}, []lockstep.Restriction{r}, nil)
+	}
+	return answer, nil
 }

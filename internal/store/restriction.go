@@ -132,7 +132,25 @@ func (s *Store) liftRestrictions(ctx context.Context, tx Tx, lifted []lockstep.I
 			return err
 		}
 	}
-	return nil
+	if len(lifted) == 0 {
+		return nil
+	}
+	_, err := take(ctx, tx, liftedSequence, len(lifted))
+	return err
+}
+
+// liftedSequence counts the restrictions that were lifted.
+const liftedSequence = "lifted"
+
+// LiftedRestrictions returns a number that grows whenever a restriction is lifted:
+// who keeps a set of them in memory, which RestrictedSince only adds to, reads it anew.
+func (s *Store) LiftedRestrictions(ctx context.Context) (int64, error) {
+	var n int64
+	err := s.db.QueryRow(ctx, `SELECT value FROM sequences WHERE name = $1`, liftedSequence).Scan(&n)
+	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+		return 0, nil
+	}
+	return n, in("store: read restrictions", err)
 }
 
 // Restrictions returns the restrictions of addresses in an account, of all scopes, in
