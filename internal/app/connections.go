@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
+	"github.com/lockstep-sync/lockstep/internal/adapter/dynamics"
 	"github.com/lockstep-sync/lockstep/internal/store"
 )
 
@@ -76,7 +77,7 @@ func (a *App) ConnectOrganization(ctx context.Context, id, name, adapterName str
 	}
 	identity, err := crm.Identity(ctx)
 	if err != nil {
-		return org, notAccepted(err)
+		return org, notAccepted(whyNot(ctx, crm, err))
 	}
 	if org.Identity.ID != "" && org.Identity.ID != identity.ID {
 		return org, anotherAnswers("organization", org.Identity.Name, identity.Name)
@@ -209,6 +210,19 @@ func (a *App) ConnectAccount(ctx context.Context, id, organization, name, adapte
 		return acc, err
 	}
 	return acc, a.keepSecrets(ctx, store.AccountSecrets(acc.ID), kind, sealed)
+}
+
+// whyNot asks a connection that failed with err for the step that fails, which says
+// more: a wrong address is told as such and not as what it led to.
+func whyNot(ctx context.Context, crm lockstep.CRM, err error) error {
+	if t, ok := crm.(dynamics.Tester); ok {
+		for _, step := range t.ConnectTest(ctx) {
+			if step.Err != nil {
+				return step.Err
+			}
+		}
+	}
+	return err
 }
 
 // notAccepted makes a sign-in that the other side refused a matter of the settings:

@@ -22,7 +22,7 @@ var (
 type tooLargeError int64
 
 func (e tooLargeError) Error() string {
-	return fmt.Sprintf("the answer is larger than %d bytes", int64(e))
+	return fmt.Sprintf("more than %d MB", int64(e)>>20)
 }
 
 // openBody inflates and caps an answer. The length is -1 when it is not known.

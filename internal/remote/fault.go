@@ -68,7 +68,7 @@ func describe(err error, title string, l Limits) *lockstep.Error {
 	case errors.Is(err, errLate):
 		e.Msg = fmt.Sprintf("%s did not finish its answer within %s", title, l.Total)
 	case errors.As(err, &tooLarge):
-		e.Msg, e.Hint, e.Err = title+" sent an answer that is too large: "+tooLarge.Error(), "read fewer columns at once", tooLarge
+		e.Msg, e.Hint, e.Err = title+" sent an answer that is too large: "+tooLarge.Error(), "check what answers in its place, a proxy for example; if it is "+title+" itself, read fewer columns at once", tooLarge
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, &inflate):
 		e.Msg, e.Hint = title+" sent a compressed answer that cannot be read", "something between Lockstep and "+title+" damages answers"
 	case errors.As(err, &dns):

@@ -11,6 +11,7 @@ package signin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -344,6 +345,12 @@ func Challenge(h http.Header) (authority string, ok bool) {
 // read for its codes only.
 func explain(err error, now time.Time) *lockstep.Error {
 	re, ok := asRetrieve(err)
+	if _, onTheWay := errors.AsType[*url.Error](err); !ok && !onTheWay {
+		return &lockstep.Error{
+			Code: lockstep.CodeUnavailable, Op: "sign-in", Scope: lockstep.ScopeConnection,
+			Msg: "what answers at the authority is not a sign-in service", Hint: "check the authority, and whether a proxy answers in its place",
+		}
+	}
 	if !ok {
 		e := remote.Fault(err, "the sign-in service", remote.Limits{})
 		e.Op = "sign-in"
