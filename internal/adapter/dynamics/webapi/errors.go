@@ -131,6 +131,7 @@ var meanings = map[uint32]meaning{
 	0x8004A101:          {lockstep.CodeUnauthorized, all, "the access token has expired", ""},
 	errOrganizationDown: {lockstep.CodeUnavailable, all, "the organization is disabled or in administration mode", "enable it in the Power Platform admin center"},
 	errImporting:        {lockstep.CodeUnavailable, call, "another solution is being imported", "wait until the import is over"},
+	0x8004F01F:          {lockstep.CodeConflict, call, "other components of the organization depend on it", "take it out of the forms, views and flows that use it"},
 	errCustomizing:      {lockstep.CodeUnavailable, call, "somebody else is customizing the organization at this moment", "try again in some minutes"},
 
 	0x8004023B:        {lockstep.CodeUnsupported, call, "Dynamics does not allow this operation", ""},
