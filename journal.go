@@ -26,9 +26,6 @@ type BatchEnd struct {
 	// Payload replaces the planned payload when it is not nil: the same changes
 	// with each one's own state and cause.
 	Payload []byte
-	// Subjects is a filter of the records and contacts that the changes are about;
-	// nil = not made.
-	Subjects []byte
 }
 
 // Commit is everything that follows from one acknowledged step of a run. It is

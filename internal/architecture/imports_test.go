@@ -96,8 +96,9 @@ var rules = []rule{
 	{"internal/merge", []string{"."}, "what decides about values is pure"},
 	{"internal/transform", []string{"."}, "what decides about values is pure"},
 	{"internal/schedule", []string{"."}, "what decides about times is pure"},
-	{"internal/journal", []string{"."}, "a record format is pure"},
-	{"internal/crosswalk", []string{".", "internal/transform"}, "a record format is pure"},
+	{"internal/subject", []string{"."}, "a filter is pure"},
+	{"internal/journal", []string{".", "internal/subject"}, "a record format is pure"},
+	{"internal/crosswalk", []string{".", "internal/transform", "internal/subject"}, "a record format is pure"},
 	{"internal/consent", []string{"."}, "the form of a ledger, and its check, are pure"},
 	{"internal/pagescan", []string{"."}, "a parser is pure"},
 	{"internal/engine", []string{".", "internal/merge", "internal/transform", "internal/crosswalk", "internal/journal"}, "the engine works through the ports, so that any CRM, platform and database will do"},
@@ -111,7 +112,7 @@ var rules = []rule{
 	{"internal/adaptertest", []string{".", "internal/adapter"}, "the conformance suites see an adapter through its port"},
 
 	{"internal/store/pgtest", nil, "it starts a database for tests and nothing else"},
-	{"internal/store", []string{".", "internal/secret", "internal/consent", "internal/crosswalk", "internal/journal"}, "the store keeps what others decide; of the forms in which they keep it, it knows what an erasure must reach"},
+	{"internal/store", []string{".", "internal/secret", "internal/consent", "internal/crosswalk", "internal/journal", "internal/subject"}, "the store keeps what others decide; of the forms in which they keep it, it knows what an erasure must reach, and whom a piece is about"},
 	{"internal/jobs", []string{".", "internal/store"}, "jobs decide when, the engine decides what"},
 	{"internal/identity", []string{".", "internal/store"}, "who may do what does not depend on what there is to do"},
 

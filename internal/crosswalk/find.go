@@ -2,7 +2,42 @@ package crosswalk
 
 import (
 	lockstep "github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/subject"
 )
+
+// Subjects returns the filter of the records and addresses of a payload of links; nil when it is damaged.
+func Subjects(payload []byte) []byte {
+	var all []subject.Hash
+	err := scan(payload, nil, func(_ int, h *head, _ []byte) error {
+		all = append(all, subject.Record(h.id))
+		if h.flags&flagClosed == 0 {
+			all = append(all, subject.Of(string(h.email)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return subject.Filter(all)
+}
+
+// MemberSubjects returns the filter of the records, and the contacts without one, of a
+// payload of members; nil when it is damaged.
+func MemberSubjects(payload []byte) []byte {
+	var all []subject.Hash
+	err := scanMembers(payload, func(m Member, contact []byte) error {
+		if m.Record.IsZero() {
+			all = append(all, subject.Of(string(contact)))
+		} else {
+			all = append(all, subject.Record(m.Record))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return subject.Filter(all)
+}
 
 // Find calls each with the entries of a payload that have a normalised address, and
 // with those of records that known reports: a later entry of such a record may have

@@ -219,11 +219,6 @@ func (s *session) commit(c lockstep.Commit) error {
 	if err != nil {
 		return err
 	}
-	for i := range c.Batches {
-		if end := &c.Batches[i]; end.Payload != nil && end.State == lockstep.Acknowledged {
-			end.Subjects = journal.Subjects(end.Payload)
-		}
-	}
 	if len(c.Links) > 0 {
 		// Links are learnt in the order in which they are stored.
 		s.linking.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/journal"
 )
 
 const batchColumns = `id, run, account, kind, state, job, size, planned, ended, payload, crc`
@@ -169,8 +170,8 @@ func (s *Store) endBatch(ctx context.Context, tx Tx, op, account string, end loc
 	if err == nil && n == 0 {
 		err = conflict(op, "Batch %d has ended already.", end.ID)
 	}
-	if err == nil && end.Subjects != nil {
-		_, err = tx.Exec(ctx, `INSERT INTO journal_subjects (batch, account, filter) VALUES ($1, $2, $3) ON CONFLICT (batch) DO NOTHING`, end.ID, account, end.Subjects)
+	if err == nil && end.State == lockstep.Acknowledged && end.Payload != nil {
+		err = addFilters(ctx, tx, journalFilters, []int64{end.ID}, [][]byte{journal.Subjects(end.Payload)})
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
 )
 
 // partSize is how many bytes of a link batch one row holds. A single link costs
@@ -268,7 +269,14 @@ func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]by
 		return append(args, p.blob, int64(p.part), int64(p.parts), account, p.payload, partSum(p.blob, p.part, p.parts, account, p.payload))
 	})
 	g[linkLog(account)] += int64(len(blobs))
-	return err
+	if err != nil {
+		return err
+	}
+	filters, stored := make([][]byte, len(blobs)), make([]int64, len(blobs))
+	for i, b := range blobs {
+		filters[i], stored[i] = crosswalk.Subjects(b), first+int64(i)
+	}
+	return addFilters(ctx, tx, linkFilters, stored, filters)
 }
 
 func dropLinks(ctx context.Context, tx Tx, g growth, op, account string, blobs []int64) error {
@@ -285,6 +293,9 @@ func dropLinks(ctx context.Context, tx Tx, g growth, op, account string, blobs [
 		}
 		if err == nil {
 			_, err = tx.Exec(ctx, `DELETE FROM links WHERE account = $1 AND blob IN (`+list(2, len(some))+`)`, args...)
+		}
+		if err == nil {
+			err = dropFilters(ctx, tx, linkFilters, some)
 		}
 		if err != nil {
 			return err
@@ -306,10 +317,15 @@ func addMembers(ctx context.Context, tx Tx, g growth, blobs []lockstep.MemberBlo
 		id, payload := first+int64(i), notNil(blobs[i].Payload)
 		return append(args, id, blobs[i].List, payload, checksum(payload, strconv.FormatInt(id, 10), blobs[i].List))
 	})
-	for _, b := range blobs {
-		g[memberLog(b.List)]++
+	if err != nil {
+		return err
 	}
-	return err
+	filters, stored := make([][]byte, len(blobs)), make([]int64, len(blobs))
+	for i, b := range blobs {
+		g[memberLog(b.List)]++
+		filters[i], stored[i] = crosswalk.MemberSubjects(b.Payload), first+int64(i)
+	}
+	return addFilters(ctx, tx, memberFilters, stored, filters)
 }
 
 func dropMembers(ctx context.Context, tx Tx, g growth, op string, ids []int64) error {
@@ -324,5 +340,5 @@ func dropMembers(ctx context.Context, tx Tx, g growth, op string, ids []int64) e
 		}
 		g[memberLog(owner)]--
 	}
-	return nil
+	return dropFilters(ctx, tx, memberFilters, ids)
 }

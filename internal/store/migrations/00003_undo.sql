@@ -4,12 +4,13 @@ ALTER TABLE runs ADD COLUMN undo_record TEXT NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN undo_field TEXT NOT NULL DEFAULT '';
 CREATE INDEX runs_undoes ON runs (undoes) WHERE undoes <> '';
 
--- Which batches of the journal may be about a record or a contact: a small filter a
--- batch, so that one person's history is found without reading everybody's.
-CREATE TABLE journal_subjects (
-    batch   BIGINT PRIMARY KEY,
-    account TEXT NOT NULL,
-    filter  BYTEA NOT NULL
+-- Whom a piece of a log may be about (1 journal, 2 links, 3 members): a small filter
+-- each, so that what is kept of one person is found without reading everybody's.
+CREATE TABLE filters (
+    log    BIGINT NOT NULL,
+    blob   BIGINT NOT NULL,
+    filter BYTEA NOT NULL,
+    PRIMARY KEY (log, blob)
 );
 CREATE INDEX journal_account ON journal (account, id) WHERE NOT preview;
 
