@@ -44,7 +44,7 @@ func (c *call) complete(t *schema.Table, cells []store.Cell, old *store.Row, cha
 			return err
 		}
 	}
-	for _, col := range t.Columns() {
+	for col := range t.All() {
 		if col.Required == schema.SystemRequired && cells[col.Ord].Value.IsNull() && col.Ord > schema.VersionOrd {
 			return fail(http.StatusBadRequest, codeRequiredMissing, "The required field '%s' is missing on record of type '%s'.", col.Name, t.Name)
 		}
@@ -55,7 +55,7 @@ func (c *call) complete(t *schema.Table, cells []store.Cell, old *store.Row, cha
 // defaults sets the default of every option and two-option column that the body
 // left out.
 func (c *call) defaults(t *schema.Table, cells []store.Cell) {
-	for _, col := range t.Columns() {
+	for col := range t.All() {
 		if !cells[col.Ord].Value.IsNull() {
 			continue
 		}
@@ -138,7 +138,7 @@ func (c *call) price(t *schema.Table, cells []store.Cell) {
 		return
 	}
 	priced := false
-	for _, col := range t.Columns() {
+	for col := range t.All() {
 		priced = priced || col.Type == schema.Money && col.BaseOf == "" && !cells[col.Ord].Value.IsNull()
 	}
 	if priced && cells[currency.Ord].Value.IsNull() {
@@ -151,7 +151,7 @@ func (c *call) price(t *schema.Table, cells []store.Cell) {
 		}
 	}
 	put(t, cells, "exchangerate", rate)
-	for _, col := range t.Columns() {
+	for col := range t.All() {
 		if col.BaseOf == "" {
 			continue
 		}

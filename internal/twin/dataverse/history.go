@@ -100,7 +100,7 @@ func (w *Write) compare(t *schema.Table, old, row *store.Row) {
 	if row != nil {
 		is = row.Cells(is)
 	}
-	for _, col := range t.Columns() {
+	for col := range t.All() {
 		if col.Ord != schema.VersionOrd && is[col.Ord] != was[col.Ord] {
 			w.Columns = append(w.Columns, col.Name)
 			w.Old, w.New = append(w.Old, was[col.Ord].Value), append(w.New, is[col.Ord].Value)

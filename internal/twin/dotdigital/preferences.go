@@ -400,12 +400,12 @@ func (s *Server) readableV2(c *call) (uint32, error) {
 	return i, nil
 }
 
-func (c *contact) said(preference int32) (choice, bool) {
+// said is what the contact answered; the zero choice before it did.
+func (c *contact) said(preference int32) choice {
 	if c.rare == nil {
-		return choice{}, false
+		return choice{}
 	}
-	v, ok := c.rare.prefs[preference]
-	return v, ok
+	return c.rare.prefs[preference]
 }
 
 func (s *Server) serveContactPreferences(c *call) error {
@@ -417,7 +417,7 @@ func (s *Server) serveContactPreferences(c *call) error {
 	}
 	ct := s.at(i)
 	c.reply(http.StatusOK, s.preferenceTree(0, func(*preference) bool { return true }, func(p *preference) *bool {
-		v, _ := ct.said(p.id)
+		v := ct.said(p.id)
 		return &v.in
 	}))
 	return nil
@@ -502,7 +502,7 @@ type subscriptionBody struct {
 func (s *Server) subscription(i uint32, preferences ...int32) subscriptionBody {
 	out := subscriptionBody{Contact: s.appendV2Contact(nil, i, false), OptIns: []optInBody{}}
 	for _, id := range preferences {
-		v, _ := s.at(i).said(id)
+		v := s.at(i).said(id)
 		out.OptIns = append(out.OptIns, optInBody{MarketingPreferenceID: id, IsOptedIn: v.in, DateModifed: formatTime(v.at)})
 	}
 	return out
@@ -560,8 +560,7 @@ func (s *Server) withPreference(c *call, onList bool, admit func(choice) bool, e
 		return invalidPreference("It is a category; contacts opt into preferences.")
 	}
 	matches := func(i uint32) bool {
-		v, _ := s.at(i).said(p.id)
-		return s.v2Visible(i) && admit(v) && (members == nil || members.has(i))
+		return s.v2Visible(i) && admit(s.at(i).said(p.id)) && (members == nil || members.has(i))
 	}
 	kind := ""
 	if from > 0 {

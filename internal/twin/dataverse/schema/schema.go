@@ -9,6 +9,7 @@ package schema
 import (
 	"crypto/sha1"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -252,13 +253,18 @@ type Table struct {
 
 // Columns returns the columns in creation order; do not modify.
 func (t *Table) Columns() []*Column {
-	out := make([]*Column, 0, len(t.columns))
-	for _, c := range t.columns {
-		if c != nil {
-			out = append(out, c)
+	return slices.AppendSeq(make([]*Column, 0, len(t.columns)), t.All())
+}
+
+// All yields the columns in creation order, for what is done to every row.
+func (t *Table) All() iter.Seq[*Column] {
+	return func(yield func(*Column) bool) {
+		for _, c := range t.columns {
+			if c != nil && !yield(c) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // Width is the number of column positions, including those of removed columns.
