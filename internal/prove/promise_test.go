@@ -169,7 +169,6 @@ func nothingIsInvented(s *sim) {
 	}
 	label := map[string]bool{}
 	column := map[string]bool{}
-	blanked := map[string]bool{}
 	for _, table := range []string{"contact", "lead", "account"} {
 		outward, inward := m.flows(table)
 		for c, l := range outward {
@@ -192,7 +191,6 @@ func nothingIsInvented(s *sim) {
 			s.violated("I1 atomic item", "nobody ever wrote the value that the product wrote: %v", x)
 		}
 		held[x.side][x.new] = true
-		_ = blanked
 	}
 }
 
@@ -211,12 +209,7 @@ func nobodyComesBack(s *sim) {
 
 // optOutsHold: the product weakens no opt-out.
 func optOutsHold(s *sim) {
-	h := newHistory()
-	began := map[int]int{} // round → index of its first change
-	for i, x := range s.history.changes {
-		if _, ok := began[x.round]; !ok {
-			began[x.round] = i
-		}
+	for _, x := range s.history.changes {
 		if !x.ours() {
 			continue
 		}
@@ -227,23 +220,20 @@ func optOutsHold(s *sim) {
 			s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
 		}
 	}
-	_ = h
-	s.addsRespectOptOuts(began)
+	s.addsRespectOptOuts()
 }
 
 // addsRespectOptOuts: whom the product puts into a book had not opted out, on either
 // side, when the round began.
-func (s *sim) addsRespectOptOuts(began map[int]int) {
+func (s *sim) addsRespectOptOuts() {
 	type state struct{ email, bulk, mail string }
 	records := map[string]*state{}
 	emails := map[string]string{}          // contact → address
 	left := map[string]bool{}              // contact and book
-	before := map[string]map[string]bool{} // round → addresses opted out in the CRM when it began
 	round := -1
 	var refusing map[string]bool
 	member := map[string]map[string]bool{}
-	_ = before
-	for _, x := range s.history.changes {
+	for i, x := range s.history.changes {
 		if x.round != round {
 			round = x.round
 			refusing = map[string]bool{}
@@ -293,7 +283,9 @@ func (s *sim) addsRespectOptOuts(began map[int]int) {
 		case x.kind == "unsubscribe-list":
 			left[x.id+" "+x.list] = true
 		case x.kind == "join-list":
-			if x.ours() && refusing[emails[x.id]] {
+			// A record that refuses may be read after another with its address; the
+			// contact then leaves the book within the same run.
+			if x.ours() && refusing[emails[x.id]] && !s.leftAgain(i, x) {
 				s.violated("I6 ratchet", "%s, who had opted out in the CRM before the round, was added: %v", emails[x.id], x)
 			}
 			if x.ours() && left[x.id+" "+x.list] {
@@ -302,6 +294,20 @@ func (s *sim) addsRespectOptOuts(began map[int]int) {
 			delete(left, x.id+" "+x.list)
 		}
 	}
+}
+
+// leftAgain reports whether the product took back, in the same round, that it put a
+// contact into a book.
+func (s *sim) leftAgain(i int, join change) bool {
+	for _, x := range s.history.changes[i+1:] {
+		if x.round != join.round {
+			return false
+		}
+		if x.side == "mail" && x.id == join.id && x.list == join.list && x.kind == "leave-list" && x.ours() {
+			return true
+		}
+	}
+	return false
 }
 
 // nothingTwice: no two living records that the product made are of the same person,
