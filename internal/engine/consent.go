@@ -260,6 +260,10 @@ func (s *session) hear(said []statement) error {
 	if err != nil {
 		return err
 	}
+	suppressed, err := s.suppressed(said, keys, known)
+	if err != nil {
+		return err
+	}
 	var c lockstep.Commit
 	var n lockstep.Counts
 	for i := range said {
@@ -280,13 +284,9 @@ func (s *session) hear(said []statement) error {
 			n.Equal++
 			continue
 		}
-		if st.scope == lockstep.ScopeBulk || st.scope == lockstep.ScopeEmail {
-			// A flag that we set ourselves because the address is suppressed.
-			all := known[lockstep.RestrictionID(s.account.ID, lockstep.ScopeAccount, "", key)]
-			if _, ours := all.Told[toldFlags]; ours && st.scope == lockstep.ScopeBulk {
-				n.Equal++
-				continue
-			}
+		if st.scope == lockstep.ScopeBulk && suppressed[key] {
+			n.Equal++ // set by ourselves because the address is suppressed
+			continue
 		}
 		e := lockstep.ConsentEntry{
 			Account: s.account.ID, Act: lockstep.ActRestricted, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref,
@@ -345,6 +345,46 @@ func (s *session) adds(r *lockstep.Restriction, st *statement) bool {
 		return len(st.told) > 0 && !known
 	}
 	return false
+}
+
+// suppressed tells which of the addresses whose records say that they are closed to
+// bulk email are suppressed in an account of the organization: the flag is then ours,
+// whichever account's run has set it.
+func (s *session) suppressed(said []statement, keys []lockstep.AddressKey, known map[lockstep.ID]lockstep.Restriction) (map[lockstep.AddressKey]bool, error) {
+	var asked []lockstep.AddressKey
+	for i := range said {
+		if said[i].scope == lockstep.ScopeBulk {
+			asked = append(asked, keys[i])
+		}
+	}
+	out := map[lockstep.AddressKey]bool{}
+	if len(asked) == 0 {
+		return out, nil
+	}
+	for _, r := range known {
+		if r.Scope == lockstep.ScopeAccount {
+			out[r.Key] = true
+		}
+	}
+	accounts, err := s.e.Store.Accounts(s.ctx, s.org.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range accounts {
+		if a.ID == s.account.ID {
+			continue
+		}
+		rs, err := s.e.Store.Restrictions(s.ctx, a.ID, asked)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rs {
+			if r.Scope == lockstep.ScopeAccount {
+				out[r.Key] = true
+			}
+		}
+	}
+	return out, nil
 }
 
 // standing returns what stands against addresses, by id.
