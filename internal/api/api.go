@@ -145,7 +145,7 @@ func (s *server) elsewhere(w http.ResponseWriter, r *http.Request) {
 	case len(allowed) > 0:
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		write(w, newProblem(http.StatusMethodNotAllowed, lockstep.CodeUnsupported, "the resource has no such method", "use "+strings.Join(allowed, " or ")))
-	case slices.Contains(later, resource[0]), len(resource) == 3 && resource[0] == "runs" && resource[2] == "undo":
+	case slices.Contains(later, resource[0]):
 		write(w, newProblem(http.StatusNotImplemented, lockstep.CodeUnsupported, "this is not in this version", ""))
 	default:
 		write(w, newProblem(http.StatusNotFound, lockstep.CodeNotFound, "there is nothing at this path", "see /api/openapi.json"))

@@ -178,7 +178,12 @@ func TestCalls(t *testing.T) {
 		{"POST", "/api/v1/runs/" + s.Completed.ID + "/apply", "", 409, []string{"not a finished preview"}},
 		{"POST", "/api/v1/runs/" + s.Previewed.ID + "/apply", "", 202, []string{`"preview":"` + s.Previewed.ID, `"mode":"apply"`}},
 		{"POST", "/api/v1/runs/" + s.Completed.ID + "/cancel", "", 409, []string{"has ended"}},
-		{"POST", "/api/v1/runs/" + s.Completed.ID + "/undo", "", 501, []string{"not in this version", `"code":"unsupported"`}},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/undo", `{"mode":"preview","record":"contact"}`, 422, []string{"names no record"}},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/undo", `{"mode":"preview","field":"FIRSTNAME"}`, 202, []string{`"type":"undo"`, `"undoes":"` + s.Completed.ID, `"undo_field":"FIRSTNAME"`, `"mode":"preview"`}},
+		{"POST", "/api/v1/runs/" + s.Completed.ID + "/undo", "", 409, []string{"of the same sync is queued"}},
+		{"POST", "/api/v1/runs/" + s.Previewed.ID + "/undo", "", 409, []string{"is a preview and wrote nothing"}},
+		{"POST", "/api/v1/runs/" + s.Failed.ID + "/undo", "", 409, []string{"there is nothing to undo"}},
+		{"POST", "/api/v1/runs/none/undo", "", 404, nil},
 
 		{"GET", "/api/v1/conflicts", "", 200, []string{`"base":"Bob"`, `"crm":"Robert"`, `"platform":"Bobby"`, `"crm_at":"2026-11-20T08:30:00Z"`, `"winner":"held"`}},
 		{"GET", "/api/v1/conflicts?resolved=true", "", 200, []string{`"items":[]`}},
@@ -314,7 +319,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/accounts": "GET POST", "/api/v1/accounts/{id}": "DELETE PATCH", "/api/v1/accounts/{id}/provision": "POST", "/api/v1/lists": "GET", "/api/v1/lists/{id}": "PATCH",
 		"/api/v1/data-labels": "GET POST", "/api/v1/data-labels/{id}": "DELETE PATCH", "/api/v1/data-mappings": "GET POST", "/api/v1/data-mappings/{id}": "DELETE PATCH",
 		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET",
-		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
+		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/runs/{id}/undo": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",
 	} {

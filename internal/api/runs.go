@@ -33,6 +33,15 @@ type runPage struct {
 	Paging
 }
 
+type runUndo struct {
+	ByID
+	Body *struct {
+		Record string        `json:"record,omitempty" maxLength:"200" doc:"Only this record, as TABLE/ID; all when left out." example:"contact/8f0c2a6e-1d2b-4c3d-9e8f-001122334455"`
+		Field  string        `json:"field,omitempty" maxLength:"200" doc:"Only this data label or CRM column; without it all of them, and memberships."`
+		Mode   lockstep.Mode `json:"mode,omitempty" enum:"apply,preview" doc:"A preview shows what would be written and writes nothing; apply when left out."`
+	}
+}
+
 func (s *server) runs() {
 	start := operation("start-run", http.MethodPost, "/runs", tagRuns, "Start a run", withBody...)
 	start.DefaultStatus = http.StatusAccepted
@@ -81,6 +90,17 @@ func (s *server) runs() {
 	apply.DefaultStatus = http.StatusAccepted
 	handle(s, apply, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {
 		return one(s.app.ApplyPreview(ctx, in.ID))
+	})
+	undo := operation("undo-run", http.MethodPost, "/runs/{id}/undo", tagRuns, "Reverse a run, or a part of it", withBody...)
+	undo.DefaultStatus = http.StatusAccepted
+	undo.Description = "Answers with the run that undoes: it writes old values back where both sides are as the run left them, and can itself be previewed, applied and undone. " +
+		"What was changed since becomes a finding (moved), what cannot be taken back another (not_undone). 409 when the run cannot be undone, with the reason."
+	handle(s, undo, func(ctx context.Context, in *runUndo) (*oneOut[lockstep.Run], error) {
+		r := app.UndoRequest{Run: in.ID}
+		if b := in.Body; b != nil {
+			r.Record, r.Field, r.Mode = b.Record, b.Field, b.Mode
+		}
+		return one(s.app.UndoRun(ctx, r))
 	})
 	cancel := operation("cancel-run", http.MethodPost, "/runs/{id}/cancel", tagRuns, "End a run after its current batch", http.StatusConflict)
 	cancel.DefaultStatus = http.StatusAccepted

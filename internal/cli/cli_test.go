@@ -165,7 +165,9 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{"frobnicate", `no command "frobnicate" in this version`},
-		{"undo 5", `no command "undo" in this version`},
+		{"undo", "needs the id of a run"},
+		{"undo 5 --record ann --data x", "--record cannot be"},
+		{"explain", "needs an email address"},
 		{"worker", `no command "worker" in this version`},
 		{"sync", "needs a command after it"},
 		{"sync walk", `no command "walk"`},
