@@ -59,8 +59,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 				Message: "the CRM refused the change: " + refused.Msg, Hint: refused.Hint,
 			})
 			s.undo(p)
-			p.row.outcome = outcomeRejected
-			n.Rejected++
+			p.row.outcome = outcomeRejected // counted with those that were read
 			continue
 		}
 		changes[i].State = lockstep.Acknowledged

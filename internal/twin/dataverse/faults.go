@@ -44,6 +44,7 @@ func (s *Server) disturb(c *call) {
 			args.Writes = 100
 		}
 		s.Restore(args.Writes)
+		c.view = s.store.View() // the call already meets what was restored
 	}
 }
 

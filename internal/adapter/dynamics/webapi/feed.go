@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,6 +123,11 @@ func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error
 			if delta, err = f.c.link(p.delta); err != nil {
 				return err
 			}
+			if before, ok := versionOf(target); ok {
+				if now, ok := versionOf(delta); ok && now < before {
+					return restored(f.op)
+				}
+			}
 		}
 		return f.deliver(ctx, p, resume)
 	})
@@ -133,6 +140,29 @@ func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error
 		return "", e
 	}
 	return f.cursor(trackedFeed, delta), nil
+}
+
+// versionOf reads the version of the organization out of the token of a delta link,
+// which begins with it: "919042!08/22/2017 08:10:44" (Dataverse Web API, "Use change
+// tracking"). ok is false for a link without a token, or with one of another form.
+func versionOf(target string) (version int64, ok bool) {
+	_, query, _ := strings.Cut(target, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, false
+	}
+	number, _, ok := strings.Cut(values.Get("$deltatoken"), "!")
+	version, err = strconv.ParseInt(number, 10, 64)
+	return version, ok && err == nil
+}
+
+// restored is the answer to a position that the organization has not reached yet:
+// its versions moved backwards, so changes below the position would never be seen.
+func restored(op string) error {
+	return &lockstep.Error{
+		Code: lockstep.CodeExpired, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch,
+		Msg: "the organization was reset to an earlier state, perhaps from a backup",
+	}
 }
 
 // poll reads by modification time, oldest first, so that the last row seen tells
