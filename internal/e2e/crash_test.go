@@ -278,10 +278,15 @@ func (w *world) doomed(run string, k int64) []string {
 // interrupted begins the run of a reference world, lets the process die at step k and
 // has another process finish it.
 func interrupted(t *testing.T, k int64) (w *world, steps []string, run lockstep.Run) {
+	return interruptedRun(t, k, lockstep.SyncMarketingLists, reference)
+}
+
+// interruptedRun is interrupted for a run of any type in a world of its own.
+func interruptedRun(t *testing.T, k int64, typ lockstep.SyncType, begin func(*testing.T, worldOptions) *world) (w *world, steps []string, run lockstep.Run) {
 	h := newHaste()
 	o := worldOptions{cfg: app.Config{Now: h.ours, Sleep: h.sleep}}
 	o.twins.Clock = h.Clock
-	w = reference(t, o)
+	w = begin(t, o)
 	ctx := t.Context()
 	if err := w.app.Close(ctx); err != nil {
 		t.Fatal(err)
@@ -295,7 +300,7 @@ func interrupted(t *testing.T, k int64) (w *world, steps []string, run lockstep.
 		t.Fatal(err)
 	}
 	err = st.InTx(ctx, func(tx store.Tx) (err error) {
-		run, err = st.CreateRunIn(ctx, tx, lockstep.Run{Account: w.account.ID, Type: lockstep.SyncMarketingLists, Mode: lockstep.ModeApply})
+		run, err = st.CreateRunIn(ctx, tx, lockstep.Run{Account: w.account.ID, Type: typ, Mode: lockstep.ModeApply})
 		return err
 	})
 	if err != nil {
