@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ import (
 type client struct {
 	base, token string
 	http        *http.Client
+	patience    time.Duration // of one call; 0 = callTime
 }
 
 // callTime bounds one call; a call waits for no run.
@@ -34,7 +36,7 @@ const maxAnswer = 256 << 20
 
 // call makes one call. body and out may be nil.
 func (c *client) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.patience, callTime))
 	defer cancel()
 	var payload io.Reader
 	if body != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,10 @@ func (env *environment) dynamics() *cobra.Command {
 	c.AddCommand(env.dynamicsInstall(), env.dynamicsUninstall())
 	return c
 }
+
+// schemaTime bounds one call that changes the schema of an organization. It ends
+// between two steps, and publishing, one step, can take Dynamics many minutes.
+const schemaTime = 30 * time.Minute
 
 // schemaAnswer is what the API answers about our tables.
 type schemaAnswer struct {
@@ -75,6 +80,7 @@ func (env *environment) withSchema(ctx context.Context, t target, organization s
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	c.patience = schemaTime
 	var orgs []lockstep.Organization
 	if err := paged(ctx, c, "/organizations", nil, func(o lockstep.Organization) error { orgs = append(orgs, o); return nil }); err != nil {
 		return err
