@@ -333,8 +333,10 @@ func (x *Index) ByContact(id lockstep.ContactID, dst []Link) []Link {
 
 // ByEmail appends the links whose address has the key of this normalised one, in
 // no particular order. They are candidates: the address itself is in the entry.
-func (x *Index) ByEmail(email string, dst []Link) []Link {
-	key := EmailKey(email)
+func (x *Index) ByEmail(email string, dst []Link) []Link { return x.ByEmailKey(EmailKey(email), dst) }
+
+// ByEmailKey is ByEmail for an address of which only the key is known.
+func (x *Index) ByEmailKey(key uint64, dst []Link) []Link {
 	if key == 0 {
 		return dst
 	}

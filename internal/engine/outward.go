@@ -260,9 +260,12 @@ func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
 func (s *session) gone(table string, id lockstep.ID) {
 	s.leave(table, id)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
+	s.mu.Unlock()
 	if ok && !s.dry() {
+		s.withdraw(l)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.recheckOthers(l.Ref, s.sync.links.ByContact(l.Contact, nil))
 		s.sync.closeLinks = append(s.sync.closeLinks, l)
 	}

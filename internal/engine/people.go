@@ -750,6 +750,10 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				s.owe(l)
 			}
 		default:
+			if was.InBook && was.Excluded {
+				// Was to leave the book, but what kept the person out is gone.
+				l.removals = slices.DeleteFunc(l.removals, func(x removal) bool { return x.member.Record == p.rec.ID })
+			}
 			m.InBook = inBook
 			m.Excluded = !inBook
 		}

@@ -37,15 +37,29 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 			all |= word
 		}
 	}
-	was := p.refusal.OptOut
+	was := p.refusal
 	if p.linked {
-		was = p.link.OptOut
+		was = p.link
 	}
-	if was != p.rec.OptOut {
+	if was.OptOut != p.rec.OptOut {
 		s.recheckOthers(p.rec.Ref, p.others)
 		s.recheckOthers(p.rec.Ref, p.refusing)
 	}
+	if was.Email != crosswalk.EmailKey(p.email) {
+		s.withdraw(was)
+	}
 	return all
+}
+
+// withdraw has those looked at again whom the word of a link kept out: its record is
+// gone, or has another address now.
+func (s *session) withdraw(l crosswalk.Link) {
+	if l.OptOut == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recheckOthers(l.Ref, s.sync.links.ByEmailKey(l.Email, nil))
 }
 
 // refuse keeps the word of a person for whom there is no contact.
