@@ -27,24 +27,21 @@ type model struct {
 	s       *sim
 	sharing map[string][]*record // living records by address
 	lists   []expected
-	erased  map[string]bool // addresses whose contact a person deleted on the platform
+	// doubtful are addresses that somebody opted out on the platform at some time, and
+	// records whose contact a person deleted there: the product may hold them back, or
+	// not, by what it came to know and when.
+	doubtful map[string]bool
 }
 
 func newModel(s *sim) *model {
-	m := &model{s: s, sharing: map[string][]*record{}, erased: map[string]bool{}}
+	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}}
 	h := s.history
 	for _, r := range h.alive("contact", "lead", "account") {
 		if r.email() != "" {
 			m.sharing[r.email()] = append(m.sharing[r.email()], r)
 		}
 	}
-	for _, c := range h.changes {
-		if c.side == "mail" && c.who == person && c.kind == "delete" {
-			if p := h.people[c.id]; p != nil {
-				m.erased[p.email] = true
-			}
-		}
-	}
+	m.findDoubtful()
 	all, err := s.app.Lists(s.ctx, s.account)
 	if err != nil {
 		s.t.Fatal(err)
@@ -57,6 +54,27 @@ func newModel(s *sim) *model {
 		}
 	}
 	return m
+}
+
+// findDoubtful walks through the history with everybody's address at each moment.
+func (m *model) findDoubtful() {
+	contacts, records := map[string]string{}, map[string]string{}
+	for _, c := range m.s.history.changes {
+		switch {
+		case c.side == "crm" && c.name == "emailaddress1":
+			records[c.id] = lower(c.new)
+		case c.side == "mail" && c.name == "email":
+			contacts[c.id] = lower(c.new)
+		case c.side == "mail" && (c.name == "status" && c.new != "subscribed" || c.kind == "delete" && c.name == ""):
+			email := contacts[c.id]
+			m.doubtful[email] = true
+			for id, e := range records {
+				if e == email {
+					m.doubtful[id] = true
+				}
+			}
+		}
+	}
 }
 
 // members are the records that the CRM says are in the list.
@@ -95,8 +113,8 @@ func (m *model) expect(l list, set lockstep.ListSettings) expected {
 		switch {
 		case c != nil && (c.status != "subscribed" && c.status != "softBounced" || c.left[e.book]):
 			continue // opted out on the platform
-		case m.erased[email]:
-			e.may[email] = true // nobody is made anew from the CRM's copy alone
+		case m.doubtful[email] || m.doubtful[r.id]:
+			e.may[email] = true
 			continue
 		case slices.ContainsFunc(m.sharing[email], (*record).optedOut):
 			// The strictest word of the records with the address counts, as far as
