@@ -446,5 +446,5 @@ func (a *App) Erase(ctx context.Context, email, by string, force bool) (Erasure,
 	if err != nil {
 		return Erasure{}, err
 	}
-	return a.store.EraseAddress(ctx, a.store.AddressKey(email), by, force)
+	return a.store.EraseAddress(ctx, email, by, force)
 }

@@ -509,7 +509,15 @@ func (s *session) loadLinks() error {
 		c.index, c.last, c.blobs = crosswalk.NewIndex(), 0, map[int64]int{}
 	}
 	s.sync.links = c.index
-	err := s.e.Store.Links(s.ctx, s.account.ID, c.last, func(b lockstep.StoredBlob) error { return c.add(b.ID, b.Payload) })
+	read := func() error {
+		return s.e.Store.Links(s.ctx, s.account.ID, c.last, func(b lockstep.StoredBlob) error { return c.add(b.ID, b.Payload) })
+	}
+	err := read()
+	if lockstep.CodeOf(err) == lockstep.CodeExpired { // somebody was erased: batches were written anew
+		c.index, c.last, c.blobs = crosswalk.NewIndex(), 0, map[int64]int{}
+		s.sync.links = c.index
+		err = read()
+	}
 	if err != nil {
 		c.index = nil // read from the beginning next time
 	}

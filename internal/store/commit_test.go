@@ -257,10 +257,6 @@ func TestNthWriteFails(t *testing.T) {
 				return s.SaveTables(ctx, a.Organization, []lockstep.Table{{Name: "lead"}, {Name: "contact"}})
 			}},
 			{"set secrets", func() error { return s.SetSecrets(ctx, AccountSecrets(a.ID), map[string]string{"x": "1", "y": "2"}) }},
-			{"erase", func() error {
-				_, err := s.EraseAddress(ctx, s.AddressKey("ada@example.com"), "admin", true)
-				return err
-			}},
 			{"lift", func() error {
 				key := s.AddressKey("bob@example.com")
 				return s.AppendConsent(ctx, []lockstep.ConsentEntry{{Account: a.ID, Act: lockstep.ActAllowed, Scope: lockstep.ScopeList, Object: "l1", Email: "bob@example.com", System: lockstep.ConsentCRM, At: day}},

@@ -277,7 +277,7 @@ func TestLostKey(t *testing.T) {
 			_, restrictions := s.Restrictions(ctx, "a", []lockstep.AddressKey{{}})
 			_, pending := s.PendingRestrictions(ctx, "a", lockstep.ID{}, 0)
 			_, listed := s.ListRestrictions(ctx, RestrictionFilter{})
-			_, erased := s.EraseAddress(ctx, lockstep.AddressKey{1}, "x", false)
+			_, erased := s.EraseAddress(ctx, "ada@example.com", "x", false)
 			since := s.RestrictedSince(ctx, "a", 0, func(lockstep.Restriction) error { return nil })
 			appended := s.AppendConsent(ctx, []lockstep.ConsentEntry{optOut("a", "bob@example.com")}, nil, nil)
 			for i, err := range []error{of, restrictions, pending, listed, erased, since, appended} {
@@ -362,11 +362,11 @@ func TestEraseConsent(t *testing.T) {
 		ok(t, s.AppendConsent(ctx, []lockstep.ConsentEntry{out, optOut(a.ID, "bob@example.com")}, []lockstep.Restriction{restriction}, nil))
 		key := s.AddressKey(out.Email)
 
-		_, err = s.EraseAddress(ctx, key, "admin", false)
+		_, err = s.EraseAddress(ctx, out.Email, "admin", false)
 		wantCode(t, err, lockstep.CodeConflict)
-		_, err = s.EraseAddress(ctx, lockstep.AddressKey{}, "admin", false)
+		_, err = s.EraseAddress(ctx, " ", "admin", false)
 		wantCode(t, err, lockstep.CodeInvalid)
-		done, err := s.EraseAddress(ctx, key, "admin", true)
+		done, err := s.EraseAddress(ctx, out.Email, "admin", true)
 		ok(t, err)
 		if done.Entries != 1 || done.Restrictions != 1 {
 			t.Fatalf("%+v", done)
@@ -374,7 +374,7 @@ func TestEraseConsent(t *testing.T) {
 		later := out
 		later.At = later.At.Add(time.Hour)
 		ok(t, s.AppendConsent(ctx, []lockstep.ConsentEntry{later}, []lockstep.Restriction{restriction}, nil))
-		_, err = s.EraseAddress(ctx, key, "admin", false)
+		_, err = s.EraseAddress(ctx, out.Email, "admin", false)
 		ok(t, err)
 
 		for table, rows := range dump(t, s) {

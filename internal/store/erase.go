@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/lockstep-sync/lockstep"
@@ -10,48 +11,101 @@ import (
 type Erasure struct {
 	Entries      int `json:"entries"`      // of the ledger, whose values were blanked
 	Restrictions int `json:"restrictions"` // that go on without values
+	Links        int `json:"links"`        // entries of the link log
+	Members      int `json:"members"`      // entries of the membership logs
+	Changes      int `json:"changes"`      // of the journal, whose values were blanked
+	Findings     int `json:"findings"`
+	Conflicts    int `json:"conflicts"`
 }
+
+// maxRounds bounds how often an erasure looks again for what was stored meanwhile.
+const maxRounds = 8
 
 // EraseAddress takes the values of the person behind an address out of everything
 // that is kept: what remains is the address's key, which goes on to restrict it. Every
 // account is closed to the address from now on, and the ledger records the erasure;
-// by says who asked for it. CodeConflict while an opt-out of the person has still to
-// be told to another system, which could then no longer be done; force erases all the
-// same.
-func (s *Store) EraseAddress(ctx context.Context, key lockstep.AddressKey, by string, force bool) (Erasure, error) {
+// by says who asked for it. Runs that are under way continue with what is kept now.
+//
+// CodeConflict, with nothing erased, while a write about the person is under way, and
+// while an opt-out of the person has still to be told to another system, which could
+// then no longer be done; force erases in spite of the latter.
+func (s *Store) EraseAddress(ctx context.Context, email, by string, force bool) (Erasure, error) {
 	const op = "store: erase address"
 	var done Erasure
 	if s.saltErr != nil {
 		return done, s.saltErr
 	}
-	if key == (lockstep.AddressKey{}) {
+	p := newPerson(s, email)
+	if p.email == "" {
 		return done, invalid(op, "email", "No address is given.")
 	}
-	err := s.InTx(ctx, func(tx Tx) error {
-		done = Erasure{}
-		if _, err := lockHead(ctx, tx); err != nil { // nobody appends about the person meanwhile
-			return err
+	if err := s.identify(ctx, p); err != nil {
+		return done, in(op, err)
+	}
+	for round := range maxRounds {
+		found, err := s.search(ctx, p)
+		if err != nil {
+			return done, in(op, err)
 		}
-		if !force {
-			var pending int64
-			if err := tx.QueryRow(ctx, `SELECT count(*) FROM restrictions WHERE address = $1 AND pending`, key[:]).Scan(&pending); err != nil {
+		if found.underWay {
+			e := conflict(op, "A write about this person is under way.").(*lockstep.Error)
+			e.Hint = "Try again in a minute; should a run be stuck, cancel it."
+			return done, e
+		}
+		if round > 0 && found.empty() {
+			break
+		}
+		part := done
+		err = s.InTx(ctx, func(tx Tx) error {
+			part = done
+			if err := s.purge(ctx, tx, p, found, &part); err != nil {
 				return err
 			}
-			if pending > 0 {
-				e := conflict(op, "An opt-out of this address has still to be told to another system.").(*lockstep.Error)
-				e.Hint = "Wait for the next run, or see why it fails; or erase with force, and tell the other system yourself."
-				return e
+			if round > 0 {
+				return nil
 			}
+			if !force {
+				if err := toldEverybody(ctx, tx, op, p.key); err != nil {
+					return err
+				}
+			}
+			return s.eraseConsent(ctx, tx, p.key, by, &part)
+		})
+		if err != nil {
+			return done, in(op, err)
 		}
-		return s.eraseConsent(ctx, tx, key, by, &done)
-	})
-	return done, in(op, err)
+		done = part
+	}
+	if err := s.clearEnded(ctx); err != nil {
+		return done, in(op, err)
+	}
+	return done, in(op, s.db.wipe(ctx, s.log))
+}
+
+// toldEverybody refuses an erasure after which nobody could be told any more.
+func toldEverybody(ctx context.Context, tx Tx, op string, key lockstep.AddressKey) error {
+	var pending int64
+	if err := tx.QueryRow(ctx, `SELECT count(*) FROM restrictions WHERE address = $1 AND pending`, key[:]).Scan(&pending); err != nil {
+		return err
+	}
+	if pending == 0 {
+		return nil
+	}
+	e := conflict(op, "An opt-out of this address has still to be told to another system.").(*lockstep.Error)
+	e.Hint = "Wait for the next run, or see why it fails; or erase with force, and tell the other system yourself."
+	return e
 }
 
 // eraseConsent blanks the ledger and the restrictions of an address, notes the
 // erasure, and closes every account to the address.
 func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey, by string, done *Erasure) error {
 	now := s.now()
+	note := lockstep.ConsentEntry{Act: lockstep.ActErased, Scope: lockstep.ScopeAccount, Key: key, System: lockstep.ConsentLockstep, Actor: by, At: now, Seen: now}
+	note.ID = lockstep.ConsentID(&note)
+	// First, because it keeps others from appending about the person meanwhile.
+	if err := s.appendEntries(ctx, tx, "", []lockstep.ConsentEntry{note}); err != nil {
+		return err
+	}
 	entries, err := collect(ctx, tx, scanEntry, `SELECT `+ledgerColumns+` FROM consent WHERE address = $1`, key[:])
 	if err != nil {
 		return err
@@ -66,11 +120,6 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey
 		}
 		done.Entries += int(n)
 	}
-	note := lockstep.ConsentEntry{Act: lockstep.ActErased, Scope: lockstep.ScopeAccount, Key: key, System: lockstep.ConsentLockstep, Actor: by, At: now, Seen: now}
-	note.ID = lockstep.ConsentID(&note)
-	if err := s.appendEntries(ctx, tx, "", []lockstep.ConsentEntry{note}); err != nil {
-		return err
-	}
 	if _, err := tx.Exec(ctx, `INSERT INTO erasures (address, at) VALUES ($1, $2) ON CONFLICT (address) DO UPDATE SET at = excluded.at`, key[:], micros(now)); err != nil {
 		return err
 	}
@@ -80,14 +129,11 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey
 	}
 	done.Restrictions = len(restrictions)
 	closed := map[string]bool{}
-	for _, r := range restrictions {
-		closed[r.Account] = closed[r.Account] || r.Scope == lockstep.ScopeAccount
+	for i := range restrictions {
+		r := &restrictions[i]
+		closed[r.Account] = closed[r.Account] || r.Scope == lockstep.ScopeAccount && r.Released.IsZero()
 	}
-	accounts, err := collect(ctx, tx, func(r Rows) (string, error) {
-		var id string
-		err := r.Scan(&id)
-		return id, err
-	}, `SELECT id FROM email_accounts ORDER BY id`)
+	accounts, err := texts(ctx, tx, `SELECT id FROM email_accounts ORDER BY id`)
 	if err != nil {
 		return err
 	}
@@ -99,4 +145,34 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey
 		}
 	}
 	return s.putRestrictions(ctx, tx, restrictions) // which leaves the values out
+}
+
+// clearEnded deletes what runs that have ended put aside and did not clear.
+func (s *Store) clearEnded(ctx context.Context) error {
+	for at := []byte{}; ; {
+		var id []byte
+		err := s.db.QueryRow(ctx, `SELECT id FROM staged WHERE id >= $1 ORDER BY id LIMIT 1`, at).Scan(&id)
+		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		run, _, _ := bytes.Cut(id, []byte{0})
+		r, err := s.Run(ctx, string(run))
+		switch {
+		case lockstep.CodeOf(err) == lockstep.CodeNotFound, err == nil && r.Status.Ended():
+			if err := s.ClearStaged(ctx, string(run), ""); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		}
+		at = append(run[:len(run):len(run)], 1)
+	}
+}
+
+// texts reads one column of text.
+func texts(ctx context.Context, r Reader, q string, args ...any) ([]string, error) {
+	return collect(ctx, r, func(r Rows) (s string, err error) { return s, r.Scan(&s) }, q, args...)
 }

@@ -21,10 +21,15 @@ func partSum(blob int64, part, parts int, account string, payload []byte) int64 
 }
 
 // Links hands over an account's link batches with ids above after, oldest first.
-// The payload is each's to keep.
+// The payload is each's to keep. CodeExpired, before the first batch: earlier ones
+// were written anew since, so what was read of them must be read again, after 0.
 func (s *Store) Links(ctx context.Context, account string, after int64, each func(lockstep.StoredBlob) error) error {
 	const op = "store: read links"
-	if after == 0 {
+	if after > 0 {
+		if err := s.notRewritten(ctx, op, account, after); err != nil {
+			return err
+		}
+	} else {
 		if err := s.whole(ctx, linkLog(account), `SELECT count(*) FROM links WHERE account = $1 AND part = 0`, account); err != nil {
 			return in(op, err)
 		}
@@ -210,6 +215,22 @@ WHERE list = $1 AND id > $2 ORDER BY id LIMIT $3`, list, at, int64(portion))
 func linkLog(account string) string { return "links/" + account }
 func memberLog(list string) string  { return "members/" + list }
 
+// rewrittenLog is the name under which logs keeps the batch up to which an erasure
+// wrote batches of an account anew.
+func rewrittenLog(account string) string { return "rewritten links/" + account }
+
+func (s *Store) notRewritten(ctx context.Context, op, account string, after int64) error {
+	var end int64
+	err := s.db.QueryRow(ctx, `SELECT blobs FROM logs WHERE name = $1`, rewrittenLog(account)).Scan(&end)
+	switch {
+	case lockstep.CodeOf(err) == lockstep.CodeNotFound || err == nil && after >= end:
+		return nil
+	case err != nil:
+		return in(op, err)
+	}
+	return &lockstep.Error{Code: lockstep.CodeExpired, Op: op, Scope: lockstep.ScopeConnection, Msg: "Link batches were written anew since.", Hint: "Read the links from the beginning."}
+}
+
 // whole compares how many blobs a log has with how many it should have.
 func (s *Store) whole(ctx context.Context, log, count, owner string) error {
 	var have, should int64
@@ -249,6 +270,18 @@ func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]by
 	if err != nil {
 		return err
 	}
+	if len(ids) == len(blobs) {
+		for i := range ids {
+			ids[i] = first + int64(i)
+		}
+	}
+	g[linkLog(account)] += int64(len(blobs))
+	return insertLinks(ctx, tx, account, first, blobs)
+}
+
+// insertLinks stores batches in parts, under ids from first on, with the filters of
+// their subjects.
+func insertLinks(ctx context.Context, tx Tx, account string, first int64, blobs [][]byte) error {
 	type piece struct {
 		blob        int64
 		part, parts int
@@ -256,19 +289,15 @@ func addLinks(ctx context.Context, tx Tx, g growth, account string, blobs [][]by
 	}
 	var pieces []piece
 	for i, b := range blobs {
-		if len(ids) == len(blobs) {
-			ids[i] = first + int64(i)
-		}
 		parts := max(1, (len(b)+partSize-1)/partSize)
 		for part := range parts {
 			pieces = append(pieces, piece{first + int64(i), part, parts, notNil(b[part*partSize : min(len(b), (part+1)*partSize)])})
 		}
 	}
-	_, err = insert(ctx, tx, `INSERT INTO links (blob, part, parts, account, payload, crc) VALUES`, ``, 6, len(pieces), func(args []any, i int) []any {
+	_, err := insert(ctx, tx, `INSERT INTO links (blob, part, parts, account, payload, crc) VALUES`, ``, 6, len(pieces), func(args []any, i int) []any {
 		p := pieces[i]
 		return append(args, p.blob, int64(p.part), int64(p.parts), account, p.payload, partSum(p.blob, p.part, p.parts, account, p.payload))
 	})
-	g[linkLog(account)] += int64(len(blobs))
 	if err != nil {
 		return err
 	}

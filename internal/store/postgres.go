@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 
@@ -51,6 +52,17 @@ func (d *postgresDB) postgres() *pgxpool.Pool { return d.pool }
 
 func (d *postgresDB) Close() error {
 	d.pool.Close()
+	return nil
+}
+
+// wipe lets the server use the room of rows' earlier versions again. Their bytes are
+// gone once other rows were written there; write-ahead logs and backups are the
+// administrator's.
+func (d *postgresDB) wipe(ctx context.Context, log *slog.Logger) error {
+	_, err := d.pool.Exec(ctx, `VACUUM consent, restrictions, links, members, journal, findings, conflicts, staged`)
+	if err != nil {
+		log.Warn("rows' earlier versions were not cleared; the server does so by itself later", "err", postgresError(ctx, err))
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"log/slog"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,6 +45,9 @@ type database interface {
 	Reader
 	InTx(ctx context.Context, f func(Tx) error) error
 	Close() error
+	// wipe makes what was deleted or overwritten unreadable in the files, as far as
+	// that can be done while the database is in use.
+	wipe(ctx context.Context, log *slog.Logger) error
 	sqlite() *sql.DB
 	postgres() *pgxpool.Pool
 }

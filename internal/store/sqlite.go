@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
@@ -30,9 +31,11 @@ const checkedSize = 100 << 20
 // there after a power cut, before the call that it announces is made. What is read
 // again and again is kept by the engine and not by SQLite, so each connection's cache
 // is small: 4 MB.
+// secure_delete overwrites what is deleted, so that an erased person's values are not
+// left behind in free pages.
 const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 	"&_pragma=foreign_keys(1)&_pragma=cache_size(-4000)&_pragma=temp_store(MEMORY)" +
-	"&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)"
+	"&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_pragma=secure_delete(1)"
 
 type sqliteDB struct {
 	write *sql.DB // one connection: Go's queue is fair, SQLite's is not
@@ -124,6 +127,31 @@ func (d *sqliteDB) Close() error {
 	}
 	errs = append(errs, d.lock.Close()) // last: closing it lets the next process in
 	return errors.Join(errs...)
+}
+
+// wipe moves everything from the write-ahead log to the database and empties the log,
+// which still holds pages as they were. A long read keeps it from that; then the log
+// is overwritten by what is written next.
+func (d *sqliteDB) wipe(ctx context.Context, log *slog.Logger) error {
+	const tries = 20
+	retry := time.NewTicker(100 * time.Millisecond)
+	defer retry.Stop()
+	for range tries {
+		var busy, pages, moved int64
+		if err := d.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved); err != nil {
+			return sqliteError(ctx, err)
+		}
+		if busy == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return sqliteError(ctx, ctx.Err())
+		case <-retry.C:
+		}
+	}
+	log.Warn("the write-ahead log could not be emptied, because the database is being read; erased values are in it until it is written over")
+	return nil
 }
 
 func (d *sqliteDB) Query(ctx context.Context, q string, args ...any) (Rows, error) {
