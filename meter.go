@@ -15,12 +15,18 @@ const (
 )
 
 // Meter adds up the API calls made on behalf of one run. The zero value is ready.
-type Meter struct{ crm, platform, polls atomic.Int64 }
+type Meter struct {
+	crm, platform, polls atomic.Int64
+	outer                *Meter // counts the same calls
+}
 
 // Count records one call; poll marks a question about a job's progress.
 func (m *Meter) Count(s System, poll bool) {
+	if m == nil {
+		return
+	}
+	m.outer.Count(s, poll)
 	switch {
-	case m == nil:
 	case poll:
 		m.polls.Add(1)
 	case s == SystemCRM:
@@ -37,8 +43,12 @@ func (m *Meter) Calls() Calls {
 
 type meterKey struct{}
 
-// WithMeter returns a context whose calls are counted on m.
+// WithMeter returns a context whose calls are counted on m, and on the meter that ctx
+// has already. m must not be counted on yet.
 func WithMeter(ctx context.Context, m *Meter) context.Context {
+	if outer := MeterFrom(ctx); outer != m {
+		m.outer = outer
+	}
 	return context.WithValue(ctx, meterKey{}, m)
 }
 

@@ -3,10 +3,15 @@
 // the only importer of River, whose tables live in the store's own database, so
 // that a run and the job that carries it are committed together.
 //
-// River has no heartbeat and rescues a lost job only after minutes. Work is
-// therefore cut into slices of some seconds: a job runs one slice and goes back to
-// the queue until its run has ended. What is lost with a process is one slice, and
-// the store's fence keeps a worker that wakes up late from storing anything.
+// Work is cut into slices of some seconds: a job runs one slice and goes back to the
+// queue until its run has ended. What is lost with a process is one slice. A step that
+// cannot be interrupted may make a slice longer; how long a slice takes is not bounded,
+// only how long it may go without a call to either side.
+//
+// River has no heartbeat, and by its own measure, the age of an attempt, a lost job
+// cannot be told from a long one. Where several processes share a database, each
+// therefore shows that it lives, and takes over the jobs of those that do not. The
+// store's fence keeps a worker that wakes up late from storing anything.
 //
 // Runs of the consent lane have a queue and workers of their own: however much other
 // work is waiting or under way, an opt-out does not wait behind it.
@@ -45,8 +50,9 @@ type Runner interface {
 type timing struct {
 	slice       time.Duration // budget of a slice
 	softStop    time.Duration // how long Stop waits for slices to end by themselves
-	jobTimeout  time.Duration // when a slice that does not return is cancelled
-	rescueAfter time.Duration // when the job of a lost process is taken over
+	stall       time.Duration // when a slice that makes no call is cancelled
+	beat        time.Duration // between two signs of life of a process
+	deadAfter   time.Duration // when the jobs of a process without a sign of life are taken over
 	cancelGrace time.Duration // how long a run may go on after a person's cancel
 	watch       time.Duration // between two looks at a row that others change
 	firstPause  time.Duration // after a transient error; doubled each time
@@ -58,7 +64,7 @@ type timing struct {
 // that into the 30 s which service managers usually grant.
 var usual = timing{
 	slice: 20 * time.Second, softStop: 25 * time.Second,
-	jobTimeout: 3 * time.Minute, rescueAfter: 4 * time.Minute,
+	stall: 5 * time.Minute, beat: 5 * time.Second, deadAfter: 40 * time.Second,
 	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond,
 	firstPause: 2 * time.Second, longPause: 5 * time.Minute, giveUp: time.Hour,
 }
@@ -71,10 +77,12 @@ type Jobs struct {
 	timing timing
 	sleep  func(context.Context, time.Duration) error // nil: the queue keeps the pauses
 	queue  queue
+	life   func() // ends the signs of life and waits for that; nil: not started
 
 	mu      sync.Mutex
 	ended   chan struct{}      // closed and replaced whenever a run ends here
 	trouble map[string]trouble // by run, since its last good slice
+	working map[int64]int      // jobs that this process works on
 }
 
 type trouble struct {
@@ -92,7 +100,7 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), trouble: make(map[string]trouble)}
+	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
 	var err error
 	if j.queue, err = newQueue(ctx, j); err != nil {
 		return nil, fmt.Errorf("jobs: start River: %w", err)
@@ -110,8 +118,8 @@ func (j *Jobs) SetSleep(sleep func(context.Context, time.Duration) error) { j.sl
 
 // Start begins to work on queued runs, and continues those that a process left
 // behind. On SQLite, which one process has to itself, that happens at once; on
-// PostgreSQL the job of a process that was killed is taken over after minutes,
-// because it cannot be told from one that is busy. ctx is only for starting.
+// PostgreSQL the job of a process that was killed is taken over when it has shown no
+// sign of life for 40 seconds. ctx is only for starting.
 func (j *Jobs) Start(ctx context.Context) error {
 	if j.store.Exclusive() {
 		if err := j.queue.rescue(ctx); err != nil {
@@ -131,9 +139,15 @@ func (j *Jobs) Start(ctx context.Context) error {
 			j.log.Info("continuing a run", "run", run.ID, "type", run.Type, "account", run.Account)
 		}
 	}
+	if !j.store.Exclusive() {
+		if err := j.store.Beat(ctx, j.queue.id()); err != nil {
+			return fmt.Errorf("jobs: start: %w", err)
+		}
+	}
 	if err := j.queue.start(ctx); err != nil {
 		return fmt.Errorf("jobs: start: %w", err)
 	}
+	j.live(context.WithoutCancel(ctx))
 	return nil
 }
 
@@ -141,6 +155,9 @@ func (j *Jobs) Start(ctx context.Context) error {
 // have not ended after some 25 seconds or when ctx ends. Their runs stay in process
 // and are continued by the next Start.
 func (j *Jobs) Stop(ctx context.Context) error {
+	if j.life != nil {
+		defer j.life() // slices that are ending still need the signs of life
+	}
 	err := j.queue.stop(ctx)
 	if err == nil || ctx.Err() == nil {
 		return err

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 // quick is usual at the speed of tests.
 var quick = timing{
 	slice: time.Second, softStop: 10 * time.Second,
-	jobTimeout: 30 * time.Second, rescueAfter: time.Minute,
+	stall: 30 * time.Second, beat: 50 * time.Millisecond, deadAfter: 10 * time.Second,
 	cancelGrace: 50 * time.Millisecond, watch: 20 * time.Millisecond,
 	firstPause: 10 * time.Millisecond, longPause: 40 * time.Millisecond, giveUp: time.Hour,
 }
@@ -387,7 +387,7 @@ func TestSliceTimeout(t *testing.T) {
 	engines(t, func(t *testing.T, o store.Options) {
 		var calls atomic.Int64
 		timing := quick
-		timing.jobTimeout = 50 * time.Millisecond
+		timing.stall = 50 * time.Millisecond
 		f := setUp(t, o, timing, runner(func(ctx context.Context, _ string, _ time.Duration) (bool, error) {
 			if calls.Add(1) == 1 {
 				<-ctx.Done()
@@ -398,6 +398,126 @@ func TestSliceTimeout(t *testing.T) {
 		f.begin(t)
 		if got := f.wait(t, f.enqueue(t, "").ID); got.Status != lockstep.RunCompleted || calls.Load() != 2 {
 			t.Fatalf("%+v after %d slices", got, calls.Load())
+		}
+	})
+}
+
+// However long a slice takes, it is left alone as long as it makes calls.
+func TestLongSlice(t *testing.T) {
+	engines(t, func(t *testing.T, o store.Options) {
+		var calls, slices atomic.Int64
+		timing := quick
+		timing.stall = 400 * time.Millisecond
+		f := setUp(t, o, timing, runner(func(ctx context.Context, _ string, _ time.Duration) (bool, error) {
+			slices.Add(1)
+			ctx = lockstep.WithMeter(ctx, &lockstep.Meter{}) // a run counts its own
+			tick := time.NewTicker(timing.stall / 20)
+			defer tick.Stop()
+			for calls.Load() < 60 {
+				select {
+				case <-ctx.Done():
+					return false, ctx.Err()
+				case <-tick.C:
+					calls.Add(1)
+					lockstep.MeterFrom(ctx).Count(lockstep.SystemCRM, false)
+				}
+			}
+			return true, nil
+		}))
+		f.begin(t)
+		if got := f.wait(t, f.enqueue(t, "").ID); got.Status != lockstep.RunCompleted || slices.Load() != 1 {
+			t.Fatalf("%+v after %d slices", got, slices.Load())
+		}
+	})
+}
+
+// Two processes share a database: what one works on is its own as long as it lives,
+// and the other's soon after it does not; when it wakes up again, it can store nothing
+// and takes nothing back.
+func TestTakenOver(t *testing.T) {
+	ctx := context.Background()
+	o := store.Options{URL: pgtest.Database(t)}
+	asleep, wake, refused := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	first := setUp(t, o, quick, nil)
+	first.runner = runner(func(ctx context.Context, id string, _ time.Duration) (bool, error) {
+		close(asleep)
+		<-wake
+		err := first.s.Commit(context.WithoutCancel(ctx), lockstep.Commit{Run: id, Account: first.account, Links: [][]byte{{99}}})
+		refused <- err
+		return false, err
+	})
+	first.begin(t)
+	run := first.enqueue(t, "")
+	receive(t, asleep)
+
+	s, err := store.Open(ctx, o)
+	ok(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	second := fixture{s: s, account: first.account}
+	soon := quick
+	soon.deadAfter = 2 * time.Second
+	second.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, soon)
+	ok(t, err)
+	second.begin(t)
+	// Both live for longer than it takes to be held for dead.
+	for look := time.NewTicker(soon.beat); ; <-look.C {
+		beats, err := s.Beats(ctx)
+		ok(t, err)
+		if len(second.links(t)) > 0 {
+			t.Fatal("the run was taken from a process that lives")
+		}
+		if beats[second.queue.id()] > int64(2*soon.deadAfter/soon.beat) {
+			look.Stop()
+			break
+		}
+	}
+	// The first one goes to sleep: no sign of life, and no other job.
+	stop := first.life
+	first.life = nil
+	stop()
+	stopped := make(chan error, 1)
+	go func() { stopped <- first.queue.stop(ctx) }()
+	if got := second.wait(t, run.ID); got.Status != lockstep.RunCompleted || got.Counts.Written != countTo {
+		t.Fatalf("%+v", got)
+	}
+	close(wake)
+	wantCode(t, receive(t, refused), lockstep.CodeConflict)
+	ok(t, receive(t, stopped))
+	if l := string(second.links(t)); l != "\x01\x02\x03\x04\x05\x06" {
+		t.Fatalf("links %q", l)
+	}
+	if got, err := s.Run(ctx, run.ID); err != nil || got.Status != lockstep.RunCompleted {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+// A job that looks busy although nobody works on it, because its end could not be
+// stored, is taken up again by the process that had it.
+func TestJobThatNobodyWorksOn(t *testing.T) {
+	ctx := context.Background()
+	engines(t, func(t *testing.T, o store.Options) {
+		soon := quick
+		soon.deadAfter = 500 * time.Millisecond
+		f := setUp(t, o, soon, nil)
+		f.runner = counter{s: f.s}
+		run := f.enqueue(t, "")
+		var job int64
+		ok(t, f.s.InTx(ctx, func(tx store.Tx) (err error) {
+			if job, err = f.s.RunJobIn(ctx, tx, run.ID); err != nil {
+				return err
+			}
+			by := `ARRAY['` + f.queue.id() + `']`
+			if f.s.Exclusive() {
+				by = `jsonb('["` + f.queue.id() + `"]')`
+			}
+			_, err = tx.Exec(ctx, `UPDATE river_job SET state = 'running', attempt = 1, attempted_at = CURRENT_TIMESTAMP, attempted_by = `+by+` WHERE id = $1`, job)
+			return err
+		}))
+		ok(t, f.queue.start(ctx)) // what Start finds running on SQLite, it takes at once
+		f.live(ctx)
+		t.Cleanup(func() { f.end(t) })
+		if got := f.wait(t, run.ID); got.Status != lockstep.RunCompleted || got.Counts.Written != countTo {
+			t.Fatalf("%+v", got)
 		}
 	})
 }
@@ -540,7 +660,7 @@ func TestStop(t *testing.T) {
 }
 
 // A worker killed in the middle of a run costs nothing but time: the next process
-// goes on behind the last commit.
+// goes on behind the last commit, on PostgreSQL once the other shows no sign of life.
 func TestKill(t *testing.T) {
 	ctx := context.Background()
 	engines(t, func(t *testing.T, o store.Options) {
@@ -571,20 +691,14 @@ func TestKill(t *testing.T) {
 		ok(t, err)
 		t.Cleanup(func() { _ = s.Close() })
 		f.s = s
-		f.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, quick)
+		soon := quick
+		soon.deadAfter = 500 * time.Millisecond
+		f.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, soon)
 		ok(t, err)
 		if got, err := s.Run(ctx, run.ID); err != nil || got.Status != lockstep.RunInProcess {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		f.begin(t)
-		if o.URL != "" {
-			// Another process may be working on it, so the job stays until River's
-			// rescuer, which needs minutes, takes it. Do what that does.
-			if got := f.links(t); len(got) != 3 {
-				t.Fatalf("the run was taken from a process that may live: links %v", got)
-			}
-			ok(t, f.queue.rescue(ctx))
-		}
 		if got := f.wait(t, run.ID); got.Status != lockstep.RunCompleted || got.Counts.Written != countTo {
 			t.Fatalf("%+v", got)
 		}

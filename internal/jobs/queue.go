@@ -42,6 +42,20 @@ type queue interface {
 	cancel(ctx context.Context, tx store.Tx, job int64) error
 	// rescue makes jobs that look running available again. Nobody may be working.
 	rescue(ctx context.Context) error
+	// id is the name under which this process works.
+	id() string
+	// claimed lists the jobs that look running.
+	claimed(ctx context.Context) ([]claim, error)
+	// abandon ends a claimed job within tx, unless somebody has it anew since.
+	abandon(ctx context.Context, tx store.Tx, c claim) error
+}
+
+// claim is a job that a process works on, or worked on when it was lost.
+type claim struct {
+	job int64
+	run string
+	by  string
+	at  time.Time
 }
 
 func newQueue(ctx context.Context, j *Jobs) (queue, error) {
@@ -86,11 +100,10 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 		Queues:  map[string]river.QueueConfig{queueName: {MaxWorkers: workers}, consentQueue: {MaxWorkers: consentWorkers}},
 		// A job is usually fetched on a notification; the cooldown bounds how
 		// soon after another, the interval how late when a notification is lost.
-		FetchCooldown:        20 * time.Millisecond,
-		FetchPollInterval:    250 * time.Millisecond,
-		JobTimeout:           j.timing.jobTimeout,
-		RescueStuckJobsAfter: j.timing.rescueAfter,
-		SoftStopTimeout:      j.timing.softStop,
+		FetchCooldown:     20 * time.Millisecond,
+		FetchPollInterval: 250 * time.Millisecond,
+		JobTimeout:        -1, // River then takes over no job either
+		SoftStopTimeout:   j.timing.softStop,
 		// Our own errors are counted and bounded by Jobs, not by River.
 		MaxAttempts: math.MaxInt16,
 	})
@@ -144,12 +157,52 @@ func (q *riverQueue[T]) cancel(ctx context.Context, tx store.Tx, job int64) erro
 	return err
 }
 
+func (q *riverQueue[T]) id() string { return q.client.ID() }
+
+func (q *riverQueue[T]) claimed(ctx context.Context) ([]claim, error) {
+	const portion = 1000
+	p := &riverdriver.JobGetStuckParams{Max: portion, StuckHorizon: time.Now().UTC().AddDate(1, 0, 0)}
+	var all []claim
+	for {
+		jobs, err := q.driver.GetExecutor().JobGetStuck(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, job := range jobs {
+			var args runArgs
+			if job.AttemptedAt == nil || len(job.AttemptedBy) == 0 || json.Unmarshal(job.EncodedArgs, &args) != nil {
+				continue
+			}
+			all = append(all, claim{job: job.ID, run: args.Run, by: job.AttemptedBy[len(job.AttemptedBy)-1], at: *job.AttemptedAt})
+			p.AfterID = job.ID
+		}
+		if len(jobs) < portion {
+			return all, nil
+		}
+	}
+}
+
+func (q *riverQueue[T]) abandon(ctx context.Context, tx store.Tx, c claim) error {
+	now := time.Now().UTC()
+	lost, err := json.Marshal(rivertype.AttemptError{At: now, Error: lostProcess})
+	if err != nil {
+		return err
+	}
+	_, err = q.driver.UnwrapExecutor(tx.Native().(T)).JobRescueMany(ctx, &riverdriver.JobRescueManyParams{
+		ID: []int64{c.job}, Error: [][]byte{lost}, FinalizedAt: []*time.Time{&now}, ScheduledAt: []time.Time{now}, State: []string{string(rivertype.JobStateDiscarded)},
+		StuckHorizon: c.at.Add(time.Microsecond), // a later attempt is somebody's who lives
+	})
+	return err
+}
+
+const lostProcess = "The process that worked on it is gone."
+
 func (q *riverQueue[T]) rescue(ctx context.Context) error {
 	const portion = 1000
 	now := time.Now().UTC()
 	// The clock may have been ahead when they began; nobody works on any of them.
 	horizon := now.AddDate(1, 0, 0)
-	lost, err := json.Marshal(rivertype.AttemptError{At: now, Error: "The process that worked on it is gone."})
+	lost, err := json.Marshal(rivertype.AttemptError{At: now, Error: lostProcess})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -25,20 +26,26 @@ type worker struct {
 	jobs *Jobs
 }
 
-// Timeout cancels a slice that does not return.
-func (w *worker) Timeout(*river.Job[runArgs]) time.Duration { return w.jobs.timing.jobTimeout }
+// Timeout is none: a slice that does not get on is cancelled here, and what a lost
+// process was at is taken over by those that live.
+func (w *worker) Timeout(*river.Job[runArgs]) time.Duration { return -1 }
 
 // NextRetry is asked only after the store itself failed.
 func (w *worker) NextRetry(*river.Job[runArgs]) time.Time {
 	return time.Now().Add(w.jobs.timing.firstPause)
 }
 
-var errCancelGrace = errors.New("the run was cancelled and did not end in time")
+var (
+	errCancelGrace = errors.New("the run was cancelled and did not end in time")
+	errStalled     = errors.New("the work made no call for too long")
+)
 
 // Work does one slice. It returns nil, which removes the job, only when the run has
 // ended.
 func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
 	j, id := w.jobs, job.Args.Run
+	j.begun(job.ID)
+	defer j.over(job.ID)
 	ctx, run, err := j.store.StartRun(ctx, id)
 	switch lockstep.CodeOf(err) {
 	case "":
@@ -54,17 +61,16 @@ func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
 		return j.end(ctx, id, lockstep.RunCancelled, nil)
 	}
 
-	slice, cancel := context.WithCancelCause(ctx)
+	meter := &lockstep.Meter{}
+	slice, cancel := context.WithCancelCause(lockstep.WithMeter(ctx, meter))
 	defer cancel(nil)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		j.watchCancel(slice, id, cancel)
-	}()
+	var watched sync.WaitGroup
+	watched.Go(func() { j.watchCancel(slice, id, cancel) })
+	watched.Go(func() { j.watchProgress(slice, meter, cancel) })
 	done, err := j.slice(slice, id)
 	over, cause := slice.Err(), context.Cause(slice)
 	cancel(nil)
-	<-watched
+	watched.Wait()
 
 	// Whatever the slice answered, what follows must be stored: the context may be
 	// over, the right to write that it carries is not.
@@ -87,9 +93,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
 		return j.end(ctx, id, lockstep.RunCancelled, nil)
 	case err == nil:
 		return river.JobSnooze(0)
-	case errors.Is(over, context.Canceled): // the process stops; the next one goes on
+	case over != nil && !errors.Is(cause, errStalled): // the process stops; the next one goes on
 		return river.JobSnooze(0)
-	case over != nil: // the slice took too long
+	case over != nil:
 		return j.pause(ctx, id, &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: "The work did not get on in time."})
 	}
 	switch lockstep.CodeOf(err) {
@@ -110,6 +116,27 @@ func (j *Jobs) slice(ctx context.Context, id string) (done bool, err error) {
 		}
 	}()
 	return j.runner.Slice(ctx, id, j.timing.slice)
+}
+
+// watchProgress cancels a slice that makes no call to either side for too long.
+// However long a slice takes, as long as it gets on it is left alone.
+func (j *Jobs) watchProgress(ctx context.Context, meter *lockstep.Meter, cancel context.CancelCauseFunc) {
+	look := time.NewTicker(max(j.timing.stall/10, time.Millisecond))
+	defer look.Stop()
+	made, since := meter.Calls(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if now := meter.Calls(); now != made {
+			made, since = now, time.Now()
+		} else if time.Since(since) >= j.timing.stall {
+			cancel(errStalled)
+			return
+		}
+	}
 }
 
 // watchCancel cancels a slice that goes on for too long after a person cancelled
