@@ -124,11 +124,11 @@ func TestNothingIsWrittenByASyncThatCannotBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clear := func(_ *testing.T, tw *twin.Twins) { tw.Faults.Clear() }
+	fine := func(_ *testing.T, tw *twin.Twins) { tw.Faults.Clear() }
 	for _, c := range []trouble{
 		{name: "unknown list", args: []string{"--list", "No such list"}, says: `There is no marketing list "No such list".`, advice: "Give its name or id as the list of lists shows it"},
 		{
-			name: "expired secret", make: inject(fault.Fault{Twin: fault.Entra, Kind: "token-expire", Args: args(`{"aadsts":7000222}`)}), mend: clear,
+			name: "expired secret", make: inject(fault.Fault{Twin: fault.Entra, Kind: "token-expire", Args: args(`{"aadsts":7000222}`)}), mend: fine,
 			says: "the client secret or certificate has expired", advice: "create a new one under Certificates & secrets of the app registration and enter it here",
 		},
 		{
@@ -140,11 +140,11 @@ func TestNothingIsWrittenByASyncThatCannotBegin(t *testing.T) {
 			says: "the application user lacks a privilege (prvReadList)", advice: "give its security role the privilege prvReadList",
 		},
 		{
-			name: "the API user is switched off", make: inject(fault.Fault{Twin: fault.Dotdigital, Kind: fault.Status, Args: args(`{"code":401}`)}), mend: clear,
+			name: "the API user is switched off", make: inject(fault.Fault{Twin: fault.Dotdigital, Kind: fault.Status, Args: args(`{"code":401}`)}), mend: fine,
 			says: "Dotdigital does not accept the API user", advice: "check user and password under Settings, Access, API users, and that the API user is enabled",
 		},
 		{
-			name: "the API user may not do this", make: inject(fault.Fault{Twin: fault.Dotdigital, Kind: fault.Status, Args: args(`{"code":403}`)}), mend: clear,
+			name: "the API user may not do this", make: inject(fault.Fault{Twin: fault.Dotdigital, Kind: fault.Status, Args: args(`{"code":403}`)}), mend: fine,
 			says: "Dotdigital does not let the API user do this", advice: "check the permissions of the API user under Settings, Access, API users",
 		},
 	} {
