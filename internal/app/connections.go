@@ -342,8 +342,9 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 }
 
 // DeleteAccount forgets an email account with everything that is kept for it: lists'
-// settings, labels, mappings, links, runs. CodeConflict while a list is activated or
-// a run has not ended. Nothing is changed on either side.
+// settings, labels, mappings, links, runs. The consent ledger stays. CodeConflict while
+// a list is activated, a run has not ended or an opt-out waits to be carried over.
+// Nothing is changed on either side.
 func (a *App) DeleteAccount(ctx context.Context, id string) error {
 	lists, err := a.store.Lists(ctx, id)
 	if err != nil {

@@ -292,6 +292,21 @@ func TestDisconnect(t *testing.T) {
 		_, err = s.EndRun(turn, run.ID, lockstep.RunCompleted, "", "")
 		ok(t, err)
 
+		exec := func(q string) {
+			t.Helper()
+			ok(t, s.InTx(ctx, func(tx Tx) error { _, err := tx.Exec(ctx, q); return err }))
+		}
+		exec(`DELETE FROM filters`)
+		exec(`INSERT INTO filters (log, blob, filter) SELECT 1, id, payload FROM journal`)
+		exec(`INSERT INTO filters (log, blob, filter) SELECT 2, blob, payload FROM links WHERE part = 0`)
+		exec(`INSERT INTO filters (log, blob, filter) SELECT 3, id, payload FROM members`)
+		ok(t, s.InTx(ctx, func(tx Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO restrictions (id, account, address, pending, asked, stamp, doc, crc) VALUES ($1, $2, $3, $4, $5, 1, '{}', 0)`, []byte("id"), one.ID, []byte("a"), true, false)
+			return err
+		}))
+		wantCode(t, s.DeleteAccount(ctx, one.ID), lockstep.CodeConflict)
+		exec(`UPDATE restrictions SET pending = NOT pending`)
+
 		ok(t, s.DeleteAccount(ctx, one.ID))
 		wantCode(t, s.DeleteAccount(ctx, one.ID), lockstep.CodeNotFound)
 		other, err := s.Account(ctx, accounts[1].ID)

@@ -33,8 +33,8 @@ func (s *Store) DeleteOrganization(ctx context.Context, id string) error {
 
 // DeleteAccount forgets an email account with everything that is kept for it: its
 // secrets, settings, links, members, runs and what they did. Another account of the
-// organization becomes the default when it was. CodeNotFound; CodeConflict while a
-// run of it has not ended.
+// organization becomes the default when it was. The consent ledger stays. CodeNotFound;
+// CodeConflict while a run of it has not ended or an opt-out waits to be carried to it.
 func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 	const op = "store: delete account"
 	return in(op, s.InTx(ctx, func(tx Tx) error {
@@ -55,6 +55,13 @@ func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 		if live > 0 {
 			return conflict(op, "%d runs of the account have not ended.", live)
 		}
+		var pending int64
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM restrictions WHERE account = $1 AND pending`, id).Scan(&pending); err != nil {
+			return err
+		}
+		if pending > 0 {
+			return conflict(op, "%d opt-outs have not been carried to the other side yet.", pending)
+		}
 		runs, err := collect(ctx, tx, func(r Rows) (run string, err error) { return run, r.Scan(&run) }, `SELECT id FROM runs WHERE account = $1`, id)
 		if err != nil {
 			return err
@@ -66,6 +73,10 @@ func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 			}
 		}
 		if err := deleteAll(ctx, tx, id,
+			`DELETE FROM filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE account = $1)`,
+			`DELETE FROM filters WHERE log = 2 AND blob IN (SELECT blob FROM links WHERE account = $1)`,
+			`DELETE FROM filters WHERE log = 3 AND blob IN (SELECT m.id FROM members m JOIN lists l ON l.id = m.list WHERE l.account = $1)`,
+			`DELETE FROM restrictions WHERE account = $1`,
 			`DELETE FROM journal WHERE account = $1`,
 			`DELETE FROM findings WHERE account = $1`,
 			`DELETE FROM conflicts WHERE account = $1`,
