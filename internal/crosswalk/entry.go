@@ -34,9 +34,10 @@ type Entry struct {
 	// Base has one value for each label of the batch: what both sides last agreed
 	// on, Absent where they never did.
 	Base []lockstep.Value
-	// Apart has what the CRM record says of the labels on which an undo left the two
-	// sides different on purpose, Absent for all others; Base then has what the
-	// platform says. Nil when the sides differ nowhere.
+	// Apart has what the CRM record says of the labels on which the two sides are left
+	// different, by an undo or because the platform changed what only flows there;
+	// Absent for all others. Base then has what the platform says. Nil when the sides
+	// differ nowhere.
 	Apart []lockstep.Value
 }
 

@@ -602,7 +602,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		if c, ok := s.decision(p, label); ok && s.decide(plan, p, i, pos, c, in.CRM, in.Platform) {
 			continue
 		}
-		out := merge.Field(in)
+		out := merge.Drift(in, merge.Field(in))
 		r.part(pos, out.Apart)
 		if out.Conflict {
 			s.conflict(p, label, plan.t.Fields()[i].Column(), out, in.Rule.Policy, in.Base, in.CRM, in.Platform)
@@ -676,7 +676,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			// book only if somebody else keeps it there.
 			if m.InBook && !s.elsewhere(l, m) {
 				left := crosswalk.Member{Contact: m.Contact, InBook: true, Former: true}
-				l.removals = append(l.removals, removal{left, whyMoved})
+				l.removals = append(l.removals, removal{member: left, why: whyMoved})
 				if !s.dry() {
 					l.put(left)
 				}
@@ -746,7 +746,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			if s.keeper(l, p) {
 				m.InBook = false // that record decides
 			} else {
-				l.removals = append(l.removals, removal{m, out.Why})
+				l.removals = append(l.removals, removal{member: m, why: out.Why})
 				s.owe(l)
 			}
 		default:

@@ -384,7 +384,7 @@ func (s *session) undoContact(u *undoing, w *undoWork, c *lockstep.Change, x *su
 			s.movedSince(u, w, c, f.Name, now, f.Old, onPlatform, askPlatformSide)
 			continue
 		}
-		if where := s.unsynced(plan, x, i, pos, now); where != "" && now != f.Old {
+		if where := s.unsynced(plan, x, i, pos, now); where != "" && !ours {
 			s.movedSince(u, w, c, f.Name, now, f.Old, where, askCRMSide)
 			continue
 		}
@@ -468,7 +468,7 @@ func (s *session) undoRecord(u *undoing, w *undoWork, c *lockstep.Change, x *sub
 			continue
 		}
 		platform := x.present(plan, i, pos)
-		if where := s.unsynced(plan, x, i, pos, platform); where != "" && now != f.Old {
+		if where := s.unsynced(plan, x, i, pos, platform); where != "" && !ours {
 			s.movedSince(u, w, c, f.Name, now, f.Old, where, askPlatformSide)
 			continue
 		}

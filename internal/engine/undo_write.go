@@ -77,7 +77,7 @@ func (s *session) undoRecords(table string, todo []recordUndo) error {
 		for _, f := range changes[i].Fields {
 			rows[i].Fields = append(rows[i].Fields, lockstep.ColumnValue{Column: f.Name, Value: f.New})
 		}
-		marks[i] = forgotten(todo[i].after)
+		marks[i] = beforehand(todo[i].before, todo[i].after)
 	}
 	id, err := s.plan(lockstep.WriteRecord, journal.Encode(changes), len(changes))
 	if err != nil {
@@ -117,6 +117,20 @@ func (s *session) undoRecords(table string, todo []recordUndo) error {
 	return s.storeLinks(lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: lockstep.Acknowledged, Payload: journal.Encode(changes)}}}, entries)
 }
 
+// beforehand is what a link says while it is not known whether a write arrives: sides
+// that it sets apart are so already, sides that it joins not yet.
+func beforehand(before, after crosswalk.Entry) crosswalk.Entry {
+	e := forgotten(after)
+	e.Base, e.Apart = slices.Clone(after.Base), slices.Clone(after.Apart)
+	for pos, crm := range before.Apart {
+		if crm.IsAbsent() || e.Apart != nil && !e.Apart[pos].IsAbsent() {
+			continue
+		}
+		setApart(&e, pos, crm, before.Base[pos])
+	}
+	return e
+}
+
 // forgotten is an entry whose two sides are to be read again before anything is
 // concluded from it.
 func forgotten(e crosswalk.Entry) crosswalk.Entry {
@@ -145,7 +159,7 @@ func (s *session) undoImport(u *undoing, b *batch) error {
 	var marks []crosswalk.Entry
 	for i := range b.rows {
 		if r := &b.rows[i]; r.changesValues() {
-			marks = append(marks, forgotten(r.entry()))
+			marks = append(marks, beforehand(r.before.entry, r.entry()))
 		}
 	}
 	if err := s.storeLinks(lockstep.Commit{}, marks); err != nil {

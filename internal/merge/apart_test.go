@@ -98,3 +98,38 @@ func TestWhatAnUndoPutInOrOutOfABookStays(t *testing.T) {
 		}
 	}
 }
+
+// A field that only flows to the platform: what the platform makes of it is known.
+func TestDrift(t *testing.T) {
+	outward := Rule{Out: Way{Mapped: true}}
+	withDefault := Rule{Out: Way{Mapped: true, Empty: lockstep.EmptyDefault, Default: text("d")}}
+	for _, c := range []struct {
+		rule                 Rule
+		base, crm, platform  lockstep.Value
+		want                 string
+		wantBase, wantParted lockstep.Value
+	}{
+		{outward, text("b"), text("b"), text("y"), "-", text("y"), text("b")},
+		{outward, text("b"), text("b"), text("b"), "-", text("b"), absent},
+		{outward, text("b"), text("b"), absent, "-", text("b"), absent},
+		{outward, text("b"), text("x"), text("y"), "P=x", text("x"), absent},
+		{withDefault, text("d"), null, text("y"), "-", text("y"), null},
+		{Rule{Out: Way{Mapped: true}, In: Way{Mapped: true}}, text("b"), text("b"), text("y"), "C=y", text("y"), absent},
+	} {
+		in := FieldInput{Rule: c.rule, Base: c.base, CRM: c.crm, Platform: c.platform}
+		out := Drift(in, Field(in))
+		if show(out) != c.want || out.Base != c.wantBase || out.Apart != c.wantParted {
+			t.Errorf("%+v: %s, base %v, apart %v", c, show(out), out.Base, out.Apart)
+		}
+		if out.Apart.IsAbsent() {
+			continue
+		}
+		// The same again, and another edit on the platform: still nothing is written.
+		for _, platform := range []lockstep.Value{c.platform, text("z")} {
+			again := FieldInput{Rule: c.rule, Base: out.Base, Apart: out.Apart, CRM: c.crm, Platform: platform}
+			if next := Drift(again, Field(again)); show(next) != "-" || next.Base != platform {
+				t.Errorf("%+v: then %v: %s, base %v", c, platform, show(next), next.Base)
+			}
+		}
+	}
+}

@@ -90,8 +90,9 @@ type FieldInput struct {
 	Rule Rule
 	// Base is the value that both sides last agreed on; Absent = they never did.
 	Base lockstep.Value
-	// Apart is what the CRM said when a person had the two sides set to different
-	// values, by an undo; Base is then what the platform said. Absent = they agreed.
+	// Apart is what the CRM said when the two sides were left with different values: by
+	// an undo, or because the platform changed a field by itself that only flows there.
+	// Base is then what the platform said. Absent = they agreed.
 	Apart lockstep.Value
 	// CRM and Platform are the values as read now; Absent = not read, which is
 	// taken to mean "as the base". A contact that does not exist yet has Null.
@@ -125,8 +126,8 @@ type FieldOutcome struct {
 // the side that is not empty, and the CRM's where both are not; when one of the
 // two was not read, nothing is decided.
 //
-// Sides that were set apart are left alone until one of them changes; then that
-// change counts as one from what this side said, and the parting is over.
+// Sides that are apart are left alone until one of them changes; then that change
+// counts as one from what this side said.
 func Field(in FieldInput) FieldOutcome {
 	if !in.Apart.IsAbsent() {
 		return parted(in)
@@ -162,6 +163,9 @@ func parted(in FieldInput) FieldOutcome {
 		return FieldOutcome{Base: in.Base, Apart: in.Apart, Winner: Neither}
 	case crmSame:
 		in.CRM, in.Base = in.Apart, in.Apart
+		if said := say(in.Apart, in.Base, r.Out); !said.IsAbsent() {
+			in.Base = said
+		}
 	case platformSame:
 		in.Platform = in.Base
 	case r.Out.Mapped && r.In.Mapped:
@@ -234,6 +238,20 @@ func oneWay(w Way, base, from, to lockstep.Value, fromNewer bool, receiver Side,
 		return out
 	}
 	return write(receiver, from, out)
+}
+
+// Drift completes the outcome of a field that only flows to the platform and that the
+// platform changed by itself: nothing is written, but what it says is noted, so that
+// the old value is known when the CRM's is written next.
+func Drift(in FieldInput, out FieldOutcome) FieldOutcome {
+	r := &in.Rule
+	if !r.Out.Mapped || r.In.Mapped || out.WritePlatform || !out.Apart.IsAbsent() || out.Base.IsAbsent() || in.Platform.IsAbsent() || in.CRM.IsAbsent() {
+		return out
+	}
+	if crm := say(in.CRM, out.Base, r.Out); in.Platform != out.Base && (crm == out.Base || crm.IsAbsent()) {
+		out.Base, out.Apart = in.Platform, in.CRM
+	}
+	return out
 }
 
 func twoWay(in FieldInput, crm, platform lockstep.Value, out FieldOutcome) FieldOutcome {
