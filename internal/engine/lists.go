@@ -154,6 +154,7 @@ type listState struct {
 type removal struct {
 	member crosswalk.Member
 	why    string
+	also   []crosswalk.Member // other records of the same contact that leave with it
 }
 
 // listSummary is what a run keeps of a list so that the next one can tell

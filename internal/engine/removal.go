@@ -53,7 +53,7 @@ func (s *session) collectRemovals(l *listState) error {
 		inList := !stranger && l.has(m.Record)
 		if inList && m.InList && m.InBook && m.Excluded {
 			// Was to leave the book when an earlier process ended.
-			l.removals = append(l.removals, removal{m, whyExcluded})
+			l.removals = append(l.removals, removal{member: m, why: whyExcluded})
 			continue
 		}
 		if inList || !stranger && !l.fresh && m.InList {
@@ -73,7 +73,7 @@ func (s *session) collectRemovals(l *listState) error {
 			}
 		case out.Op == merge.RemoveFromBook:
 			m.InList, m.Undone = false, false
-			l.removals = append(l.removals, removal{m, out.Why})
+			l.removals = append(l.removals, removal{member: m, why: out.Why})
 		case m.InList:
 			m.InList, m.Former, m.Undone = false, m.InBook, false
 			quiet = append(quiet, m)
@@ -101,11 +101,13 @@ func (s *session) elsewhere(l *listState, m crosswalk.Member) bool {
 
 // removeAll carries out a list's removals, as many at a time as the platform takes.
 func (s *session) removeAll(l *listState) error {
-	seen := map[lockstep.ContactID]bool{}
+	seen := map[lockstep.ContactID]int{}
 	todo := l.removals[:0]
 	for _, r := range l.removals {
-		if r.member.Contact != "" && !seen[r.member.Contact] {
-			seen[r.member.Contact] = true
+		if at, ok := seen[r.member.Contact]; ok {
+			todo[at].also = append(todo[at].also, r.member)
+		} else if r.member.Contact != "" {
+			seen[r.member.Contact] = len(todo)
 			todo = append(todo, r)
 		}
 	}
@@ -173,8 +175,10 @@ func (s *session) removeSome(l *listState, todo []removal) error {
 	}
 	s.mu.Lock()
 	for _, r := range todo {
-		if permitted[r.member.Contact] {
-			m := r.member
+		if !permitted[r.member.Contact] {
+			continue
+		}
+		for _, m := range slices.Concat(r.also, []crosswalk.Member{r.member}) {
 			m.InBook, m.Former = false, false
 			l.put(m)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 )
 
 // WorkOff carries out every run that is queued or was left in process, one after
@@ -21,7 +22,7 @@ func (j *Jobs) WorkOff(ctx context.Context) error {
 		}
 		for _, run := range live {
 			for {
-				err := w.Work(ctx, &river.Job[runArgs]{Args: runArgs{Run: run.ID}})
+				err := w.Work(ctx, &river.Job[runArgs]{JobRow: &rivertype.JobRow{}, Args: runArgs{Run: run.ID}})
 				if cerr := ctx.Err(); cerr != nil {
 					return cerr
 				}
