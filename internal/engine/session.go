@@ -54,6 +54,9 @@ type session struct {
 func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time) (*session, error) {
 	s := &session{e: e, run: run, deadline: deadline, budget: deadline.Sub(e.Now()), meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
 	s.ctx = lockstep.WithMeter(ctx, s.meter)
+	if run.Type.Consent() {
+		s.ctx = lockstep.WithUrgency(s.ctx)
+	}
 	var err error
 	if s.account, err = e.Store.Account(ctx, run.Account); err != nil {
 		return s, err

@@ -483,6 +483,45 @@ func TestPaceClimbsAndKeepsItsCeiling(t *testing.T) {
 	})
 }
 
+// An urgent call has a place of its own, and goes while others are held back.
+func TestPaceLetsUrgentCallsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := remote.NewPace(2, 2)
+		c := virtual(t, pace, func(int32, *http.Request) *http.Response {
+			time.Sleep(time.Minute)
+			return &http.Response{StatusCode: http.StatusOK}
+		})
+		call := func(ctx context.Context) {
+			_, _ = c.Do(ctx, remote.Call{Op: "read", Method: http.MethodGet, URL: c.Base()})
+		}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { call(t.Context()) })
+		}
+		synctest.Wait()
+		start := time.Now()
+		call(lockstep.WithUrgency(t.Context()))
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("behind 20 others an urgent call took %v, want the minute of the call itself", d)
+		}
+		wg.Wait()
+		pace.Hold(time.Hour)
+		start = time.Now()
+		call(lockstep.WithUrgency(t.Context()))
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("while others are held an urgent call took %v", d)
+		}
+		start = time.Now()
+		call(t.Context())
+		if d := time.Since(start); d < 58*time.Minute {
+			t.Errorf("another call waited %v only", d)
+		}
+		if n, _ := pace.InFlight(); n != 0 {
+			t.Errorf("%d in flight in the end", n)
+		}
+	})
+}
+
 func TestNothingPersonalIsLoggedOrReported(t *testing.T) {
 	var logs bytes.Buffer
 	c, srv := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

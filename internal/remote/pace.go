@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,14 +49,16 @@ func RetryAfter(h http.Header, now time.Time) (d time.Duration, ok bool) {
 
 // Pace is the budget of one remote account: how many calls are in flight, and
 // until when nobody may call. The number climbs by one for each full round of
-// answers and is halved when the server says that it is too much. It is safe for
-// concurrent use.
+// answers and is halved when the server says that it is too much. An urgent call, see
+// lockstep.WithUrgency, goes first and has one place more. It is safe for concurrent
+// use.
 type Pace struct {
 	mu       sync.Mutex
 	limit    float64
 	ceiling  int
 	inFlight int
 	gate     time.Time
+	held     time.Time // until when only urgent calls may go
 	cut      time.Time // when the limit was last halved
 	waiting  []chan struct{}
 	now      func() time.Time
@@ -105,12 +108,27 @@ func (p *Pace) Pause(d time.Duration) {
 	}
 }
 
+// Hold keeps all but urgent calls from calling for d: what is left of a rate limit is
+// theirs.
+func (p *Pace) Hold(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until := p.now().Add(d); until.After(p.held) {
+		p.held = until
+	}
+}
+
 // acquire waits for the gate and for a free place. When the gate opens only after
 // ctx's deadline it answers CodeThrottled at once: waiting would be in vain.
 func (p *Pace) acquire(ctx context.Context) error {
+	urgent := lockstep.Urgent(ctx)
 	for {
 		p.mu.Lock()
-		if d := p.gate.Sub(p.now()); d > 0 {
+		gate := p.gate
+		if !urgent && p.held.After(gate) {
+			gate = p.held
+		}
+		if d := gate.Sub(p.now()); d > 0 {
 			sleep := p.sleep
 			p.mu.Unlock()
 			if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
@@ -124,13 +142,21 @@ func (p *Pace) acquire(ctx context.Context) error {
 			}
 			continue
 		}
-		if p.inFlight < int(p.limit) {
+		places := int(p.limit)
+		if urgent {
+			places++
+		}
+		if p.inFlight < places {
 			p.inFlight++
 			p.mu.Unlock()
 			return nil
 		}
 		turn := make(chan struct{})
-		p.waiting = append(p.waiting, turn)
+		if urgent {
+			p.waiting = slices.Insert(p.waiting, 0, turn)
+		} else {
+			p.waiting = append(p.waiting, turn)
+		}
 		p.mu.Unlock()
 		select {
 		case <-turn:
@@ -177,7 +203,7 @@ func (p *Pace) release(throttled, answered bool, pause time.Duration) {
 
 // wake lets as many waiting callers look again as there are free places.
 func (p *Pace) wake() {
-	for free := int(p.limit) - p.inFlight; free > 0 && len(p.waiting) > 0; free-- {
+	for free := max(int(p.limit)-p.inFlight, 0); free > 0 && len(p.waiting) > 0; free-- {
 		close(p.waiting[0])
 		p.waiting = p.waiting[1:]
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 	"slices"
 	"strings"
 	"sync"
@@ -116,7 +117,18 @@ func (c *Client) learnLimit(status int, h http.Header) {
 			c.pace.Pause(d)
 		}
 	}
+	left, errLeft := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
+	limit, errLimit := strconv.Atoi(h.Get("X-RateLimit-Limit"))
+	if errLeft == nil && errLimit == nil && left <= limit/reserve {
+		if d := windowLeft(h); d > 0 {
+			c.pace.Hold(d)
+		}
+	}
 }
+
+// reserve is the part of a rate limit, one in so many, that ordinary calls leave to
+// opt-outs and to the account's other integrations.
+const reserve = 5
 
 // linkFor returns the link that a call goes over; the first call of all asks for
 // the account's region.
