@@ -127,6 +127,7 @@ var rules = []rule{
 
 	{"internal/twin/...", []string{"internal/twin/..."}, "a twin that shared code with the product would share its mistakes"},
 	{"internal/e2e", []string{".", "internal/..."}, "the end-to-end tests see everything"},
+	{"internal/prove", []string{".", "internal/..."}, "the simulation sees everything"},
 }
 
 func fits(path, part string) bool {

@@ -228,8 +228,8 @@ func optOutsHold(s *sim) {
 func (s *sim) addsRespectOptOuts() {
 	type state struct{ email, bulk, mail string }
 	records := map[string]*state{}
-	emails := map[string]string{}          // contact → address
-	left := map[string]bool{}              // contact and book
+	emails := map[string]string{} // contact → address
+	left := map[string]bool{}     // contact and book
 	round := -1
 	var refusing map[string]bool
 	member := map[string]map[string]bool{}
