@@ -250,3 +250,51 @@ func TestCB19OptInTypeIsTheStrongest(t *testing.T) {
 		t.Error("written again")
 	}
 }
+
+// Rows of opt-outs that were told before our tables came are written once they are
+// there; a row closed when somebody came back is open again after the next opt-out.
+func TestSuppressionRows(t *testing.T) {
+	w := newStage(t)
+	w.cast("contact", "ann@stage.example")
+	w.signUp(w.anyBook(), "ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.installTables()
+	names := map[string]string{w.account.ID: "account"}
+	row := "ann@stage.example unsubscribed account at a time"
+	want := func(what string, rows ...string) {
+		t.Helper()
+		w.run(lockstep.SyncSuppressions)
+		if diff := cmp.Diff(append([]string{}, rows...), w.suppressionRows(names)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	want("after the tables came", row)
+	all, err := w.app.Suppressions(t.Context(), app.SuppressionFilter{Email: "ann@stage.example", Limit: 5})
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d restrictions: %v", len(all), err)
+	}
+	if _, err := w.app.Resubscribe(t.Context(), all[0].ID, "asked at the counter", "Kim"); err != nil {
+		t.Fatal(err)
+	}
+	w.twins.Clock.Advance(time.Minute)
+	w.twins.Dotdigital.Confirm("ann@stage.example")
+	want("after she came back")
+	w.twins.Clock.Advance(time.Minute)
+	w.optOut("ann@stage.example")
+	want("after the second opt-out", row)
+	before := w.crmWrites.Load()
+	want("when nothing happened", row)
+	if w.crmWrites.Load() != before {
+		t.Error("rows were written again")
+	}
+}
+
+// anyBook is an address book of the test's own.
+func (w *stage) anyBook() string {
+	w.t.Helper()
+	var b struct{ ID int64 }
+	w.mail("POST", "/v2/address-books", cols{"name": "Any", "visibility": "Private"}, &b)
+	return fmt.Sprint(b.ID)
+}

@@ -78,6 +78,9 @@ func (s *session) suppressions() error {
 	if err := s.hearSuppressions(); err != nil {
 		return err
 	}
+	if err := s.rowsLate(lockstep.SuppressionTable, lockstep.ScopeAccount); err != nil {
+		return err
+	}
 	return s.tell()
 }
 
@@ -294,7 +297,7 @@ func (s *session) hear(said []statement) error {
 		}
 		e.ID = lockstep.ConsentID(&e)
 		told := map[string]time.Time{}
-		if stands {
+		if stands && r.Released.IsZero() {
 			told = r.Told
 		}
 		for _, t := range st.told {
@@ -514,11 +517,47 @@ func (s *session) destinations(r *lockstep.Restriction) []string {
 		if !r.Asked.IsZero() {
 			return []string{toldBack} // asked about again and again until the person answers
 		}
-		return []string{toldPlatform, toldAccounts, toldFlags, toldRow}
+		return s.withRow(lockstep.SuppressionTable, toldPlatform, toldAccounts, toldFlags)
 	case r.Scope == lockstep.ScopeList:
-		return []string{toldFlags, toldRow}
+		return s.withRow(lockstep.UnsubscriberTable, toldFlags)
 	}
 	return []string{toldBooks}
+}
+
+// withRow adds the row of our own table to destinations where the CRM has the table.
+func (s *session) withRow(table string, to ...string) []string {
+	if s.table(table) != nil {
+		to = append(to, toldRow)
+	}
+	return to
+}
+
+// rowsLate lets the rows be written of opt-outs that were told before our tables came
+// to the CRM.
+func (s *session) rowsLate(table string, scope lockstep.ConsentScope) error {
+	name := "consent/rows-of/" + table
+	done, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	if err != nil || done != "" || s.dry() || s.table(table) == nil {
+		return err
+	}
+	var c lockstep.Commit
+	err = s.e.Store.RestrictedSince(s.ctx, s.account.ID, 0, func(r lockstep.Restriction) error {
+		if _, written := r.Told[toldRow]; written || r.Scope != scope || r.Pending || r.Email == "" || !r.Released.IsZero() {
+			return nil
+		}
+		r.Pending = true
+		if c.Restrictions = append(c.Restrictions, r); len(c.Restrictions) < 1000 {
+			return nil
+		}
+		all := c
+		c = lockstep.Commit{}
+		return s.commit(all)
+	})
+	if err != nil {
+		return err
+	}
+	c.Cursors = map[string]lockstep.Cursor{name: "done"}
+	return s.commit(c)
 }
 
 // told notes that a destination knows a restriction, and in the ledger who was told.

@@ -206,9 +206,6 @@ func (s *session) writeRows(rs []*lockstep.Restriction, table string, more func(
 			Message: "opt-outs are kept and acted upon, but not shown as rows in Dynamics: the table " + table + " is not there",
 			Hint:    "run lockstep dynamics install",
 		})
-		for _, r := range rs {
-			r.Told[toldRow] = s.e.Now()
-		}
 		return nil
 	}
 	for part := range slices.Chunk(rs, consentPage) {
@@ -244,6 +241,44 @@ func (s *session) writeRows(rs []*lockstep.Restriction, table string, more func(
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+		if err := s.openRows(table, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openRows activates rows that were closed when the person had come back in between.
+func (s *session) openRows(table string, rs []*lockstep.Restriction) error {
+	if s.dry() {
+		return nil
+	}
+	by := make(map[lockstep.ID]*lockstep.Restriction, len(rs))
+	ids := make([]lockstep.ID, 0, len(rs))
+	for _, r := range rs {
+		by[r.ID] = r
+		ids = append(ids, r.ID)
+	}
+	var closed []lockstep.ID
+	err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
+		for i := range page {
+			if page[i].Inactive {
+				closed = append(closed, page[i].ID)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range closed {
+		change := lockstep.Change{
+			Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: id}, Contact: by[id].Contact, Email: by[id].Email, Why: by[id].Evidence,
+			Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "0")}},
+		}
+		if err := s.writeOne(change, by[id], toldRow, "the CRM refused to open the row again"); err != nil {
 			return err
 		}
 	}
@@ -368,7 +403,7 @@ func (s *session) tellBack(rs []*lockstep.Restriction) error {
 				Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 				Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
 			}
-			if err := s.writeOne(change, r, "the CRM refused to close the row"); err != nil {
+			if err := s.writeOne(change, r, toldBack, "the CRM refused to close the row"); err != nil {
 				return err
 			}
 		}
@@ -451,7 +486,7 @@ func (s *session) openRecords(r *lockstep.Restriction) error {
 				Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 				Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(true), New: lockstep.BoolValue(false)}},
 			}
-			if err := s.writeOne(change, r, "the CRM refused to open the record to bulk email"); err != nil {
+			if err := s.writeOne(change, r, toldBack, "the CRM refused to open the record to bulk email"); err != nil {
 				return err
 			}
 		}
@@ -460,7 +495,7 @@ func (s *session) openRecords(r *lockstep.Restriction) error {
 }
 
 // writeOne writes one row of the CRM.
-func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, problem string) error {
+func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, destination, problem string) error {
 	changes := []lockstep.Change{change}
 	write := lockstep.RecordWrite{ID: change.Ref.ID}
 	for _, f := range change.Fields {
@@ -476,7 +511,7 @@ func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, prob
 			return nil
 		}
 		changes[0].State = lockstep.Acknowledged
-		s.told(r, toldBack, lockstep.ConsentCRM, change.Ref, change.Why)
+		s.told(r, destination, lockstep.ConsentCRM, change.Ref, change.Why)
 		return nil
 	})
 }

@@ -15,6 +15,9 @@ func (s *session) unsubscribes() error {
 	if err := s.hearUnsubscribes(); err != nil {
 		return err
 	}
+	if err := s.rowsLate(lockstep.UnsubscriberTable, lockstep.ScopeList); err != nil {
+		return err
+	}
 	return s.tell()
 }
 
