@@ -31,6 +31,12 @@ func (p *pages) applyRun(w http.ResponseWriter, r *http.Request) error {
 	return toRun(w, r, run, err)
 }
 
+// undoRun shows what an undo would write; its page applies it.
+func (p *pages) undoRun(w http.ResponseWriter, r *http.Request) error {
+	run, err := p.app.UndoRun(r.Context(), app.UndoRequest{Run: r.PathValue("id"), Mode: lockstep.ModePreview})
+	return toRun(w, r, run, err)
+}
+
 func (p *pages) cancelRun(w http.ResponseWriter, r *http.Request) error {
 	run, err := p.app.CancelRun(r.Context(), r.PathValue("id"))
 	return toRun(w, r, run, err)

@@ -323,12 +323,23 @@ func TestBrowserPreviewAndApply(t *testing.T) {
 
 	b.do(chromedp.Click(chromedp.CSS("#apply")))
 	b.until(`document.querySelector("#state")?.innerText.includes("Completed")`)
+	applied := js[string](b, `location.pathname`)
 	b.do(chromedp.Navigate(b.url + "/"))
 	b.until(`document.querySelectorAll("#runs tbody tr").length >= 3`)
 	if members := js[string](b, `[...document.querySelectorAll("tr[id^=list-]")].find((r) => r.innerText.includes("Deactivate")).querySelector("[data-name=Members]").innerText`); members == "–" || members == "0" {
 		t.Errorf("the synced list has %q members", members)
 	}
 	b.shoot("overview")
+
+	// The run is undone: a preview first, then exactly that.
+	b.do(chromedp.Navigate(b.url + applied))
+	b.do(chromedp.Click(chromedp.CSS("#undo")))
+	b.until(`document.querySelector("h1")?.innerText === "Undo (preview)" && document.querySelector("#state").innerText.includes("Previewed")`)
+	b.shoot("undo-previewed")
+	b.do(chromedp.Click(chromedp.CSS("#apply")))
+	b.until(`document.querySelector("h1")?.innerText === "Undo" && document.querySelector("#state").innerText.includes("Completed")`)
+	b.do(chromedp.Navigate(b.url + applied))
+	b.until(`document.querySelector("#undone-by") && !document.querySelector("#undo")`)
 	if strings.Contains(js[string](b, `location.href`), "@") {
 		t.Error("an address is in the URL")
 	}

@@ -168,6 +168,13 @@ func (p *pages) runData(ctx context.Context, id, changes, findings string) (d ru
 		return d, err
 	}
 	d.Organization = urls[d.Run.Account]
+	undone, err := p.app.UndoneBy(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	d.UndoneBy = undone.ID
+	d.Undoable = undone.ID == "" && d.Run.Mode == lockstep.ModeApply && d.Run.Status.Ended() && d.Run.Counts.Written > 0 && !d.Run.Type.Consent() &&
+		d.Now.Sub(d.Run.Ended) < app.UndoWindow
 	// Each part keeps the page that the other is on.
 	address := func(changes, findings string) string {
 		q := url.Values{}

@@ -46,6 +46,7 @@ func New(a *app.App, o Options) http.Handler {
 		"GET /events/runs/{id}":  p.runEvents,
 		"POST /runs":             p.startRun,
 		"POST /runs/{id}/apply":  p.applyRun,
+		"POST /runs/{id}/undo":   p.undoRun,
 		"POST /runs/{id}/cancel": p.cancelRun,
 		"POST /lists/{id}":       p.changeList,
 		"POST /conflicts/{id}":   p.decide,

@@ -147,7 +147,7 @@ func TestPagesNeedASignIn(t *testing.T) {
 			t.Errorf("%s without a session ended at %s", path, a.Request.URL)
 		}
 	}
-	for _, path := range []string{"/runs", "/lists/" + s.company.Customers.ID, "/conflicts/" + s.company.Conflict.ID, "/runs/" + s.company.Previewed.ID + "/apply"} {
+	for _, path := range []string{"/runs", "/lists/" + s.company.Customers.ID, "/conflicts/" + s.company.Conflict.ID, "/runs/" + s.company.Previewed.ID + "/apply", "/runs/" + s.company.Completed.ID + "/undo"} {
 		if a := s.post(path, nil); a.Request.URL.Path != "/signin" {
 			t.Errorf("POST %s without a session ended at %s", path, a.Request.URL)
 		}
@@ -437,6 +437,15 @@ func TestActions(t *testing.T) {
 	}
 	if a := s.post("/runs/"+c.Previewed.ID+"/apply", nil); !strings.Contains(a.body, "The preview that this run applies") {
 		t.Errorf("apply ended at %s: %s", a.Request.URL, a.body)
+	}
+	if a := s.get("/runs/" + c.Completed.ID); !strings.Contains(a.body, "Preview the undo of this run") {
+		t.Errorf("the run offers no undo: %s", a.body)
+	}
+	if a := s.post("/runs/"+c.Completed.ID+"/undo", nil); !strings.Contains(a.body, "Undo (preview)") || !strings.Contains(a.body, "The run that this one undoes") {
+		t.Errorf("undo ended at %s: %s", a.Request.URL, a.body)
+	}
+	if a := s.post("/runs/"+c.Previewed.ID+"/undo", nil); a.StatusCode != http.StatusConflict || !strings.Contains(a.body, "wrote nothing") {
+		t.Errorf("the undo of a preview answered %d: %s", a.StatusCode, a.body)
 	}
 	s.post("/lists/"+c.Partners.ID, url.Values{"activated": {"true"}})
 	if l, err := s.app.List(t.Context(), c.Account.ID, c.Partners.ID); err != nil || !l.Activated {

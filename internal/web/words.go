@@ -15,6 +15,7 @@ var syncTitles = map[lockstep.SyncType]string{
 	lockstep.SyncDataLabels:     "Data labels",
 	lockstep.SyncAddressBooksIn: "Address books in",
 	lockstep.SyncMarketingLists: "Marketing lists",
+	lockstep.SyncUndo:           "Undo",
 }
 
 func syncTitle(t lockstep.SyncType) string { return titled(syncTitles[t], string(t)) }
