@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test race check lint generate bench picture clean
+.PHONY: build demo test race check lint generate bench prove mutants picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -28,6 +28,14 @@ lint:
 
 generate: ## the pages' Go code from their templates
 	$(TOOL) templ generate -path internal/web
+
+SEEDS = 1000
+BASE = 1
+prove: ## SEEDS simulated lives of the product from BASE on; a failing one is made small and printed with how to replay it
+	go test ./internal/prove -v -count=1 -timeout 0 -run TestSeed -seeds=$(SEEDS) -base=$(BASE) -shrink=100 | grep -v -e '^=== ' -e '--- PASS: TestSeed/'
+
+mutants: ## every planted bug must be caught by the simulation; half an hour
+	go test ./internal/prove -v -count=1 -timeout 0 -run TestMutants -mutants
 
 bench: ## speed beside the floor; minutes, on an idle machine
 	go run ./bench

@@ -1,13 +1,16 @@
 package prove
 
 import (
+	_ "embed"
 	"flag"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 var (
@@ -66,13 +69,22 @@ func TestSeed(t *testing.T) {
 	if n == 0 {
 		n = ordinarySeeds
 	}
+	began := time.Now()
+	t.Cleanup(func() {
+		if *seedsFlag > 0 {
+			t.Logf("%d seeds of %d actions from %d on in %s: %.0f a minute", n, actionCount(), *baseFlag, time.Since(began).Round(time.Second), float64(n)/time.Since(began).Minutes())
+			t.Log(coverage.String())
+		}
+	})
 	for i := range n {
 		seed := *baseFlag + uint64(i)
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			p := newPlan(seed, actionCount())
 			p.Dropped = parseDrop(*dropFlag)
-			report(t, simulate(t, p))
+			s := simulate(t, p)
+			coverage.add(s)
+			report(t, s)
 		})
 	}
 }
@@ -115,4 +127,89 @@ func TestSameSeedSameLog(t *testing.T) {
 	}
 }
 
-var _ = os.Args
+//go:embed testdata/regressions.txt
+var regressions string
+
+// TestRegressions plays the seeds that once failed: what they showed is mended.
+func TestRegressions(t *testing.T) {
+	needTemplate(t)
+	for line := range strings.Lines(regressions) {
+		var seed uint64
+		var n int
+		var drop, why string
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		parts := strings.SplitN(line, " ", 4)
+		if len(parts) != 4 {
+			t.Fatalf("regressions.txt: %q is not seed, actions, what to drop and why", line)
+		}
+		seed, err1 := strconv.ParseUint(parts[0], 10, 64)
+		n, err2 := strconv.Atoi(parts[1])
+		if err1 != nil || err2 != nil {
+			t.Fatalf("regressions.txt: %q", line)
+		}
+		drop, why = strings.TrimPrefix(parts[2], "-"), parts[3]
+		t.Run(parts[0], func(t *testing.T) {
+			t.Parallel()
+			p := newPlan(seed, n)
+			p.Dropped = parseDrop(drop)
+			if s := simulate(t, p); len(s.broken) > 0 {
+				t.Errorf("%s\nis broken again: %s", why, strings.Join(s.broken[:min(len(s.broken), 5)], "\n"))
+			}
+		})
+	}
+}
+
+// covered counts what happened in all seeds of a run of the tests.
+type covered struct {
+	mu     sync.Mutex
+	faults map[coverKey]int
+	acts   map[string]int
+	kills  int
+}
+
+var coverage = covered{faults: map[coverKey]int{}, acts: map[string]int{}}
+
+func (c *covered) add(s *sim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, n := range s.coverage {
+		c.faults[k] += n
+	}
+	for a, n := range s.acted {
+		c.acts[a] += n
+	}
+	c.kills += s.kills
+}
+
+// String tells how often each kind of fault hit how many routes, and what people did.
+func (c *covered) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	type sum struct{ hits, routes, rare int }
+	kinds := map[string]*sum{}
+	for k, n := range c.faults {
+		x := kinds[k.twin+" "+k.kind]
+		if x == nil {
+			x = &sum{}
+			kinds[k.twin+" "+k.kind] = x
+		}
+		x.hits += n
+		x.routes++
+		if n < 100 {
+			x.rare++
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d kills; %d pairs of fault and route:\n", c.kills, len(c.faults))
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		fmt.Fprintf(&b, "  %-30s %7d hits on %3d routes, %3d of them fewer than 100 times\n", k, kinds[k].hits, kinds[k].routes, kinds[k].rare)
+	}
+	b.WriteString("what people did:\n")
+	for _, a := range actions {
+		fmt.Fprintf(&b, "  %-36s %7d\n", a.name, c.acts[a.name])
+	}
+	return b.String()
+}

@@ -74,6 +74,7 @@ type sim struct {
 	stepMu sync.Mutex
 	steps  int // of the engine in this round
 	killed bool
+	kills  int
 
 	log      []string // every request, in order: the same seed gives the same log
 	struck   []string
@@ -298,6 +299,7 @@ func (s *sim) work(f func(ctx context.Context) error) (err error) {
 func (s *sim) cycle(f func(ctx context.Context) error) {
 	err := s.work(f)
 	if s.killed {
+		s.kills++
 		s.note("%d.%d killed", s.round, s.requests)
 		s.close()
 		s.open()
