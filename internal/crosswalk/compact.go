@@ -100,7 +100,7 @@ type group struct {
 func (g *group) flush(out *Compaction) {
 	if g.batch.Len() > 0 {
 		out.Payloads = append(out.Payloads, g.batch.Bytes())
-		g.batch = NewBatch(g.labels)
+		g.batch.Reset()
 	}
 }
 

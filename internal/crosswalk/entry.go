@@ -55,6 +55,7 @@ var tableNames = [...]string{"", "contact", "lead", "account"}
 // Batch collects entries for one payload.
 type Batch struct {
 	labels  int
+	head    int // bytes of buf before the first entry
 	buf     []byte
 	scratch []byte
 	n       int
@@ -67,8 +68,12 @@ func NewBatch(labels []string) *Batch {
 	for _, l := range labels {
 		b.buf = appendText(b.buf, l)
 	}
+	b.head = len(b.buf)
 	return b
 }
+
+// Reset takes all entries out and keeps the memory and the labels.
+func (b *Batch) Reset() { b.buf, b.n = b.buf[:b.head], 0 }
 
 // Append adds an entry. Base must have one value for each label of the batch, or
 // none at all (then every value is Absent); anything else is a mistake of the

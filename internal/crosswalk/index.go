@@ -361,6 +361,29 @@ func (x *Index) All() iter.Seq[Link] {
 	}
 }
 
+// Shared iterates over the groups of links that have one contact in common, in no
+// particular order. The slice is valid until the next step. Nothing may be added
+// meanwhile.
+func (x *Index) Shared() iter.Seq[[]Link] {
+	return func(yield func([]Link) bool) {
+		var done map[packed]bool
+		var group []Link
+		for row := range x.rows {
+			c, i := x.at(row)
+			if c.meta[i] == freeMeta || c.contact[i] == 0 || c.nextOfContact[i] == noRow || done[c.contact[i]] {
+				continue
+			}
+			if done == nil {
+				done = map[packed]bool{}
+			}
+			done[c.contact[i]] = true
+			if group = x.ByContact(x.contacts.unpack(c.contact[i]), group[:0]); !yield(group) {
+				return
+			}
+		}
+	}
+}
+
 // Labels returns the labels of a blob's entries, nil when the blob is not known.
 // The slice is shared and must not be changed.
 func (x *Index) Labels(blobID int64) []string {

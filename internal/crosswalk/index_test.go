@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 	"testing"
@@ -273,6 +274,21 @@ func (w *world) check(t *rapid.T, x *Index) {
 			t.Fatalf("contact %q: %v, want %v", id, got, want)
 		}
 	}
+	several := 0
+	for id, want := range byContact {
+		if id != "" && len(want) > 1 {
+			several++
+		}
+	}
+	for group := range x.Shared() {
+		several--
+		if len(group) < 2 || len(group) != len(byContact[group[0].Contact]) {
+			t.Fatalf("a group of %d links of contact %q instead of %d", len(group), group[0].Contact, len(byContact[group[0].Contact]))
+		}
+	}
+	if several != 0 {
+		t.Fatalf("%d groups are missing", several)
+	}
 	for _, email := range []string{"", "a@example.com", "b@example.com", "ü@example.com", "nobody@example.com"} {
 		want := byEmail[email]
 		if email == "" {
@@ -524,6 +540,30 @@ func TestMembersEqualAMap(t *testing.T) {
 			if s.Len() != len(want) || s.InList() != inList || s.InBook() != inBook {
 				t.Fatalf("counts %d, %d, %d", s.Len(), s.InList(), s.InBook())
 			}
+			strangers, waiting := 0, 0
+			var listed []lockstep.ID
+			for _, m := range expected {
+				if m.Record.IsZero() && m.InBook {
+					strangers++
+				}
+				if m.InList && !m.InBook && !m.Excluded {
+					waiting++
+				}
+				if m.InList && !m.Record.IsZero() {
+					listed = append(listed, m.Record)
+				}
+			}
+			if s.Strangers() != strangers || s.Unsettled() != waiting {
+				t.Fatalf("%d strangers and %d unsettled instead of %d and %d", s.Strangers(), s.Unsettled(), strangers, waiting)
+			}
+			if got := slices.SortedFunc(s.Listed(), compareIDs); !slices.Equal(got, listed) {
+				t.Fatalf("listed %v instead of %v", got, listed)
+			}
+			for id := range s.Waiting() {
+				if m := want[key{id: id}]; !m.InList || m.InBook || m.Excluded {
+					t.Fatalf("%+v is not waiting", m)
+				}
+			}
 		}
 		for k, m := range want {
 			got, ok := set.Record(k.id)
@@ -549,6 +589,70 @@ func TestMembersEqualAMap(t *testing.T) {
 		joined := slices.Collect(set.Joined(&now))
 		if left := slices.Collect(set.Left(&now)); len(left)-len(joined) != recordsInList(expected)-now.Len() {
 			t.Fatalf("%d in the list, %d observed, %d left and %d joined", recordsInList(expected), now.Len(), len(left), len(joined))
+		}
+	})
+}
+
+// What is known of the records that moved, and of all others from before, is the same
+// as a sweep over everybody.
+func TestMovedMembers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := NewMembers()
+		for range rapid.IntRange(0, 20).Draw(t, "members") {
+			set.Set(drawMember(t))
+		}
+		var sweep Observed
+		var asked, in []lockstep.ID
+		for i := range byte(8) {
+			id := lockstep.ID{1: i + 1} // the zero id is nobody's
+			m, _ := set.Record(id)
+			member := m.InList
+			if rapid.Bool().Draw(t, "asked") {
+				asked = append(asked, id)
+				if member = rapid.Bool().Draw(t, "in"); member {
+					in = append(in, id)
+				}
+			}
+			if member {
+				sweep.Add(id)
+			}
+		}
+		for m := range set.All() {
+			if m.InList && !m.Record.IsZero() && !slices.Contains(asked, m.Record) {
+				sweep.Add(m.Record)
+			}
+		}
+		sweep.Seal()
+		moved := set.Moved(asked, in)
+		if diff := gocmp.Diff(slices.Collect(sweep.All()), slices.Collect(moved.All())); diff != "" || moved.Len() != sweep.Len() {
+			t.Fatalf("%d records, %d in a sweep: %s", moved.Len(), sweep.Len(), diff)
+		}
+		people := func(of func(*Observed) iter.Seq[Member], o *Observed) []Member {
+			return slices.SortedFunc(of(o), func(a, b Member) int {
+				return cmp.Or(bytes.Compare(a.Record[:], b.Record[:]), cmp.Compare(a.Contact, b.Contact))
+			})
+		}
+		for _, of := range []func(*Observed) iter.Seq[Member]{set.Outside, set.Left} {
+			if diff := gocmp.Diff(people(of, &sweep), people(of, moved)); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+		for _, m := range people(set.Outside, moved) {
+			if moved.Has(m.Record) && !(m.InList && m.InBook && m.Excluded) {
+				t.Fatalf("%+v is not outside", m)
+			}
+		}
+		n := 0
+		for m := range set.All() {
+			if !sweep.Has(m.Record) || m.InList && m.InBook && m.Excluded {
+				n++
+			}
+		}
+		if got := len(people(set.Outside, moved)); got != n {
+			t.Fatalf("%d people outside instead of %d", got, n)
+		}
+		if diff := gocmp.Diff(slices.Collect(set.Joined(&sweep)), slices.Collect(set.Joined(moved))); diff != "" {
+			t.Fatal(diff)
 		}
 	})
 }

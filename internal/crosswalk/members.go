@@ -136,21 +136,69 @@ func scanMembers(payload []byte, each func(m Member, contact []byte) error) erro
 	return nil
 }
 
-// Members is the remembered set of one list. Reading is safe from several
-// goroutines as long as nobody writes.
+// Members is the remembered set of one list, in about 40 bytes a record. Reading is
+// safe from several goroutines as long as nobody writes.
 type Members struct {
-	records   map[lockstep.ID]memberState
-	strangers map[packed]memberState
+	// Rows of members with a record are kept in chunks, so that growing copies
+	// little and leaves nothing behind; free are those not in use, with no flags.
+	chunks [][]memberRow
+	free   []uint32
+	byID   hashTable
+	// seen holds FirstSeen of rows, by row, where it is not 0.
+	seen map[uint32]int64
+
+	strangers map[packed]strangerState
 	contacts  contactPool
-	inList    int
-	inBook    int
+	counts    memberCounts
 }
 
-type memberState struct {
-	contact   packed
+type memberRow struct {
+	id      lockstep.ID
+	contact packed
+	flags   byte
+}
+
+type strangerState struct {
 	firstSeen int64
 	flags     byte
 }
+
+// memberCounts are kept with every change, so that nobody has to go through all
+// members to count them.
+type memberCounts struct {
+	records, inList, listed, inBook, strangers, unsettled int
+}
+
+func (c *memberCounts) add(flags byte, by int) {
+	if flags&memberInList != 0 {
+		c.inList += by
+	}
+	if flags&memberInBook != 0 {
+		c.inBook += by
+	}
+	switch {
+	case flags&memberHasRecord == 0:
+		if flags&memberInBook != 0 {
+			c.strangers += by
+		}
+	default:
+		c.records += by
+		if flags&memberInList != 0 {
+			c.listed += by
+		}
+	}
+	if isUnsettled(flags) {
+		c.unsettled += by
+	}
+}
+
+// isUnsettled reports somebody of the list of whom it is not settled whether he
+// belongs into the book.
+func isUnsettled(flags byte) bool {
+	return flags&(memberInList|memberInBook|memberExcluded) == memberInList
+}
+
+const memberChunk = 1 << 10
 
 // NewMembers returns an empty set.
 func NewMembers() *Members { return NewMembersSized(0) }
@@ -158,14 +206,49 @@ func NewMembers() *Members { return NewMembersSized(0) }
 // NewMembersSized returns an empty set with room for about n records; room for more
 // than a million is made when they come.
 func NewMembersSized(n int) *Members {
-	return &Members{records: make(map[lockstep.ID]memberState, min(max(n, 0), 1_000_000)), strangers: map[packed]memberState{}}
+	s := &Members{strangers: map[packed]strangerState{}, seen: map[uint32]int64{}}
+	s.byID.hashOf = func(row uint32) uint64 { return refHash(s.at(row).id) }
+	if n = min(n, 1_000_000); n > 0 {
+		s.byID.resize(n*20/17 + 16)
+		s.chunks = append(s.chunks, make([]memberRow, 0, min(n, memberChunk)))
+	}
+	return s
+}
+
+func (s *Members) at(row uint32) *memberRow { return &s.chunks[row/memberChunk][row%memberChunk] }
+
+func (s *Members) find(id lockstep.ID) (uint32, bool) {
+	return s.byID.find(refHash(id), func(row uint32) bool { return s.at(row).id == id })
+}
+
+func (s *Members) newRow() uint32 {
+	if n := len(s.free); n > 0 {
+		row := s.free[n-1]
+		s.free = s.free[:n-1]
+		return row
+	}
+	last := len(s.chunks) - 1
+	if last < 0 || len(s.chunks[last]) == memberChunk {
+		var c []memberRow // the first one grows: most lists are small
+		if last >= 0 {
+			c = make([]memberRow, 0, memberChunk)
+		}
+		s.chunks = append(s.chunks, c)
+		last++
+	}
+	s.chunks[last] = append(s.chunks[last], memberRow{})
+	return uint32(last*memberChunk + len(s.chunks[last]) - 1)
 }
 
 // Add takes in a stored payload. Payloads must come in the order in which they
 // were stored. A damaged one changes nothing.
 func (s *Members) Add(payload []byte) error {
-	if err := scanMembers(payload, func(Member, []byte) error { return nil }); err != nil {
+	n := 0
+	if err := scanMembers(payload, func(Member, []byte) error { n++; return nil }); err != nil {
 		return err
+	}
+	if s.counts.records+n > maxRows {
+		return damaged("the list has more than %d members", maxRows)
 	}
 	return scanMembers(payload, func(m Member, contact []byte) error {
 		s.set(m, s.contacts.pack(contact))
@@ -177,57 +260,91 @@ func (s *Members) Add(payload []byte) error {
 func (s *Members) Set(m Member) { s.set(m, s.contacts.pack([]byte(m.Contact))) }
 
 func (s *Members) set(m Member, contact packed) {
-	state := memberState{contact: contact, firstSeen: m.FirstSeen, flags: memberBits(m)}
+	flags := memberBits(m)
 	if m.Record.IsZero() {
-		replace(s, s.strangers, contact, state, m.Gone())
-	} else {
-		replace(s, s.records, m.Record, state, m.Gone())
-	}
-}
-
-func replace[K comparable](s *Members, in map[K]memberState, key K, state memberState, gone bool) {
-	if old, ok := in[key]; ok {
-		s.count(old.flags, -1)
-	}
-	if gone {
-		delete(in, key)
+		if old, ok := s.strangers[contact]; ok {
+			s.counts.add(old.flags, -1)
+		}
+		if m.Gone() {
+			delete(s.strangers, contact)
+			return
+		}
+		s.strangers[contact] = strangerState{firstSeen: m.FirstSeen, flags: flags}
+		s.counts.add(flags, 1)
 		return
 	}
-	in[key] = state
-	s.count(state.flags, 1)
-}
-
-func (s *Members) count(flags byte, by int) {
-	if flags&memberInList != 0 {
-		s.inList += by
+	row, known := s.find(m.Record)
+	if known {
+		s.counts.add(s.at(row).flags, -1)
 	}
-	if flags&memberInBook != 0 {
-		s.inBook += by
+	if m.Gone() {
+		if known {
+			s.byID.remove(refHash(m.Record), row)
+			delete(s.seen, row)
+			s.at(row).flags = 0
+			s.free = append(s.free, row)
+		}
+		return
 	}
+	if !known {
+		row = s.newRow()
+	}
+	*s.at(row) = memberRow{id: m.Record, contact: contact, flags: flags}
+	if !known {
+		s.byID.insert(refHash(m.Record), row)
+	}
+	if m.FirstSeen != 0 {
+		s.seen[row] = m.FirstSeen
+	} else {
+		delete(s.seen, row)
+	}
+	s.counts.add(flags, 1)
 }
 
 // Len returns the number of people remembered.
-func (s *Members) Len() int { return len(s.records) + len(s.strangers) }
+func (s *Members) Len() int { return s.counts.records + len(s.strangers) }
 
 // InList returns how many were in the marketing list.
-func (s *Members) InList() int { return s.inList }
+func (s *Members) InList() int { return s.counts.inList }
 
 // InBook returns how many were in the address book.
-func (s *Members) InBook() int { return s.inBook }
+func (s *Members) InBook() int { return s.counts.inBook }
 
-func (s *Members) member(id lockstep.ID, state memberState) Member {
+// Strangers returns how many are in the address book without a record.
+func (s *Members) Strangers() int { return s.counts.strangers }
+
+// Unsettled returns how many are in the list and neither in the book nor excluded.
+func (s *Members) Unsettled() int { return s.counts.unsettled }
+
+func (s *Members) member(row uint32) Member {
+	r := s.at(row)
+	m := memberOf(r.flags)
+	m.Record, m.Contact = r.id, s.contacts.unpack(r.contact)
+	if len(s.seen) > 0 {
+		m.FirstSeen = s.seen[row]
+	}
+	return m
+}
+
+func (s *Members) stranger(p packed, state strangerState) Member {
 	m := memberOf(state.flags)
-	m.Record, m.Contact, m.FirstSeen = id, s.contacts.unpack(state.contact), state.firstSeen
+	m.Contact, m.FirstSeen = s.contacts.unpack(p), state.firstSeen
 	return m
 }
 
 // Record returns the member with this record.
 func (s *Members) Record(id lockstep.ID) (Member, bool) {
-	state, ok := s.records[id]
+	row, ok := s.find(id)
 	if !ok {
 		return Member{}, false
 	}
-	return s.member(id, state), true
+	return s.member(row), true
+}
+
+// listed reports whether a record is in the list.
+func (s *Members) listed(id lockstep.ID) bool {
+	row, ok := s.find(id)
+	return ok && s.at(row).flags&memberInList != 0
 }
 
 // Stranger returns the member without a record that has this contact. A contact
@@ -238,20 +355,62 @@ func (s *Members) Stranger(contact lockstep.ContactID) (Member, bool) {
 	if !known || !ok {
 		return Member{}, false
 	}
-	return s.member(lockstep.ID{}, state), true
+	return s.stranger(p, state), true
+}
+
+// rows iterates over the rows in use for which wanted is true.
+func (s *Members) rows(wanted func(*memberRow) bool, yield func(Member) bool) bool {
+	for c := range s.chunks {
+		for i := range s.chunks[c] {
+			if r := &s.chunks[c][i]; r.flags != 0 && wanted(r) && !yield(s.member(uint32(c*memberChunk+i))) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // All iterates over everybody in no particular order.
 func (s *Members) All() iter.Seq[Member] {
 	return func(yield func(Member) bool) {
-		for id, state := range s.records {
-			if !yield(s.member(id, state)) {
-				return
+		if s.rows(func(*memberRow) bool { return true }, yield) {
+			s.allStrangers(yield)
+		}
+	}
+}
+
+func (s *Members) allStrangers(yield func(Member) bool) {
+	for p, state := range s.strangers {
+		if !yield(s.stranger(p, state)) {
+			return
+		}
+	}
+}
+
+// Listed iterates over the records in the list, in no particular order.
+func (s *Members) Listed() iter.Seq[lockstep.ID] {
+	return func(yield func(lockstep.ID) bool) {
+		for _, c := range s.chunks {
+			for i := range c {
+				if c[i].flags&memberInList != 0 && !yield(c[i].id) {
+					return
+				}
 			}
 		}
-		for _, state := range s.strangers {
-			if !yield(s.member(lockstep.ID{}, state)) {
-				return
+	}
+}
+
+// Waiting iterates over the records of Unsettled, in no particular order.
+func (s *Members) Waiting() iter.Seq[lockstep.ID] {
+	return func(yield func(lockstep.ID) bool) {
+		if s.counts.unsettled == 0 {
+			return
+		}
+		for _, c := range s.chunks {
+			for i := range c {
+				if isUnsettled(c[i].flags) && !yield(c[i].id) {
+					return
+				}
 			}
 		}
 	}
@@ -260,10 +419,20 @@ func (s *Members) All() iter.Seq[Member] {
 // Left iterates over those who were in the list and were not observed in it now.
 func (s *Members) Left(now *Observed) iter.Seq[Member] {
 	return func(yield func(Member) bool) {
-		for id, state := range s.records {
-			if state.flags&memberInList != 0 && !now.Has(id) && !yield(s.member(id, state)) {
-				return
-			}
+		s.rows(func(r *memberRow) bool { return r.flags&memberInList != 0 && !now.Has(r.id) }, yield)
+	}
+}
+
+// Outside iterates over everybody who was not observed in the list now, and over
+// those observed who are to leave the book: in list and book, and excluded.
+func (s *Members) Outside(now *Observed) iter.Seq[Member] {
+	const leaving = memberInList | memberInBook | memberExcluded
+	return func(yield func(Member) bool) {
+		whole := s.rows(func(r *memberRow) bool {
+			return r.flags&leaving == leaving || !now.stays(s, r) && !now.Has(r.id)
+		}, yield)
+		if whole {
+			s.allStrangers(yield)
 		}
 	}
 }
@@ -272,8 +441,8 @@ func (s *Members) Left(now *Observed) iter.Seq[Member] {
 // the list.
 func (s *Members) Joined(now *Observed) iter.Seq[lockstep.ID] {
 	return func(yield func(lockstep.ID) bool) {
-		for id := range now.All() {
-			if s.records[id].flags&memberInList == 0 && !yield(id) {
+		for _, id := range now.ids { // whoever else now has comes from the list
+			if !s.listed(id) && !yield(id) {
 				return
 			}
 		}
@@ -309,27 +478,70 @@ func (s *Members) Snapshot() [][]byte {
 // each. Add them all, then Seal, then ask.
 type Observed struct {
 	ids []lockstep.ID
+	// With a base, ids are those of asked that are in the list; of all others the
+	// base tells.
+	base  *Members
+	asked []lockstep.ID
+	rest  int // how many of the others are in the list
 }
 
 // Add notes a record; one that was noted before does no harm.
 func (o *Observed) Add(id lockstep.ID) { o.ids = append(o.ids, id) }
 
 // Seal sorts the set. It must be called before anything is asked.
-func (o *Observed) Seal() {
-	slices.SortFunc(o.ids, compareIDs)
-	o.ids = slices.Compact(o.ids)
+func (o *Observed) Seal() { o.ids = sorted(o.ids) }
+
+func sorted(ids []lockstep.ID) []lockstep.ID {
+	slices.SortFunc(ids, compareIDs)
+	return slices.Compact(ids)
+}
+
+// Moved is what a sweep would deliver when, of all records, only those asked about
+// may have joined or left the list: in are the ones of them that are in it. It goes on
+// asking s about the others, whose place in the list must not change meanwhile.
+func (s *Members) Moved(asked, in []lockstep.ID) *Observed {
+	o := &Observed{base: s, asked: sorted(slices.Clone(asked)), ids: sorted(slices.Clone(in)), rest: s.counts.listed}
+	for _, id := range o.asked {
+		if s.listed(id) {
+			o.rest--
+		}
+	}
+	return o
 }
 
 // Len returns the number of different records.
-func (o *Observed) Len() int { return len(o.ids) }
+func (o *Observed) Len() int { return len(o.ids) + o.rest }
 
 // Has reports whether a record was observed.
 func (o *Observed) Has(id lockstep.ID) bool {
-	_, ok := slices.BinarySearchFunc(o.ids, id, compareIDs)
+	if _, ok := slices.BinarySearchFunc(o.ids, id, compareIDs); ok || o.base == nil {
+		return ok
+	}
+	return !o.wasAsked(id) && o.base.listed(id)
+}
+
+func (o *Observed) wasAsked(id lockstep.ID) bool {
+	_, ok := slices.BinarySearchFunc(o.asked, id, compareIDs)
 	return ok
 }
 
+// stays reports, without a look-up, a member of the base that nobody asked about.
+func (o *Observed) stays(s *Members, r *memberRow) bool {
+	return o.base == s && r.flags&memberInList != 0 && !o.wasAsked(r.id)
+}
+
 // All iterates over the records in ascending order.
-func (o *Observed) All() iter.Seq[lockstep.ID] { return slices.Values(o.ids) }
+func (o *Observed) All() iter.Seq[lockstep.ID] {
+	if o.base == nil {
+		return slices.Values(o.ids)
+	}
+	all := slices.Clone(o.ids)
+	for id := range o.base.Listed() {
+		if !o.wasAsked(id) {
+			all = append(all, id)
+		}
+	}
+	return slices.Values(sorted(all))
+}
 
 func compareIDs(a, b lockstep.ID) int { return bytes.Compare(a[:], b[:]) }

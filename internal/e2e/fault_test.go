@@ -92,6 +92,15 @@ func (s *stormy) edit() {
 	s.arrivals = append(s.arrivals, stranger)
 }
 
+// driftwood are people of no list with the lowest ids, where rows come and go in a
+// drift, so that it does not touch those that are looked at afterwards.
+func (s *stormy) driftwood() {
+	s.t.Helper()
+	for i := range 30 {
+		s.crm("POST", "contacts", map[string]any{"lastname": fmt.Sprint("Drift ", i), "contactid": fmt.Sprintf("00000000-0000-4000-8000-0000000000%02x", i)}, nil)
+	}
+}
+
 // attempt carries out a run that may fail; a failure says why.
 func (s *stormy) attempt() lockstep.Run {
 	s.t.Helper()
@@ -251,13 +260,20 @@ func TestFaultsOnEveryRoute(t *testing.T) {
 			s.open()
 			s.twins.Dataverse.SetMaxPage(x.pages)
 			s.twins.Dotdigital.SetMaxPage(x.pages)
+			if x.kind == "page-drift" {
+				s.driftwood()
+			}
 			rules := 0
 			for name, ops := range routes {
 				if x.only != "" && x.only != name {
 					continue
 				}
 				for _, op := range ops {
-					if err := s.twins.Faults.Add(fault.Fault{Twin: name, Kind: x.kind, Operation: op, Count: 1, Args: json.RawMessage(x.args)}); err != nil {
+					args := x.args
+					if x.kind == "page-drift" && strings.HasPrefix(op, "listmember.") {
+						args = `{"updates":3,"inserts":0,"deletes":0}` // the check counts memberships
+					}
+					if err := s.twins.Faults.Add(fault.Fault{Twin: name, Kind: x.kind, Operation: op, Count: 1, Args: json.RawMessage(args)}); err != nil {
 						t.Fatal(err)
 					}
 					rules++

@@ -87,7 +87,8 @@ type Config struct {
 // accounts.
 type Engine struct {
 	Config
-	cache linkCache
+	cache    linkCache
+	sentinel sentinel
 }
 
 // New returns an engine.
@@ -140,6 +141,9 @@ func (e *Engine) Slice(ctx context.Context, runID string, budget time.Duration) 
 		err = nil
 	} else if err == nil {
 		done = true
+	}
+	if err != nil {
+		e.sentinel.forget(run.Account) // perhaps another system answers
 	}
 	if serr := s.saveCalls(); err == nil {
 		err = serr

@@ -4,11 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
-	"github.com/lockstep-sync/lockstep/internal/crosswalk"
 )
 
 // finishLists stores what the next run needs to know of each list.
@@ -25,6 +23,7 @@ func (s *session) finishLists(outward bool) error {
 	}
 	c := lockstep.Commit{Cursors: map[string]lockstep.Cursor{}}
 	s.mu.Lock()
+	shared := s.sharing()
 	for _, l := range s.sync.lists {
 		if l.failed {
 			l.sum.Dirty = true
@@ -32,27 +31,15 @@ func (s *session) finishLists(outward bool) error {
 			l.sum.Renewed = false
 		}
 		if l.members != nil && !l.failed {
-			strangers, shared, unsettled := 0, 0, false
-			for m := range l.members.All() {
-				if m.InBook && s.counted(l, m) {
-					shared++
-				}
-				if m.Record.IsZero() && m.InBook {
-					strangers++
-				}
-				if m.InList && !m.InBook && !m.Excluded {
-					unsettled = true
-				}
-			}
-			l.sum.InList, l.sum.InBook, l.sum.Strangers = l.members.InList(), l.members.InBook(), strangers
+			l.sum.InList, l.sum.InBook, l.sum.Strangers = l.members.InList(), l.members.InBook(), l.members.Strangers()
 			if outward {
 				// The platform's counter as it is now, as far as we can know: what it
 				// said at the start, moved by what we did. If it says something else
 				// next time, the book is read.
-				l.sum.Book = l.members.InBook() - shared
+				l.sum.Book = l.members.InBook() - shared[l]
 				l.sum.CRMCount = l.crm.Members + l.admitted
 				l.sum.Rules = l.rules()
-				l.sum.Dirty = unsettled || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
+				l.sum.Dirty = l.members.Unsettled() > 0 || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
 			} else if l.touched || l.newStrangers || l.owed != owesNothing {
 				l.sum.Dirty = true // the outward half has not been done
 			}
@@ -74,31 +61,33 @@ func (s *session) finishLists(outward bool) error {
 	return s.commit(c)
 }
 
-// counted reports whether another member with the same contact is counted instead of
-// this one: the platform counts contacts, not records. The caller holds s.mu.
-func (s *session) counted(l *listState, m crosswalk.Member) bool {
-	if m.Record.IsZero() {
-		return false
-	}
-	s.sync.group = s.sync.links.ByContact(m.Contact, s.sync.group[:0])
-	for i := range s.sync.group {
-		k := &s.sync.group[i]
-		if k.Ref.Table != l.set.MemberTable || slices.Compare(k.Ref.ID[:], m.Record[:]) >= 0 {
-			continue
+// sharing counts, for each list, the members in its book beyond the first one with the
+// same contact: the platform counts contacts, not records. The caller holds s.mu.
+func (s *session) sharing() map[*listState]int {
+	more := map[*listState]int{}
+	for group := range s.sync.links.Shared() {
+		for _, l := range s.sync.lists {
+			if l.members == nil || l.failed {
+				continue
+			}
+			n := 0
+			for i := range group {
+				if k := &group[i]; k.Ref.Table == l.set.MemberTable {
+					if m, ok := l.members.Record(k.Ref.ID); ok && m.InBook && m.Contact == k.Contact {
+						n++
+					}
+				}
+			}
+			more[l] += max(0, n-1)
 		}
-		if o, ok := l.members.Record(k.Ref.ID); ok && o.InBook && o.Contact == m.Contact {
-			return true
-		}
 	}
-	return false
+	return more
 }
 
 // missing reports members whose record never came: they are looked for again.
 func (s *session) missing(l *listState) bool {
-	for id := range l.observed.All() {
-		if m, ok := l.members.Record(id); !ok || !m.InList {
-			return true
-		}
+	for range l.members.Joined(l.observed) {
+		return true
 	}
 	return false
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -34,7 +36,61 @@ func (s *session) verify() error {
 			Hint: "check the account's user and password; nothing was written",
 		}
 	}
+	s.verified = true
+	s.e.sentinel.keep(s.account.ID, answered{crm: s.crm, platform: s.platform, org: s.org.Identity.ID, account: s.account.Identity.ID, at: s.e.Now()})
 	return nil
+}
+
+// verifyLately verifies unless that was done a few minutes ago over the same
+// connections, so that frequent runs do not ask every time. Before anything is
+// removed it is always done; see removeSome.
+func (s *session) verifyLately() error {
+	a, ok := s.e.sentinel.of(s.account.ID)
+	age := s.e.Now().Sub(a.at)
+	if ok && a.crm == s.crm && a.platform == s.platform && a.org == s.org.Identity.ID && a.account == s.account.Identity.ID && age >= 0 && age < verifyEvery {
+		return nil
+	}
+	return s.verify()
+}
+
+// verifyEvery is the age at which an answer about who is connected is asked for
+// again. A process asks before its first run, and after each one that failed.
+const verifyEvery = 5 * time.Minute
+
+// answered says who answered when, over which connections.
+type answered struct {
+	crm          lockstep.CRM
+	platform     lockstep.Platform
+	org, account string
+	at           time.Time
+}
+
+// sentinel remembers who answered last, by account.
+type sentinel struct {
+	mu   sync.Mutex
+	last map[string]answered
+}
+
+func (n *sentinel) of(account string) (answered, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, ok := n.last[account]
+	return a, ok
+}
+
+func (n *sentinel) keep(account string, a answered) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.last == nil {
+		n.last = map[string]answered{}
+	}
+	n.last[account] = a
+}
+
+func (n *sentinel) forget(account string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.last, account)
 }
 
 // chooseLists reads the marketing lists, keeps the settings in step with them and

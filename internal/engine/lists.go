@@ -42,7 +42,6 @@ type listSync struct {
 	people  []person
 	slab    valueSlab
 	scratch []lockstep.Value
-	group   []crosswalk.Link
 
 	inflight map[uint64]int // addresses on their way to becoming contacts
 	writer   *writer
@@ -227,7 +226,7 @@ func (s *session) syncLists(outward bool) error {
 	if err := s.compilePlans(); err != nil {
 		return err
 	}
-	if err := s.verify(); err != nil {
+	if err := s.verifyLately(); err != nil {
 		return err
 	}
 	if outward {

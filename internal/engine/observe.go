@@ -85,10 +85,8 @@ func (s *session) observeNew(lists []*listState, since int64) (more []*listState
 			return nil, err
 		}
 		now := &crosswalk.Observed{}
-		for m := range l.members.All() {
-			if m.InList {
-				now.Add(m.Record)
-			}
+		for id := range l.members.Listed() {
+			now.Add(id)
 		}
 		joined := 0
 		for _, a := range added[l] {
@@ -365,23 +363,18 @@ func (s *session) reevaluate(l *listState) error {
 	if l.decide == nil && calls(len(changed.ids), lockstep.TestedMembers) >= calls(l.members.InList()+1, membersOfPage) {
 		return s.evaluate(l)
 	}
-	asked := &crosswalk.Observed{}
-	for _, id := range changed.ids {
-		asked.Add(id)
-	}
-	asked.Seal()
-	now := &crosswalk.Observed{}
+	var now []lockstep.ID
 	if l.decide != nil {
 		for id, in := range changed.in[l] {
 			if in {
-				now.Add(id)
+				now = append(now, id)
 			}
 		}
 	} else {
-		err := tester.DynamicMembersAmong(s.ctx, l.crm, slices.Collect(asked.All()), func(ids []lockstep.ID) error {
-			for _, id := range ids {
-				now.Add(id)
-			}
+		asked := slices.Clone(changed.ids)
+		slices.SortFunc(asked, func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
+		err := tester.DynamicMembersAmong(s.ctx, l.crm, slices.Compact(asked), func(ids []lockstep.ID) error {
+			now = append(now, ids...)
 			return s.ctx.Err()
 		})
 		if err != nil {
@@ -389,14 +382,8 @@ func (s *session) reevaluate(l *listState) error {
 		}
 	}
 	s.mu.Lock()
-	for m := range l.members.All() {
-		if m.InList && !asked.Has(m.Record) {
-			now.Add(m.Record)
-		}
-	}
+	l.observed, l.fresh, l.touched = l.members.Moved(changed.ids, now), true, true
 	s.mu.Unlock()
-	now.Seal()
-	l.observed, l.fresh, l.touched = now, true, true
 	s.doubt(l)
 	return nil
 }

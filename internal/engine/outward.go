@@ -166,11 +166,21 @@ func (s *session) latecomers() error {
 			if l.failed || !l.fresh {
 				continue
 			}
-			for id := range l.observed.All() {
-				m, ok := l.members.Record(id)
-				if !ok || !m.InList || !m.InBook && !m.Excluded || l.ruled() {
+			if l.ruled() {
+				for id := range l.observed.All() {
 					want(id)
 				}
+				continue
+			}
+			some := slices.Collect(l.members.Joined(l.observed))
+			for id := range l.members.Waiting() {
+				if l.observed.Has(id) {
+					some = append(some, id)
+				}
+			}
+			slices.SortFunc(some, func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
+			for _, id := range some {
+				want(id)
 			}
 		}
 		staleIDs, err := s.staleMembers(table)

@@ -48,7 +48,11 @@ func (s *session) collectRemovals(l *listState) error {
 	}
 	var quiet []crosswalk.Member
 	s.mu.Lock()
-	for m := range l.members.All() {
+	people := l.members.All()
+	if l.observed != nil {
+		people = l.members.Outside(l.observed)
+	}
+	for m := range people {
 		stranger := m.Record.IsZero()
 		inList := !stranger && l.has(m.Record)
 		if inList && m.InList && m.InBook && m.Excluded {
@@ -137,6 +141,11 @@ func (s *session) removeSome(l *listState, todo []removal) error {
 	}
 	if changes = s.permitted(changes); len(changes) == 0 {
 		return nil
+	}
+	if !s.verified && !s.dry() {
+		if err := s.verify(); err != nil {
+			return err
+		}
 	}
 	id, err := s.plan(lockstep.RemoveFromBook, journal.Encode(changes), len(changes))
 	if err != nil {

@@ -40,6 +40,8 @@ type session struct {
 	found     map[string]bool // findings of this slice, so that one problem is told once
 	before    lockstep.Calls  // of earlier slices of this run
 
+	verified bool // who answers was asked in this slice
+
 	linking sync.Mutex // held while links are stored and learnt
 
 	sync *listSync // the state of a list sync; nil for other types

@@ -215,6 +215,10 @@ func (s *session) queue(p *person) (bool, error) {
 		s.sync.inflight[crosswalk.EmailKey(r.address())]++
 		s.mu.Unlock()
 	}
+	if n := len(w.cur.rows); n == cap(w.cur.rows) {
+		// Rows are large: a few steps to the full size instead of many.
+		w.cur.rows = slices.Grow(w.cur.rows, max(64, min(3*n, s.e.ImportRows-n)))
+	}
 	w.cur.rows = append(w.cur.rows, *r)
 	return true, w.fill()
 }
@@ -620,7 +624,8 @@ func (c *linkChunks) add(e crosswalk.Entry) {
 	}
 	c.cur.Append(e)
 	if c.cur.Len() >= crosswalk.ChunkEntries {
-		c.out, c.cur = append(c.out, c.cur.Bytes()), nil
+		c.out = append(c.out, c.cur.Bytes())
+		c.cur.Reset()
 	}
 }
 
