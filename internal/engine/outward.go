@@ -96,6 +96,13 @@ func (s *session) readTable(table string) error {
 		if cerr := s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{plan.cursor: "", resume: ""}}); cerr != nil {
 			return cerr
 		}
+		// What made the token useless, a restored backup for one, may have changed
+		// records to times long past: who was in a list before is asked again.
+		s.mu.Lock()
+		for _, l := range s.sync.lists {
+			l.again = l.again || l.observed != nil && l.set.Dynamic && slices.Contains(l.tables, table)
+		}
+		s.mu.Unlock()
 		if from != "" || page != "" {
 			return s.readTable(table)
 		}
