@@ -109,6 +109,16 @@ func (c *Counts) Add(d Counts) {
 	c.Findings += d.Findings
 }
 
+// Negated returns what takes c back when it is added.
+func (c Counts) Negated() Counts {
+	return Counts{
+		Read: -c.Read, Written: -c.Written, Equal: -c.Equal, Conflicted: -c.Conflicted, Rejected: -c.Rejected, Guarded: -c.Guarded,
+		ContactsCreated: -c.ContactsCreated, ContactsUpdated: -c.ContactsUpdated, RecordsCreated: -c.RecordsCreated, RecordsUpdated: -c.RecordsUpdated,
+		BookAdds: -c.BookAdds, BookRemovals: -c.BookRemovals, ListAdds: -c.ListAdds, ListRemovals: -c.ListRemovals,
+		OptOutsSeen: -c.OptOutsSeen, OptOutsTold: -c.OptOutsTold, Findings: -c.Findings,
+	}
+}
+
 // Calls is the number of API calls that a run made, status polls apart.
 type Calls struct {
 	CRM      int64 `json:"crm"`

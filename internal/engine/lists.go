@@ -217,6 +217,9 @@ func (s *session) syncLists(outward bool) error {
 	s.sync = newListSync()
 	unlock := s.e.cache.lock(s.account.ID)
 	defer unlock()
+	if err := s.beginAgain(); err != nil {
+		return err
+	}
 	if err := s.chooseLists(); err != nil {
 		return err
 	}

@@ -131,10 +131,42 @@ func (s *session) checkpoint() error {
 	if !s.begun {
 		s.begun, s.deadline = true, s.e.Now().Add(s.budget)
 	}
-	if s.e.Now().After(s.deadline) {
+	if s.e.Now().After(s.deadline) && !s.dryLists() {
 		return errYield
 	}
 	return nil
+}
+
+// dryLists reports a preview of a list sync. It keeps no cursor, as nothing is done by
+// it, so it is worked in one slice: another one would begin at the beginning.
+func (s *session) dryLists() bool { return s.sync != nil && s.dry() }
+
+// beginAgain takes back what an interrupted process has planned of a preview of lists,
+// which is planned again from the beginning.
+func (s *session) beginAgain() error {
+	if !s.dryLists() {
+		return nil
+	}
+	var ends []lockstep.BatchEnd
+	for after := int64(0); ; {
+		batches, err := s.e.Store.PlannedBatches(s.ctx, s.run.ID, after, 100)
+		if err != nil {
+			return err
+		}
+		if len(batches) == 0 {
+			break
+		}
+		for _, b := range batches {
+			after = b.ID
+			ends = append(ends, lockstep.BatchEnd{ID: b.ID, State: lockstep.Dropped, Payload: journal.Encode(nil)})
+		}
+	}
+	counted := s.run.Counts
+	counted.Findings = 0 // the same findings have the same ids
+	if len(ends) == 0 && counted == (lockstep.Counts{}) {
+		return nil
+	}
+	return s.commit(lockstep.Commit{Batches: ends, Counts: counted.Negated()})
 }
 
 // whole lets the slice's time stand still during a step of which nothing is kept
