@@ -33,8 +33,10 @@ func TestConsentCalls(t *testing.T) {
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"  "}`, 422, []string{`"location":"evidence"`}},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a letter","reason":"bored"}`, 422, []string{`"location":"reason"`, "unsubscribed suppressed hard_bounced complained"}},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a letter","account":"nobody"}`, 404, []string{`"location":"account"`}},
-		{"POST", "/api/v1/suppressions", `{"email":" Canary.Person@example.com ","evidence":"a letter","reason":"complained"}`, 201,
-			[]string{`"email":"` + canary + `"`, `"reason":"complained"`, `"word":"blocked"`, `"pending":true`, `"system":"lockstep"`, `"actor":"token test read write"`, `"evidence":"a letter"`}},
+		{
+			"POST", "/api/v1/suppressions", `{"email":" Canary.Person@example.com ","evidence":"a letter","reason":"complained"}`, 201,
+			[]string{`"email":"` + canary + `"`, `"reason":"complained"`, `"word":"blocked"`, `"pending":true`, `"system":"lockstep"`, `"actor":"token test read write"`, `"evidence":"a letter"`},
+		},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a call","reason":"unsubscribed"}`, 200, []string{`"reason":"complained"`, `"evidence":"a letter"`}},
 		{"GET", "/api/v1/suppressions?q=" + canary + "&account=Contoso+mailings&state=pending", "", 200, []string{`"reason":"complained"`, `!"next"`}},
 		{"GET", "/api/v1/suppressions?state=told", "", 200, []string{`"items":[]`}},

@@ -276,7 +276,7 @@ func (s *Store) VerifyConsent(ctx context.Context, expect consent.Head) (consent
 		head, err := scanHead(s.db.QueryRow(ctx, `SELECT seq, hash, crc FROM consent_head`))
 		switch {
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound && at == 0:
-			head, err = consent.Head{}, nil // nothing was ever appended
+			head = consent.Head{} // nothing was ever appended
 		case IsDamaged(err) || lockstep.CodeOf(err) == lockstep.CodeNotFound:
 			return v.End(nil), nil
 		case err != nil:

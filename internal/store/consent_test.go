@@ -245,7 +245,9 @@ func TestAddressKeys(t *testing.T) {
 			t.Fatal("the keys changed with a restart")
 		}
 	})
-	if mustOpen(t, Options{Path: t.TempDir(), Sealer: ring(t, "0123456789abcdef0123456789abcdef")}).AddressKey("a@b.c") == mustOpen(t, Options{Path: t.TempDir(), Sealer: ring(t, "0123456789abcdef0123456789abcdef")}).AddressKey("a@b.c") {
+	one := mustOpen(t, Options{Path: t.TempDir(), Sealer: ring(t, "0123456789abcdef0123456789abcdef")})
+	two := mustOpen(t, Options{Path: t.TempDir(), Sealer: ring(t, "0123456789abcdef0123456789abcdef")})
+	if one.AddressKey("a@b.c") == two.AddressKey("a@b.c") {
 		t.Error("two installations share a salt")
 	}
 }

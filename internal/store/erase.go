@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -48,9 +49,7 @@ func (s *Store) EraseAddress(ctx context.Context, email, by string, force bool) 
 			return done, in(op, err)
 		}
 		if found.underWay {
-			e := conflict(op, "A write about this person is under way.").(*lockstep.Error)
-			e.Hint = "Try again in a minute; should a run be stuck, cancel it."
-			return done, e
+			return done, &lockstep.Error{Code: lockstep.CodeConflict, Op: op, Msg: "A write about this person is under way.", Hint: "Try again in a minute; should a run be stuck, cancel it."}
 		}
 		if round > 0 && found.empty() {
 			break
@@ -64,12 +63,7 @@ func (s *Store) EraseAddress(ctx context.Context, email, by string, force bool) 
 			if round > 0 {
 				return nil
 			}
-			if !force {
-				if err := toldEverybody(ctx, tx, op, p.key); err != nil {
-					return err
-				}
-			}
-			return s.eraseConsent(ctx, tx, p.key, by, &part)
+			return s.eraseConsent(ctx, tx, op, p.key, by, force, &part)
 		})
 		if err != nil {
 			return done, in(op, err)
@@ -91,20 +85,26 @@ func toldEverybody(ctx context.Context, tx Tx, op string, key lockstep.AddressKe
 	if pending == 0 {
 		return nil
 	}
-	e := conflict(op, "An opt-out of this address has still to be told to another system.").(*lockstep.Error)
-	e.Hint = "Wait for the next run, or see why it fails; or erase with force, and tell the other system yourself."
-	return e
+	return &lockstep.Error{
+		Code: lockstep.CodeConflict, Op: op, Msg: "An opt-out of this address has still to be told to another system.",
+		Hint: "Wait for the next run, or see why it fails; or erase with force, and tell the other system yourself.",
+	}
 }
 
 // eraseConsent blanks the ledger and the restrictions of an address, notes the
 // erasure, and closes every account to the address.
-func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey, by string, done *Erasure) error {
+func (s *Store) eraseConsent(ctx context.Context, tx Tx, op string, key lockstep.AddressKey, by string, force bool, done *Erasure) error {
 	now := s.now()
 	note := lockstep.ConsentEntry{Act: lockstep.ActErased, Scope: lockstep.ScopeAccount, Key: key, System: lockstep.ConsentLockstep, Actor: by, At: now, Seen: now}
 	note.ID = lockstep.ConsentID(&note)
 	// First, because it keeps others from appending about the person meanwhile.
 	if err := s.appendEntries(ctx, tx, "", []lockstep.ConsentEntry{note}); err != nil {
 		return err
+	}
+	if !force {
+		if err := toldEverybody(ctx, tx, op, key); err != nil {
+			return err
+		}
 	}
 	entries, err := collect(ctx, tx, scanEntry, `SELECT `+ledgerColumns+` FROM consent WHERE address = $1`, key[:])
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, key lockstep.AddressKey
 
 // clearEnded deletes what runs that have ended put aside and did not clear.
 func (s *Store) clearEnded(ctx context.Context) error {
-	for at := []byte{}; ; {
+	for at := []byte{}; ; at = slices.Concat(at, []byte{1}) {
 		var id []byte
 		err := s.db.QueryRow(ctx, `SELECT id FROM staged WHERE id >= $1 ORDER BY id LIMIT 1`, at).Scan(&id)
 		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
@@ -159,6 +159,7 @@ func (s *Store) clearEnded(ctx context.Context) error {
 			return err
 		}
 		run, _, _ := bytes.Cut(id, []byte{0})
+		at = run // whose rows end before the byte that follows zero
 		r, err := s.Run(ctx, string(run))
 		switch {
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound, err == nil && r.Status.Ended():
@@ -168,7 +169,6 @@ func (s *Store) clearEnded(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		at = append(run[:len(run):len(run)], 1)
 	}
 }
 

@@ -76,8 +76,10 @@ func canaryChange(kind lockstep.ChangeKind) lockstep.Change {
 
 func otherChange(n int) lockstep.Change {
 	e := other(n)
-	return lockstep.Change{Kind: lockstep.WriteContact, State: lockstep.Acknowledged, Ref: e.Ref, Contact: e.Contact, Email: e.Email, Why: "changed in the CRM",
-		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", Old: lockstep.TextValue("Old"), New: e.Base[0]}}}
+	return lockstep.Change{
+		Kind: lockstep.WriteContact, State: lockstep.Acknowledged, Ref: e.Ref, Contact: e.Contact, Email: e.Email, Why: "changed in the CRM",
+		Fields: []lockstep.FieldChange{{Name: "FIRSTNAME", Old: lockstep.TextValue("Old"), New: e.Base[0]}},
+	}
 }
 
 // planted is a store in which the canary is everywhere.
