@@ -258,6 +258,9 @@ func (h *history) contacts() []*contact {
 }
 
 func (h *history) byEmail(email string) *contact {
+	if email == "" {
+		return nil
+	}
 	for _, p := range h.order {
 		if !p.gone && p.email == email {
 			return p

@@ -58,19 +58,21 @@ func newModel(s *sim) *model {
 
 // findDoubtful walks through the history with everybody's address at each moment.
 func (m *model) findDoubtful() {
-	contacts, records := map[string]string{}, map[string]string{}
+	records := map[string]string{}
+	had := map[string][]string{} // every address that a contact had
 	for _, c := range m.s.history.changes {
 		switch {
 		case c.side == "crm" && c.name == "emailaddress1":
 			records[c.id] = lower(c.new)
 		case c.side == "mail" && c.name == "email":
-			contacts[c.id] = lower(c.new)
+			had[c.id] = append(had[c.id], lower(c.new))
 		case c.side == "mail" && (c.name == "status" && c.new != "subscribed" || c.kind == "delete" && c.name == ""):
-			email := contacts[c.id]
-			m.doubtful[email] = true
-			for id, e := range records {
-				if e == email {
-					m.doubtful[id] = true
+			for _, email := range had[c.id] {
+				m.doubtful[email] = true
+				for id, e := range records {
+					if e == email {
+						m.doubtful[id] = true
+					}
 				}
 			}
 		}

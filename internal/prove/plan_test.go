@@ -54,8 +54,17 @@ func dice(seed uint64, what string, n ...int) *rand.Rand {
 
 func (s *sim) random(what string, n ...int) *rand.Rand { return dice(s.plan.Seed, what, n...) }
 
-// newPlan makes the plan of a seed.
-func newPlan(seed uint64, n int) *plan {
+// drawn is the weight of an action in a plan.
+func (a *action) drawn(open bool) int {
+	if !open && a.whoIsWho {
+		return 0
+	}
+	return a.weight
+}
+
+// newPlan makes the plan of a seed with n actions; open draws those too that the
+// product is known not to be equal to.
+func newPlan(seed uint64, n int, open bool) *plan {
 	rnd := dice(seed, "plan")
 	p := &plan{Seed: seed, FaultRate: faultRate, Dropped: map[string]bool{}}
 	switch rnd.IntN(10) {
@@ -66,7 +75,7 @@ func newPlan(seed uint64, n int) *plan {
 	}
 	total := 0
 	for _, a := range actions {
-		total += a.weight
+		total += a.drawn(open)
 	}
 	for i := 0; i < n; {
 		r := round{Pause: time.Duration(1+rnd.IntN(90)) * time.Minute, Do: "sync"}
@@ -94,7 +103,7 @@ func newPlan(seed uint64, n int) *plan {
 			}
 			pick := dice(seed, "action", i).IntN(total)
 			for _, x := range actions {
-				if pick -= x.weight; pick < 0 {
+				if pick -= x.drawn(open); pick < 0 {
 					a.Name = x.name
 					break
 				}

@@ -95,9 +95,17 @@ func valuesAgree(s *sim) {
 // person on the same side.
 func nothingIsLost(s *sim) {
 	m := newModel(s)
-	conflicts, err := s.app.Conflicts(s.ctx, app.ConflictFilter{Account: s.account, Limit: 10_000})
-	if err != nil {
-		s.t.Fatal(err)
+	var conflicts []lockstep.Conflict
+	for before := ""; ; {
+		page, err := s.app.Conflicts(s.ctx, app.ConflictFilter{Account: s.account, Before: before, Limit: 100})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		conflicts = append(conflicts, page...)
+		if len(page) < 100 {
+			break
+		}
+		before = page[len(page)-1].ID
 	}
 	inConflict := func(v string) bool {
 		for _, c := range conflicts {

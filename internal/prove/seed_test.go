@@ -20,6 +20,7 @@ var (
 	actionsFlag = flag.Int("actions", 0, "actions of a seed; 0 = the usual number")
 	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
 	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this")
+	openFlag    = flag.Bool("open", false, "draw the actions too that the product is known not to be equal to")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
 	shrinkFlag  = flag.Int("shrink", 0, "play a failing seed up to so many times to make it smaller")
 )
@@ -51,7 +52,7 @@ func sortByMoment(a []act) {
 func TestSeed(t *testing.T) {
 	needTemplate(t)
 	if *seedFlag >= 0 {
-		p := newPlan(uint64(*seedFlag), actionCount())
+		p := newPlan(uint64(*seedFlag), actionCount(), *openFlag)
 		p.Dropped = parseDrop(*dropFlag)
 		s := simulate(t, p)
 		if *logFlag {
@@ -80,7 +81,7 @@ func TestSeed(t *testing.T) {
 		seed := *baseFlag + uint64(i)
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			p := newPlan(seed, actionCount())
+			p := newPlan(seed, actionCount(), *openFlag)
 			p.Dropped = parseDrop(*dropFlag)
 			s := simulate(t, p)
 			coverage.add(s)
@@ -105,7 +106,7 @@ func report(t *testing.T, s *sim) {
 	if d := formatDrop(s.plan.Dropped); d != "" {
 		drop = " -drop=" + d
 	}
-	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s -log", len(s.broken), s.plan.Seed, actionCount(), drop)
+	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s%s -log", len(s.broken), s.plan.Seed, actionCount(), map[bool]string{true: " -open"}[*openFlag], drop)
 }
 
 // The same seed gives the same requests in the same order at the same moments, with
@@ -113,7 +114,7 @@ func report(t *testing.T, s *sim) {
 func TestSameSeedSameLog(t *testing.T) {
 	needTemplate(t)
 	for seed := *baseFlag; seed < *baseFlag+2; seed++ {
-		a, b := simulate(t, newPlan(seed, actionCount())), simulate(t, newPlan(seed, actionCount()))
+		a, b := simulate(t, newPlan(seed, actionCount(), *openFlag)), simulate(t, newPlan(seed, actionCount(), *openFlag))
 		if len(a.log) < 100 {
 			t.Errorf("seed %d: only %d lines", seed, len(a.log))
 		}
@@ -153,7 +154,7 @@ func TestRegressions(t *testing.T) {
 		drop, why = strings.TrimPrefix(parts[2], "-"), parts[3]
 		t.Run(parts[0], func(t *testing.T) {
 			t.Parallel()
-			p := newPlan(seed, n)
+			p := newPlan(seed, n, true)
 			p.Dropped = parseDrop(drop)
 			if s := simulate(t, p); len(s.broken) > 0 {
 				t.Errorf("%s\nis broken again: %s", why, strings.Join(s.broken[:min(len(s.broken), 5)], "\n"))

@@ -70,7 +70,7 @@ func shrink(t *testing.T, failed *sim, n, tries int) *sim {
 		if tries--; tries < 0 {
 			return false
 		}
-		p := newPlan(failed.plan.Seed, n)
+		p := newPlan(failed.plan.Seed, n, *openFlag)
 		p.Dropped = maps.Clone(best.plan.Dropped)
 		for _, d := range drop {
 			p.Dropped[d] = true

@@ -441,7 +441,7 @@ var template struct {
 // makeTemplate connects the product to twins as newSim makes them.
 func makeTemplate(t *testing.T, dir string) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSim(t, newPlan(0, 0))
+		s := newSim(t, newPlan(0, 0, false))
 		s.dir = dir
 		s.open()
 		if err := s.work(s.setUp); err != nil {
