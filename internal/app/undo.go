@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -128,8 +129,7 @@ func (a *App) UndoneBy(ctx context.Context, id string) (lockstep.Run, error) {
 	if err != nil {
 		return lockstep.Run{}, err
 	}
-	for i := len(undos) - 1; i >= 0; i-- {
-		u := undos[i]
+	for _, u := range slices.Backward(undos) {
 		if u.UndoRecord != "" || u.UndoField != "" || u.Status != lockstep.RunCompleted && u.Status != lockstep.RunCompletedWithErrors {
 			continue
 		}

@@ -21,7 +21,7 @@ func (s *session) writeUndo(u *undoing, w *undoWork) error {
 	}
 	for rows := w.rows; len(rows) > 0; {
 		n := min(len(rows), s.e.ImportRows)
-		if err := s.undoImport(u, &batch{rows: rows[:n]}); err != nil {
+		if err := s.undoImport(&batch{rows: rows[:n]}); err != nil {
 			return err
 		}
 		rows = rows[n:]
@@ -147,7 +147,7 @@ func (r *row) entry() crosswalk.Entry {
 }
 
 // undoImport writes old values to contacts and puts contacts back into books.
-func (s *session) undoImport(u *undoing, b *batch) error {
+func (s *session) undoImport(b *batch) error {
 	var err error
 	if b.id, err = s.plan(lockstep.WriteContact, s.encode(b.rows, lockstep.Planned), len(b.rows)); err != nil {
 		return err

@@ -31,8 +31,8 @@ func Record(id lockstep.ID) Hash { return Of(string(id[:])) }
 // Of names whatever a text identifies.
 func Of(s string) Hash {
 	h := fnv.New64a()
-	h.Write([]byte(s)) //nolint:errcheck // a hash never fails
-	x := h.Sum64()     // mixed once more, because a probe takes the upper bits
+	h.Write([]byte(s))
+	x := h.Sum64() // mixed once more, because a probe takes the upper bits
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
 	return Hash(x ^ x>>32)
