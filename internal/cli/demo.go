@@ -254,8 +254,25 @@ func (d *demo) connect(ctx context.Context) error {
 	return d.setUp(ctx)
 }
 
+// optOuts exchanges opt-outs: they travel before anything else.
+func (d *demo) optOuts(ctx context.Context) error {
+	d.progress.begin("Exchanging opt-outs")
+	run, err := d.app.StartRun(ctx, app.RunRequest{Account: d.account.ID, Type: lockstep.SyncSuppressions})
+	if err != nil {
+		return err
+	}
+	if run, err = d.app.Wait(ctx, run.ID); err != nil {
+		return err
+	}
+	d.progress.end("%s new, %s CRM records closed to bulk email", thousands(run.Counts.OptOutsSeen), thousands(run.Counts.RecordsUpdated))
+	return nil
+}
+
 // sync carries out the sync of all activated lists.
 func (d *demo) sync(ctx context.Context) (lockstep.Run, error) {
+	if err := d.optOuts(ctx); err != nil {
+		return lockstep.Run{}, err
+	}
 	run, err := d.app.StartRun(ctx, app.RunRequest{Account: d.account.ID, Type: lockstep.SyncMarketingLists})
 	if err != nil {
 		return run, err

@@ -120,7 +120,7 @@ func TestCommandsOnARunningDemo(t *testing.T) {
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
-	for _, want := range []string{"Try next", "sync preview --type marketing-lists --ready-file " + file, r.Lockstep.Password, "contacts("} {
+	for _, want := range []string{"Try next", "consent show", "sync preview --type marketing-lists --ready-file " + file, r.Lockstep.Password, "contacts("} {
 		if !strings.Contains(d.out.String(), want) {
 			t.Errorf("the summary lacks %q:\n%s", want, d.out)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
 )
 
 // demoResult is what --json prints. Credentials are in the ready file alone.
@@ -74,12 +75,13 @@ func (d *demo) summary(ctx context.Context, run lockstep.Run, access lockstepRea
 	return total, d.suggest(ctx, run)
 }
 
-// suggest prints three things to try, on a contact that the sync has written.
+// suggest prints four things to try, on contacts that the sync has written.
 func (d *demo) suggest(ctx context.Context, run lockstep.Run) error {
-	ref, contact, err := d.someone(ctx, run)
-	if err != nil || contact == "" {
+	some, err := d.some(ctx, run, 2)
+	if err != nil || len(some) < 2 {
 		return err
 	}
+	ref, contact, email := some[0].Ref, some[0].Contact, some[1].Email
 	v, m := d.twinsReady.Dataverse, d.twinsReady.Dotdigital
 	p := d.env.printf
 	sync := "lockstep sync %s --type marketing-lists --ready-file " + quote(d.ready) + "\n"
@@ -100,25 +102,33 @@ func (d *demo) suggest(ctx context.Context, run lockstep.Run) error {
 	p("\n  # 3. the person opts out in Dynamics and leaves the address books\n")
 	patch(`{"donotbulkemail":true}`)
 	p("  "+sync, "run")
+	p("\n  # 4. somebody unsubscribes from everything in the email account: every record with the address is closed to bulk email\n")
+	p("  curl -sS -o /dev/null -w '%%{http_code}\\n' -u %s -H 'Content-Type: application/json' -d '{\"email\":\"%s\"}' '%s/v2/contacts/unsubscribe'\n", quote(m.User+":"+m.Password), email, m.URL)
+	p("  lockstep sync run --type suppressions --ready-file %s\n", quote(d.ready))
+	p("  lockstep consent show %s --ready-file %s\n", email, quote(d.ready))
 	p("\n")
 	return nil
 }
 
-// someone returns a CRM contact that the run wrote to the platform, with the id that
-// it has there. The answer is empty when there is none.
-func (d *demo) someone(ctx context.Context, run lockstep.Run) (lockstep.Ref, lockstep.ContactID, error) {
+// some returns changes by which the run wrote n different CRM contacts to the
+// platform; fewer when there are not as many.
+func (d *demo) some(ctx context.Context, run lockstep.Run, n int) ([]app.ShownChange, error) {
+	var some []app.ShownChange
 	for after := int64(0); ; {
 		changes, next, err := d.app.Changes(ctx, run.ID, after, 100)
 		if err != nil {
-			return lockstep.Ref{}, "", err
+			return nil, err
 		}
 		for _, c := range changes {
-			if c.Kind == lockstep.WriteContact && c.State == lockstep.Acknowledged && c.Ref.Table == "contact" && !c.Ref.ID.IsZero() && c.Contact != "" {
-				return c.Ref, c.Contact, nil
+			if c.Kind != lockstep.WriteContact || c.State != lockstep.Acknowledged || c.Ref.Table != "contact" || c.Ref.ID.IsZero() || c.Contact == "" || c.Email == "" {
+				continue
+			}
+			if some = append(some, c); len(some) == n {
+				return some, nil
 			}
 		}
 		if next == 0 {
-			return lockstep.Ref{}, "", nil
+			return some, nil
 		}
 		after = next
 	}

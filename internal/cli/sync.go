@@ -155,6 +155,8 @@ func (env *environment) showRun(run lockstep.Run, codes map[string]int64) {
 		{"taken off address books", c.BookRemovals},
 		{"added to marketing lists", c.ListAdds},
 		{"removed from marketing lists", c.ListRemovals},
+		{"opt-outs that are new", c.OptOutsSeen},
+		{"opt-outs that everybody knows now", c.OptOutsTold},
 		{"changed on both sides", c.Conflicted},
 		{"refused", c.Rejected},
 		{"held back by a guard", c.Guarded},

@@ -273,6 +273,10 @@ func (s *session) hear(said []statement) error {
 		st := &said[i]
 		n.Read++
 		if problem := lockstep.CheckEmail(st.email); problem != "" {
+			if st.system == lockstep.ConsentCRM && st.scope != lockstep.ScopeAccount {
+				n.Equal++ // nobody can be mailed there
+				continue
+			}
 			n.Rejected++
 			s.finding(lockstep.Finding{
 				Code: lockstep.FindingMalformedEmail, Table: st.ref.Table, Record: st.ref.ID, Contact: st.contact,
