@@ -286,6 +286,9 @@ func (s *session) saveCalls() error {
 
 // plan journals changes before their call.
 func (s *session) plan(kind lockstep.ChangeKind, payload []byte, rows int) (int64, error) {
+	if err := s.keepConflicts(); err != nil {
+		return 0, err
+	}
 	s.e.step("plan.before")
 	id, err := s.e.Store.Plan(s.ctx, lockstep.Batch{
 		Run: s.run.ID, Account: s.account.ID, Kind: kind, State: lockstep.Planned,
@@ -295,6 +298,26 @@ func (s *session) plan(kind lockstep.ChangeKind, payload []byte, rows int) (int6
 		s.e.step("plan.after")
 	}
 	return id, err
+}
+
+// keepConflicts stores the conflicts that wait, before anything is written that one of
+// them decided: once one side's value is gone and the process with it, both sides look
+// as if they had agreed.
+func (s *session) keepConflicts() error {
+	s.mu.Lock()
+	c := lockstep.Commit{Run: s.run.ID, Account: s.account.ID, Conflicts: s.conflicts}
+	s.conflicts = nil
+	s.mu.Unlock()
+	if len(c.Conflicts) == 0 {
+		return nil
+	}
+	c.Calls, c.Stage = s.calls(), s.run.Stage
+	s.e.step("commit.before")
+	if err := s.e.Store.Commit(s.ctx, c); err != nil {
+		return err
+	}
+	s.e.step("commit.after")
+	return nil
 }
 
 // planOnly stores what a preview found.
