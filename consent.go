@@ -206,8 +206,76 @@ type PreferenceKeeper interface {
 	// with an empty one. Rows may come again.
 	Choices(ctx context.Context, preference string, since Cursor, each func([]PreferenceChoice) error) (Cursor, error)
 	// Choose writes choices; At is ignored. One result for each: nil, or why it was
-	// refused.
+	// refused. It makes no contact: a choice of somebody unknown is CodeNotFound. It
+	// can be repeated, and it subscribes nobody to mail.
 	Choose(ctx context.Context, choices []PreferenceChoice) ([]*Error, error)
+}
+
+// Answer is what somebody said to the question that a marketing preference asks.
+type Answer uint8
+
+// The answers.
+const (
+	NoAnswer Answer = iota
+	OptedOut
+	OptedIn
+)
+
+// AnswerOf returns OptedIn or OptedOut.
+func AnswerOf(in bool) Answer {
+	if in {
+		return OptedIn
+	}
+	return OptedOut
+}
+
+func (a Answer) String() string {
+	switch a {
+	case OptedIn:
+		return "opted in"
+	case OptedOut:
+		return "opted out"
+	}
+	return "no answer"
+}
+
+// Said is an answer as one side holds it.
+type Said struct {
+	Answer Answer    `json:"answer,omitempty"`
+	At     time.Time `json:"at,omitzero"` // when it was given; zero = unknown
+}
+
+// Choice is what is known of one address and one marketing preference: what each
+// side says, and what they agreed on last.
+type Choice struct {
+	// ID is made from account, preference and address. See ChoiceID.
+	ID         ID         `json:"id"`
+	Account    string     `json:"account"`
+	Preference string     `json:"preference"` // its id on the platform
+	Key        AddressKey `json:"-"`
+	Email      string     `json:"email"` // normalised
+	Contact    ContactID  `json:"contact,omitempty"`
+	// Row is the row of ChoiceTable that shows it; zero = there is none. Lost is a row
+	// that was deleted, or shows something else now.
+	Row  ID `json:"row,omitzero"`
+	Lost ID `json:"lost,omitzero"`
+	// Known is set once a record of the CRM has the address. Others get no row.
+	Known    bool `json:"known,omitempty"`
+	Platform Said `json:"platform,omitzero"`
+	CRM      Said `json:"crm,omitzero"`
+	Agreed   Said `json:"agreed,omitzero"`
+	// Pending is set while a side has still to be told.
+	Pending bool `json:"-"`
+}
+
+// ChoiceID names the choice of an address for a preference.
+func ChoiceID(account, preference string, key AddressKey) ID {
+	return NameID(consentSpace, account+"\x00choice\x00"+preference+"\x00"+string(key[:]))
+}
+
+// PreferenceID names the row of PreferenceTable for a preference of an account.
+func PreferenceID(account, preference string) ID {
+	return NameID(consentSpace, account+"\x00preference\x00"+preference)
 }
 
 // OptOutReader is a CRM that can be asked for the records whose users closed them to

@@ -51,6 +51,8 @@ type Commit struct {
 	Consent      []ConsentEntry
 	Restrictions []Restriction
 	Lifted       []ID
+	// Choices are replaced by id.
+	Choices []Choice
 
 	Lists    []ListSettings // replaced by id
 	Labels   []DataLabel    // replaced by id

@@ -35,6 +35,11 @@ type PlatformFixture struct {
 	UnsubscribeFrom func(t testing.TB, book lockstep.BookID, email string)
 	// Resubscribe lets the holder of an address come back by the platform's own form.
 	Resubscribe func(t testing.TB, email string)
+	// Preference makes a marketing preference in a category, which is made with it; an
+	// empty one is none. It returns the preference's id.
+	Preference func(t testing.TB, category, name string) string
+	// Choose lets the holder of an address choose in the preference centre.
+	Choose func(t testing.TB, email, preference string, in bool)
 	// LoseAnswer lets the next call that changes something take effect and drops
 	// its answer.
 	LoseAnswer func(t testing.TB)
@@ -91,6 +96,12 @@ func Platform(t *testing.T, open func(t *testing.T) (lockstep.Platform, Platform
 		{"Suppress blocks known and unknown addresses", (*platformSuite).suppress},
 		{"Suppress can be repeated after a lost answer", (*platformSuite).suppressLost},
 		{"Resubscribe leaves the last word to the person", (*platformSuite).resubscribe},
+		{"Preferences reads all preferences with their categories", (*platformSuite).preferences},
+		{"Choices since a cursor tells who chose what and when", (*platformSuite).choicesSince},
+		{"Choices leaves nobody out while people choose", (*platformSuite).choicesPaged},
+		{"Choose writes choices and nothing else", (*platformSuite).chooses},
+		{"Choose refuses each choice by itself and makes no contact", (*platformSuite).chooseRefused},
+		{"Choose can be repeated after a lost answer", (*platformSuite).chooseLost},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -43,6 +43,7 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 			func() error { return replaceLists(ctx, tx, op, account, c.Lists) },
 			func() error { return replaceLabels(ctx, tx, op, account, c.Labels) },
 			func() error { return replaceMappings(ctx, tx, op, account, c.Mappings) },
+			func() error { return s.putChoices(ctx, tx, c.Choices) },
 			// Last, because every writer of the ledger waits for the one before.
 			func() error { return s.addConsent(ctx, tx, c.Run, c.Consent, c.Restrictions, c.Lifted) },
 		}

@@ -12,7 +12,7 @@ import (
 var tableNames = []string{
 	"settings", "organizations", "email_accounts", "secrets", "crm_tables", "lists", "labels", "mappings", "runs", "journal", "filters",
 	"links", "members", "logs", "cursors", "findings", "conflicts", "staged", "api_tokens",
-	"consent", "consent_head", "restrictions", "erasures",
+	"consent", "consent_head", "restrictions", "choices", "erasures",
 }
 
 // dump returns every row of every table but sequences, which may have gaps.

@@ -12,6 +12,7 @@ import (
 type Erasure struct {
 	Entries      int `json:"entries"`      // of the ledger, whose values were blanked
 	Restrictions int `json:"restrictions"` // that go on without values
+	Choices      int `json:"choices"`      // of marketing preferences
 	Links        int `json:"links"`        // entries of the link log
 	Members      int `json:"members"`      // entries of the membership logs
 	Changes      int `json:"changes"`      // of the journal, whose values were blanked
@@ -123,6 +124,11 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, op string, key lockstep
 	if _, err := tx.Exec(ctx, `INSERT INTO erasures (address, at) VALUES ($1, $2) ON CONFLICT (address) DO UPDATE SET at = excluded.at`, key[:], micros(now)); err != nil {
 		return err
 	}
+	n, err := tx.Exec(ctx, `DELETE FROM choices WHERE address = $1`, key[:])
+	if err != nil {
+		return err
+	}
+	done.Choices += int(n)
 	restrictions, err := collect(ctx, tx, restrictionRow, `SELECT `+restrictionColumns+` FROM restrictions WHERE address = $1`, key[:])
 	if err != nil {
 		return err

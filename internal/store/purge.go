@@ -63,8 +63,15 @@ func (s *Store) identify(ctx context.Context, p *person) error {
 		p.meet(e.Account, e.Ref, e.Contact)
 	}
 	restrictions, err := collect(ctx, s.db, restrictionRow, `SELECT `+restrictionColumns+` FROM restrictions WHERE address = $1`, p.key[:])
+	if err != nil {
+		return err
+	}
 	for _, r := range restrictions {
 		p.meet(r.Account, r.Ref, r.Contact)
+	}
+	choices, err := collect(ctx, s.db, choiceRow, `SELECT `+choiceColumns+` FROM choices WHERE address = $1`, p.key[:])
+	for _, c := range choices {
+		p.meet(c.Account, lockstep.Ref{Table: lockstep.ChoiceTable, ID: c.Row}, c.Contact)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,6 +162,26 @@ func (a *account) fixture() adaptertest.PlatformFixture {
 		},
 		Resubscribe: func(t testing.TB, email string) {
 			a.post(t, "/v2/contacts/resubscribe-with-no-challenge", map[string]any{"unsubscribedContact": map[string]string{"email": email}})
+		},
+		Preference: func(t testing.TB, category, name string) string {
+			in := int32(0)
+			if category != "" {
+				in = a.twin.AddCategory(category, category)
+			}
+			id, ok := a.twin.AddPreferenceIn(in, name, name)
+			if !ok {
+				t.Fatalf("no preference could be made in %q", category)
+			}
+			return strconv.Itoa(int(id))
+		},
+		Choose: func(t testing.TB, email, preference string, in bool) {
+			id, err := strconv.Atoi(preference)
+			if err == nil {
+				err = a.twin.Act(twin.Act{Email: email, Kind: twin.Prefer, Preference: int32(id), OptedIn: in})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		},
 		LoseAnswer: func(testing.TB) {
 			for _, op := range []string{"contacts.import", "address-books.create", "data-fields.create", "contacts.suppress"} {
