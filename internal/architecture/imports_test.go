@@ -119,7 +119,7 @@ var rules = []rule{
 	{"internal/app/apptest", []string{".", "internal/..."}, "a world for tests"},
 	{"internal/app", []string{
 		".", "internal/adapter/...", "internal/consent", "internal/crosswalk", "internal/engine", "internal/identity", "internal/jobs", "internal/journal", "internal/merge",
-		"internal/schedule", "internal/secret", "internal/store", "internal/telemetry", "internal/transform",
+		"internal/schedule", "internal/secret", "internal/store", "internal/subject", "internal/telemetry", "internal/transform",
 	}, "app wires everything, but knows neither twins nor surfaces"},
 	{"internal/api", []string{".", "internal/app"}, "a surface shows use cases and does nothing itself"},
 	{"internal/web/...", []string{".", "internal/app", "internal/api", "internal/web/..."}, "a surface shows use cases and does nothing itself"},
