@@ -81,7 +81,7 @@ var actions = []action{
 	{"create a record", 8, func(w *people) string {
 		table := pick(w.rnd, []string{"contact", "contact", "lead", "account"})
 		email := w.word + "@new.example"
-		if all := w.history.contacts(); w.rnd.IntN(5) == 0 && len(all) > 0 {
+		if all := w.history.contacts(); w.rnd.IntN(5) == 0 && len(all) > 0 && w.plan.Shared {
 			email = pick(w.rnd, all).email // somebody the platform knows
 		}
 		r := w.create(table, email, w.rnd)

@@ -15,6 +15,8 @@ import (
 type plan struct {
 	Seed      uint64
 	FaultRate float64
+	// Shared lets several records have one address, and addresses move between them.
+	Shared bool
 	Rounds    []round
 	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
@@ -66,7 +68,7 @@ func (a *action) drawn(open bool) int {
 // product is known not to be equal to.
 func newPlan(seed uint64, n int, open bool) *plan {
 	rnd := dice(seed, "plan")
-	p := &plan{Seed: seed, FaultRate: faultRate, Dropped: map[string]bool{}}
+	p := &plan{Seed: seed, Shared: open, FaultRate: faultRate, Dropped: map[string]bool{}}
 	switch rnd.IntN(10) {
 	case 0:
 		p.FaultRate = 0 // people alone

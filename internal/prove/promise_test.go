@@ -151,7 +151,9 @@ func (s *sim) kept(i int, x change, r *record, c *contact, column, label string,
 		if !mine {
 			continue
 		}
-		if y.who == person || arrived || same(y.new, x.new) || inConflict(x.new) {
+		// What is empty does not win over a value without being newer, and is no value
+		// that a conflict could keep.
+		if x.new == "" || y.who == person || arrived || same(y.new, x.new) || inConflict(x.new) {
 			return
 		}
 		// The platform writes unconditionally and keeps no older value: what a person

@@ -178,6 +178,9 @@ func (s *sim) populate() {
 			case 1, 2:
 				email = fmt.Sprintf("P%d@People.Example", n)
 			case 3:
+				if !s.plan.Shared {
+					break
+				}
 				email = fmt.Sprintf("p%d@people.example", 1+rnd.IntN(n)) // shared
 			}
 			id := s.create(many.table, email, rnd)
