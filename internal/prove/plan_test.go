@@ -17,7 +17,7 @@ type plan struct {
 	FaultRate float64
 	// Shared lets several records have one address, and addresses move between them.
 	Shared bool
-	Rounds    []round
+	Rounds []round
 	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
 }

@@ -1,0 +1,196 @@
+package prove
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	mutantsFlag = flag.Bool("mutants", false, "plant every bug of the table and demand that the simulation catches it")
+	mutantFlag  = flag.String("mutant", "", "plant only the bugs whose name contains this")
+)
+
+// mutant is one deliberate bug: a text of a source file that is replaced by another.
+type mutant struct {
+	name     string
+	file     string // within the module
+	old, new string // old occurs once
+	shared   bool   // it shows where records share an address
+}
+
+// mutants are planted one at a time. Each is a mistake that somebody could make.
+var mutants = []mutant{
+	{"a conflict is not noted", "internal/merge/field.go", "\tout.Conflict = true\n", "\tout.Conflict = false\n", false},
+	{"the platform's edit of a two-way field is overwritten", "internal/merge/field.go", "\tcase platform == in.Base:\n\t\treturn write(Platform", "\tcase true:\n\t\treturn write(Platform", false},
+	{"changes are told by time instead of by the base", "internal/merge/field.go", "\tcase crm == in.Base:\n\t\treturn write(CRM", "\tcase newer(in.PlatformAt, in.CRMAt):\n\t\treturn write(CRM", false},
+	{"an empty value never clears", "internal/merge/field.go", "\tif w.Required || w.Cautious && base.IsAbsent() {", "\tif true {", false},
+	{"a dynamic list keeps who left its query", "internal/merge/membership.go", "\tif in.Dynamic {", "\tif false {", false},
+	{"the filter guards entry and not exit", "internal/merge/membership.go", "\tcase in.Excluded != \"\" && in.InBook:", "\tcase false:", false},
+	{"strangers are never removed", "internal/merge/membership.go", "\tcase lockstep.ActionRemove:\n\t\tif in.FirstSeen {", "\tcase lockstep.ActionRemove:\n\t\tif true {", false},
+	{"addresses are compared with their case", "email.go", "\t\tif l := unicode.ToLower(r); unicode.ToUpper(l) == r {", "\t\tif l := unicode.ToLower(r); false && unicode.ToUpper(l) == r {", false},
+	{"do-not-bulk-email is not looked at", "internal/merge/consent.go", "\tbulk := optOut&lockstep.DoNotBulkEmail != 0\n\tswitch filter {", "\tbulk := false\n\tswitch filter {", false},
+	{"an opt-out does not count as a change of the record", "internal/engine/people.go", "transform.ContentHash(plan.t.Version(), p.email, r.OptOut, r.Inactive, p.vals)\n\t\tp.noEmail", "transform.ContentHash(plan.t.Version(), p.email, 0, r.Inactive, p.vals)\n\t\tp.noEmail", false},
+	{"inactive records are mailed", "internal/engine/people.go", "\t\tif !excluded && p.rec.Inactive {", "\t\tif false {", false},
+	{"what the platform changed is taken for an echo", "internal/engine/inward.go", "\t\tcase len(links) > 0 && same && !strange:", "\t\tcase len(links) > 0 && !strange:", false},
+	{"a refusal is taken for success", "internal/engine/writer.go", "\t\t\tr.state, r.cause = lockstep.Refused, r.result.Fault.Msg", "\t\t\tr.state = lockstep.Acknowledged", false},
+	{"a batch is stored although one before it failed", "internal/engine/writer.go", "\tif err := w.failed(); err != nil {\n\t\treturn err // an earlier", "\tif err := w.failed(); false {\n\t\treturn err // an earlier", false},
+	{"interrupted work is forgotten", "internal/engine/recover.go", "\tfor _, b := range open {\n", "\tfor _, b := range open[:0] {\n", false},
+	{"a removal is not remembered", "internal/engine/removal.go", "\t\t\tm.InBook, m.Former = false, false\n\t\t\tl.put(m)", "\t\t\tm.Former = false\n\t\t\tl.put(m)", false},
+	{"new members whose record did not change are not looked at", "internal/engine/outward.go", "\t\t\t\t\twant(id)\n", "\t\t\t\t\t_ = m\n", false},
+	{"a person deleted on the platform is made anew", "internal/engine/people.go", "\tif r.standing == lockstep.ContactDeleted {\n\t\t// Deleted", "\tif false {\n\t\t// Deleted", false},
+	{"a preview writes", "internal/engine/session.go", "func (s *session) dry() bool { return s.run.Mode == lockstep.ModePreview }", "func (s *session) dry() bool { return false }", false},
+	{"one record for each look at a stranger", "internal/engine/removal.go", "lockstep.NameID(l.set.CRMID, \"stranger/\"+s.account.ID+\"/\"+string(a.c.entry.Contact))", "lockstep.NewID(s.e.Now())", false},
+	{"conflicts are stored after what they decided", "internal/engine/session.go", "\tif len(c.Conflicts) == 0 {\n\t\treturn nil\n\t}\n\tc.Calls", "\tif true {\n\t\ts.mu.Lock()\n\t\ts.conflicts = append(s.conflicts, c.Conflicts...)\n\t\ts.mu.Unlock()\n\t\treturn nil\n\t}\n\tc.Calls", false},
+	{"of several records of one contact the first alone leaves", "internal/engine/removal.go", "\t\t\ttodo[at].also = append(todo[at].also, r.member)", "\t\t\t_ = at", true},
+	{"any call is repeated after a broken connection", "internal/remote/retry.go", "\t\treturn st.call.Repeatable || !maybeSent(st, err), true", "\t\treturn true, true", false},
+	{"a lost answer is taken for a call that was not sent", "internal/remote/retry.go", "\treturn st.sent.Load()\n", "\treturn false\n", false},
+	{"the first page is the whole feed", "internal/adapter/dynamics/webapi/feed.go", "\t\tif p.next != \"\" {\n\t\t\tif next, err = c.link(p.next)", "\t\tif false {\n\t\t\tif next, err = c.link(p.next)", false},
+	{"the change token moves before the changes are stored", "internal/engine/writer.go", "\t<-before\n\tif err := w.failed(); err != nil {\n\t\treturn err // an earlier", "\tif false {\n\t\t<-before\n\t}\n\tif err := w.failed(); err != nil {\n\t\treturn err // an earlier", false},
+	{"a deleted record stays in the books", "internal/engine/outward.go", "\ts.leave(table, id)\n\ts.mu.Lock()\n\tl, ok :=", "\tif false {\n\t\ts.leave(table, id)\n\t}\n\ts.mu.Lock()\n\tl, ok :=", false},
+	{"nothing is written in the CRM", "internal/merge/field.go", "\tcase crm == in.Base:\n\t\treturn write(CRM, platform, out)", "\tcase crm == in.Base:\n\t\treturn out", false},
+	{"who was taken out by hand is not put back", "internal/engine/removal.go", "\t\tm.InBook, m.Excluded = false, false\n\t\tif s.dry() {", "\t\tif s.dry() {", false},
+	{"an address shared with one that refuses is mailed", "internal/engine/refusal.go", "\t\t\tall |= o.OptOut\n", "\t\t\t_ = o\n", true},
+}
+
+const (
+	mutantSeeds = 200 // within which a planted bug must be caught
+	mutantChunk = 10  // seeds a time
+)
+
+// TestMutants plants each bug and plays seeds until one that passes without it fails.
+func TestMutants(t *testing.T) {
+	root := moduleRoot(t)
+	for _, m := range mutants {
+		src, err := os.ReadFile(filepath.Join(root, m.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(src), m.old); n != 1 {
+			t.Errorf("mutant %q: its text occurs %d times in %s", m.name, n, m.file)
+		}
+	}
+	if !*mutantsFlag {
+		return // the table is checked always, the bugs are planted on demand: that takes half an hour
+	}
+	dir := t.TempDir()
+	sound := build(t, root, dir, "sound", mutant{})
+	most := mutantSeeds
+	if *seedsFlag > 0 {
+		most = *seedsFlag
+	}
+	type chunk struct {
+		base   int
+		shared bool
+	}
+	known := map[chunk]map[string]bool{} // seeds that fail without a bug
+	caught := 0
+	for i, m := range mutants {
+		if !strings.Contains(m.name, *mutantFlag) {
+			continue
+		}
+		bin := build(t, root, dir, fmt.Sprint("mutant", i), m)
+		seed, what := "", ""
+		for base := 1; base <= most && seed == ""; base += mutantChunk {
+			c := chunk{base, m.shared}
+			if known[c] == nil {
+				known[c], _ = failing(t, root, sound, base, m.shared)
+			}
+			bad, out := failing(t, root, bin, base, m.shared)
+			for s := range bad {
+				if !known[c][s] {
+					seed, what = s, out[s]
+				}
+			}
+		}
+		_ = os.Remove(bin)
+		if seed == "" {
+			t.Errorf("%-62s NOT CAUGHT in %d seeds", m.name, most)
+			continue
+		}
+		caught++
+		t.Logf("%-62s seed %-4s %.110s", m.name, seed, what)
+	}
+	t.Logf("%d caught", caught)
+}
+
+// build compiles this package's tests with a bug planted.
+func build(t *testing.T, root, dir, name string, m mutant) string {
+	t.Helper()
+	bin := filepath.Join(dir, name)
+	args := []string{"test", "-c", "-o", bin}
+	if m.file != "" {
+		src, err := os.ReadFile(filepath.Join(root, m.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		planted, overlay := filepath.Join(dir, name+".go"), filepath.Join(dir, name+".json")
+		o, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, m.file): planted}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, content := range map[string][]byte{planted: []byte(strings.Replace(string(src), m.old, m.new, 1)), overlay: o} {
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "./internal/prove")...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", m.name, err, out)
+	}
+	return bin
+}
+
+var failedSeed = regexp.MustCompile(`--- FAIL: TestSeed/([0-9]+)`)
+
+// failing plays a chunk of seeds and returns those that fail, with what they say. A
+// process that ends in a panic or hangs has failed in all.
+func failing(t *testing.T, root, bin string, base int, shared bool) (map[string]bool, map[string]string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), bin, "-test.run=TestSeed", "-test.timeout=5m", fmt.Sprint("-open=", shared), fmt.Sprint("-base=", base), fmt.Sprint("-seeds=", mutantChunk))
+	cmd.Dir = filepath.Join(root, "internal", "prove")
+	out, err := cmd.CombinedOutput()
+	bad, what := map[string]bool{}, map[string]string{}
+	lines := strings.Split(string(out), "\n")
+	for i, line := range lines {
+		if m := failedSeed.FindStringSubmatch(line); m != nil {
+			bad[m[1]] = true
+			if i+1 < len(lines) {
+				_, what[m[1]], _ = strings.Cut(strings.TrimSpace(lines[i+1]), ": ")
+			}
+		}
+	}
+	if err != nil && len(bad) == 0 {
+		for i := range mutantChunk {
+			s := fmt.Sprint(base + i)
+			bad[s], what[s] = true, "the process ended: "+lines[0]
+		}
+	}
+	return bad, what
+}
+
+func moduleRoot(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if filepath.Dir(dir) == dir {
+			t.Fatal("there is no go.mod above this folder")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
