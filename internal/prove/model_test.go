@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
 )
 
 // The reference model: who has to be in which address book, and which values have to
@@ -42,6 +43,7 @@ func newModel(s *sim) *model {
 		}
 	}
 	m.findDoubtful()
+	m.findRejected()
 	all, err := s.app.Lists(s.ctx, s.account)
 	if err != nil {
 		s.t.Fatal(err)
@@ -74,6 +76,29 @@ func (m *model) findDoubtful() {
 						m.doubtful[id] = true
 					}
 				}
+			}
+		}
+	}
+}
+
+// findRejected finds the records that the platform refused, which the product tells of
+// and does not try again until they change.
+func (m *model) findRejected() {
+	runs, err := m.s.app.Runs(m.s.ctx, app.RunFilter{Limit: 1000})
+	if err != nil {
+		m.s.t.Fatal(err)
+	}
+	for _, run := range runs {
+		if run.Counts.Findings == 0 {
+			continue
+		}
+		found, err := m.s.app.Findings(m.s.ctx, run.ID, "", 1000)
+		if err != nil {
+			m.s.t.Fatal(err)
+		}
+		for _, f := range found {
+			if f.Code == lockstep.FindingRejected {
+				m.doubtful[f.Record.String()] = true
 			}
 		}
 	}
