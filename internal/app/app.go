@@ -65,6 +65,9 @@ type App struct {
 	// schemas are the organizations whose schema is being changed.
 	schemas sync.Map
 
+	stopSweep context.CancelFunc // under mu
+	sweeping  sync.WaitGroup
+
 	mu        sync.Mutex
 	crms      map[string]openCRM
 	platforms map[string]openPlatform
@@ -109,8 +112,20 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	return a, nil
 }
 
-// Start begins to work on runs.
-func (a *App) Start(ctx context.Context) error { return a.jobs.Start(ctx) }
+// Start begins to work on runs, and to delete what is older than the retention.
+func (a *App) Start(ctx context.Context) error {
+	if err := a.jobs.Start(ctx); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopSweep == nil {
+		sweep, stop := context.WithCancel(context.WithoutCancel(ctx))
+		a.stopSweep = stop
+		a.sweeping.Go(func() { a.sweep(sweep) })
+	}
+	return nil
+}
 
 // WorkOff carries out every run that is queued or was left in process, in the
 // calling goroutine; for a process in which Start is not called.
@@ -118,6 +133,12 @@ func (a *App) WorkOff(ctx context.Context) error { return a.jobs.WorkOff(ctx) }
 
 // Close lets running batches end, stops working and closes the store.
 func (a *App) Close(ctx context.Context) error {
+	a.mu.Lock()
+	if a.stopSweep != nil {
+		a.stopSweep()
+	}
+	a.mu.Unlock()
+	a.sweeping.Wait()
 	return errors.Join(a.jobs.Stop(ctx), a.store.Close())
 }
 
