@@ -115,76 +115,121 @@ func (s *session) tellAccounts(rs []*lockstep.Restriction) error {
 
 // tellFlags closes every CRM record with the address to bulk email.
 func (s *session) tellFlags(rs []*lockstep.Restriction) error {
-	rs = waiting(rs, toldFlags)
-	if len(rs) == 0 {
+	if rs = waiting(rs, toldFlags); len(rs) == 0 {
 		return nil
 	}
-	by := make(map[string]*lockstep.Restriction, len(rs))
-	emails := make([]string, 0, len(rs))
-	for _, r := range rs {
-		by[r.Email] = r
-		emails = append(emails, r.Email)
-	}
-	refused := map[*lockstep.Restriction]bool{}
+	t := s.telling(rs, "closed to bulk email", "the CRM refused to close the record to bulk email")
+	closed := []lockstep.ColumnValue{{Column: lockstep.BulkEmailColumn, Value: lockstep.BoolValue(true)}}
 	for _, table := range MemberTables {
 		if s.table(table) == nil {
 			continue
 		}
-		var open []lockstep.Record
-		q := lockstep.RecordQuery{Table: table, Inactive: true}
-		err := s.crm.FindByEmail(s.ctx, q, emails, func(recs []lockstep.Record) error {
-			for _, rec := range recs {
-				if rec.OptOut&lockstep.DoNotBulkEmail == 0 && by[lockstep.NormalizeEmail(rec.Email)] != nil {
-					open = append(open, rec)
+		recs, err := t.find(table, func(r *lockstep.Record) bool { return r.OptOut&lockstep.DoNotBulkEmail == 0 })
+		if err != nil {
+			return err
+		}
+		change := lockstep.Change{
+			Kind: lockstep.WriteRecord, Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
+		}
+		err = t.write(recs, change, lockstep.Counts{RecordsUpdated: 1}, func(part []lockstep.Record) ([]*lockstep.Error, error) {
+			rows := make([]lockstep.RecordWrite, len(part))
+			for i := range part {
+				rows[i] = lockstep.RecordWrite{ID: part[i].ID, Fields: closed}
+			}
+			return s.crm.WriteRecords(s.ctx, table, rows)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	t.done()
+	return nil
+}
+
+// telling carries opt-outs to the CRM records with their addresses.
+type telling struct {
+	s             *session
+	rs            []*lockstep.Restriction
+	by            map[string]*lockstep.Restriction // by address
+	refused       map[*lockstep.Restriction]bool
+	said, problem string
+}
+
+func (s *session) telling(rs []*lockstep.Restriction, said, problem string) *telling {
+	t := &telling{s: s, rs: rs, by: make(map[string]*lockstep.Restriction, len(rs)), refused: map[*lockstep.Restriction]bool{}, said: said, problem: problem}
+	for _, r := range rs {
+		t.by[r.Email] = r
+	}
+	return t
+}
+
+func (t *telling) of(r *lockstep.Record) *lockstep.Restriction {
+	return t.by[lockstep.NormalizeEmail(r.Email)]
+}
+
+// find returns the records of a table with one of the addresses, active or not.
+func (t *telling) find(table string, want func(*lockstep.Record) bool) ([]lockstep.Record, error) {
+	emails := make([]string, len(t.rs))
+	for i, r := range t.rs {
+		emails[i] = r.Email
+	}
+	var found []lockstep.Record
+	err := t.s.crm.FindByEmail(t.s.ctx, lockstep.RecordQuery{Table: table, Inactive: true}, emails, func(recs []lockstep.Record) error {
+		for i := range recs {
+			if t.of(&recs[i]) != nil && want(&recs[i]) {
+				found = append(found, recs[i])
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// write carries one change to records, some at a time. each is what every written
+// record adds to the run's counts.
+func (t *telling) write(recs []lockstep.Record, change lockstep.Change, each lockstep.Counts, call func([]lockstep.Record) ([]*lockstep.Error, error)) error {
+	for part := range slices.Chunk(recs, consentPage) {
+		changes := make([]lockstep.Change, len(part))
+		for i := range part {
+			r := t.of(&part[i])
+			changes[i] = change
+			changes[i].State, changes[i].Ref, changes[i].Contact, changes[i].Email, changes[i].Why = lockstep.Planned, part[i].Ref, r.Contact, r.Email, r.Evidence
+		}
+		err := t.s.carryOut(changes, func() error {
+			results, err := call(part)
+			if err != nil {
+				return err
+			}
+			for i := range part {
+				r := t.of(&part[i])
+				if e := results[i]; e != nil {
+					t.refused[r] = true
+					t.s.optOutRefused(r, &changes[i], t.problem, e)
+					continue
 				}
+				changes[i].State = lockstep.Acknowledged
+				t.s.count(each)
+				t.s.told(r, toldFlags, lockstep.ConsentCRM, part[i].Ref, t.said)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		for part := range slices.Chunk(open, consentPage) {
-			changes := make([]lockstep.Change, len(part))
-			rows := make([]lockstep.RecordWrite, len(part))
-			for i, rec := range part {
-				r := by[lockstep.NormalizeEmail(rec.Email)]
-				rows[i] = lockstep.RecordWrite{ID: rec.ID, Fields: []lockstep.ColumnValue{{Column: lockstep.BulkEmailColumn, Value: lockstep.BoolValue(true)}}}
-				changes[i] = lockstep.Change{
-					Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: r.Evidence,
-					Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
-				}
-			}
-			err := s.carryOut(changes, func() error {
-				results, err := s.crm.WriteRecords(s.ctx, table, rows)
-				if err != nil {
-					return err
-				}
-				for i, rec := range part {
-					r := by[lockstep.NormalizeEmail(rec.Email)]
-					if e := results[i]; e != nil {
-						refused[r] = true
-						s.optOutRefused(r, &changes[i], "the CRM refused to close the record to bulk email", e)
-						continue
-					}
-					changes[i].State = lockstep.Acknowledged
-					s.count(lockstep.Counts{RecordsUpdated: 1})
-					s.told(r, toldFlags, lockstep.ConsentCRM, rec.Ref, "closed to bulk email")
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	for _, r := range rs {
-		if refused[r] {
-			delete(r.Told, toldFlags)
-		} else if _, ok := r.Told[toldFlags]; !ok {
-			r.Told[toldFlags] = s.e.Now() // no record has to be changed
-		}
 	}
 	return nil
+}
+
+// done stamps those of whom no record refused to hear, those without a record among
+// them.
+func (t *telling) done() {
+	for _, r := range t.rs {
+		if t.refused[r] {
+			delete(r.Told, toldFlags)
+		} else if _, ok := r.Told[toldFlags]; !ok {
+			r.Told[toldFlags] = t.s.e.Now()
+		}
+	}
 }
 
 // tellRows writes a row of our own table for each suppressed address.

@@ -96,62 +96,22 @@ func (s *session) tellLists(rs []*lockstep.Restriction) error {
 }
 
 func (s *session) leaveList(l lockstep.ListSettings, rs []*lockstep.Restriction) error {
-	by := make(map[string]*lockstep.Restriction, len(rs))
-	emails := make([]string, 0, len(rs))
-	for _, r := range rs {
-		by[r.Email] = r
-		emails = append(emails, r.Email)
+	t := s.telling(rs, "taken out of the marketing list", "the CRM refused to take the record out of the list "+l.Name)
+	recs, err := t.find(l.MemberTable, func(*lockstep.Record) bool { return true })
+	if err != nil {
+		return err
 	}
-	var refs []lockstep.Record
-	err := s.crm.FindByEmail(s.ctx, lockstep.RecordQuery{Table: l.MemberTable, Inactive: true}, emails, func(recs []lockstep.Record) error {
-		for _, rec := range recs {
-			if by[lockstep.NormalizeEmail(rec.Email)] != nil {
-				refs = append(refs, rec)
-			}
+	err = t.write(recs, lockstep.Change{Kind: lockstep.RemoveFromList, List: l.CRMID}, lockstep.Counts{ListRemovals: 1}, func(part []lockstep.Record) ([]*lockstep.Error, error) {
+		ids := make([]lockstep.ID, len(part))
+		for i := range part {
+			ids[i] = part[i].ID
 		}
-		return nil
+		return s.crm.RemoveMembers(s.ctx, l.CRMID, ids)
 	})
 	if err != nil {
 		return err
 	}
-	refused := map[*lockstep.Restriction]bool{}
-	for part := range slices.Chunk(refs, consentPage) {
-		changes := make([]lockstep.Change, len(part))
-		ids := make([]lockstep.ID, len(part))
-		for i, rec := range part {
-			r := by[lockstep.NormalizeEmail(rec.Email)]
-			ids[i] = rec.ID
-			changes[i] = lockstep.Change{Kind: lockstep.RemoveFromList, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, List: l.CRMID, Why: r.Evidence}
-		}
-		err := s.carryOut(changes, func() error {
-			results, err := s.crm.RemoveMembers(s.ctx, l.CRMID, ids)
-			if err != nil {
-				return err
-			}
-			for i, rec := range part {
-				r := by[lockstep.NormalizeEmail(rec.Email)]
-				if e := results[i]; e != nil {
-					refused[r] = true
-					s.optOutRefused(r, &changes[i], "the CRM refused to take the record out of the list "+l.Name, e)
-					continue
-				}
-				changes[i].State = lockstep.Acknowledged
-				s.count(lockstep.Counts{ListRemovals: 1})
-				s.told(r, toldFlags, lockstep.ConsentCRM, rec.Ref, "taken out of the marketing list")
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, r := range rs {
-		if refused[r] {
-			delete(r.Told, toldFlags)
-		} else if _, ok := r.Told[toldFlags]; !ok {
-			r.Told[toldFlags] = s.e.Now()
-		}
-	}
+	t.done()
 	return nil
 }
 
