@@ -2,7 +2,7 @@
 // twins that ship with it, beside a program that does the least possible (see
 // bench/floor), and writes the results to bench/RESULTS.md:
 //
-//	go run ./bench            # all of it: about ten minutes and 12 GB of memory
+//	go run ./bench            # all of it: about a quarter of an hour and 12 GB of memory
 //	go run ./bench -quick     # 10,000 contacts, one run each; writes to standard output
 //	go run ./bench -huge=false -only PF-1,PF-8
 //
@@ -39,6 +39,7 @@ func main() {
 	flag.IntVar(&b.runs, "runs", 5, "runs of each usual scenario, of which the median counts")
 	flag.IntVar(&b.largeRuns, "large-runs", 1, "runs of the large load")
 	flag.BoolVar(&b.huge, "huge", true, "compare the memory at 200,000 and at 2,000,000 contacts")
+	flag.IntVar(&b.optOuts, "opt-outs", 200, "opt-outs made while contacts are loaded, half of them on each side; a tenth as many in the large load")
 	flag.StringVar(&only, "only", "", "the ids of the figures to measure, such as PF-1,PF-8; PF-1 brings PF-2 to PF-4 with it")
 	flag.StringVar(&b.out, "out", filepath.Join("bench", "RESULTS.md"), "where the results go; - is standard output")
 	flag.StringVar(&b.keep, "keep", "", "a folder for the profiles, which are otherwise thrown away")
@@ -46,7 +47,7 @@ func main() {
 	b.command = "go run ./bench " + strings.Join(os.Args[1:], " ")
 	b.small, b.big = 200_000, 2_000_000
 	if quick {
-		b.contacts, b.large, b.runs, b.huge = 10_000, 20_000, 1, false
+		b.contacts, b.large, b.runs, b.huge, b.optOuts = 10_000, 20_000, 1, false, 20
 		if !slices.ContainsFunc(os.Args[1:], func(a string) bool { return strings.HasPrefix(strings.TrimLeft(a, "-"), "out") }) {
 			b.out = "-"
 		}
@@ -69,6 +70,7 @@ type bench struct {
 	contacts, large      int
 	small, big           int
 	runs, largeRuns      int
+	optOuts              int
 	huge                 bool
 	only                 []string
 	out, command, keep   string
@@ -112,6 +114,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		{[]string{"PF-1", "PF-2", "PF-3", "PF-4", "PF-7", "PF-8"}, b.usual},
 		{[]string{"PF-6"}, b.distantLoad},
 		{[]string{"PF-5"}, b.largeLoad},
+		{[]string{"PF-10"}, b.optOutsInLoads},
 		{[]string{"PF-19"}, b.twinSpeed},
 		{[]string{"PF-16"}, b.flatMemory},
 	} {

@@ -27,6 +27,9 @@ type product struct {
 	pprof      string // address of the profiler, when there is one
 }
 
+// organization is the name of the connected CRM.
+const organization = "Sample"
+
 // prepare sets a data folder up the way an administrator does: connect, provision,
 // label, map, activate one list. It runs in the benchmark's own process, so that
 // the measured process starts with a finished configuration.
@@ -53,7 +56,7 @@ func prepare(ctx context.Context, dir string, t *twins, list string) (token, acc
 		return "", "", nil, err
 	}
 	d := t.ready.Dataverse
-	org, err := a.ConnectOrganization(ctx, "", "Sample", "dynamics", adapter.Settings{
+	org, err := a.ConnectOrganization(ctx, "", organization, "dynamics", adapter.Settings{
 		"url": d.URL, "tenant": d.Tenant,
 		"client_id": d.ClientID, "client_secret": d.ClientSecret, "authority": strings.TrimSuffix(d.Authority, "/"+d.Tenant),
 	})
@@ -163,9 +166,12 @@ func (p *product) api(method, path string, body, out any) error {
 }
 
 // begin starts the sync of marketing lists.
-func (p *product) begin() (lockstep.Run, error) {
+func (p *product) begin() (lockstep.Run, error) { return p.request(lockstep.SyncMarketingLists) }
+
+// request asks for a run.
+func (p *product) request(what lockstep.SyncType) (lockstep.Run, error) {
 	var r lockstep.Run
-	err := p.api(http.MethodPost, "/runs", map[string]string{"account": p.account, "type": string(lockstep.SyncMarketingLists)}, &r)
+	err := p.api(http.MethodPost, "/runs", map[string]string{"account": p.account, "type": string(what)}, &r)
 	return r, err
 }
 

@@ -238,6 +238,11 @@ func (t *twins) mail(method, path string, body, out any) error {
 	return send(method, d.URL+path, body, out, func(r *http.Request) { r.SetBasicAuth(d.User, d.Password) })
 }
 
+// refused is the status of an answer that is none of success.
+type refused int
+
+func (r refused) Error() string { return fmt.Sprintf("%d %s", int(r), http.StatusText(int(r))) }
+
 // send makes one call. body may be JSON already; out may be an io.Writer.
 func send(method, address string, body, out any, prepare func(*http.Request)) error {
 	var rd io.Reader
@@ -267,7 +272,7 @@ func send(method, address string, body, out any, prepare func(*http.Request)) er
 	defer res.Body.Close()
 	if res.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 500))
-		return fmt.Errorf("%s %s: %s: %s", method, req.URL.Path, res.Status, text)
+		return fmt.Errorf("%s %s: %w: %s", method, req.URL.Path, refused(res.StatusCode), text)
 	}
 	switch out := out.(type) {
 	case nil:
