@@ -39,7 +39,7 @@ func (s *session) finishLists(outward bool) error {
 				l.sum.Book = l.members.InBook() - shared[l]
 				l.sum.CRMCount = l.crm.Members + l.admitted
 				l.sum.Rules = l.rules()
-				l.sum.Dirty = l.members.Unsettled() > 0 || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
+				l.sum.Dirty = s.raced(l) || l.members.Unsettled() > 0 || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
 			} else if l.touched || l.newStrangers || l.owed != owesNothing {
 				l.sum.Dirty = true // the outward half has not been done
 			}
@@ -82,6 +82,19 @@ func (s *session) sharing() map[*listState]int {
 		}
 	}
 	return more
+}
+
+// raced reports that somebody joined or left a static list between the reading of its
+// counter and that of its members: with a counter that fits by chance the next run
+// would not see who leaves. A counter that differs always, because not all members can
+// be read, is believed from the second time on.
+func (s *session) raced(l *listState) bool {
+	if l.set.Dynamic || !l.fresh {
+		return false
+	}
+	was := l.sum.Unread
+	l.sum.Unread = l.crm.Members + l.admitted - l.observed.Len()
+	return l.sum.Unread != 0 && l.sum.Unread != was
 }
 
 // missing reports members whose record never came: they are looked for again.

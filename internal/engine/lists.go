@@ -159,7 +159,8 @@ type removal struct {
 // listSummary is what a run keeps of a list so that the next one can tell
 // cheaply whether anything happened.
 type listSummary struct {
-	CRMCount  int       `json:"crm_count"` // the CRM's member counter when the members were last known
+	CRMCount  int       `json:"crm_count"`        // the CRM's member counter when the members were last known
+	Unread    int       `json:"unread,omitempty"` // by how much that counter was greater than what was read
 	InList    int       `json:"in_list"`
 	Book      int       `json:"book"` // the platform's member counter that belongs to InBook
 	InBook    int       `json:"in_book"`
