@@ -37,7 +37,7 @@ func (t SyncType) Consent() bool {
 }
 
 // SyncTypes lists the sync types that this version carries out.
-var SyncTypes = []SyncType{SyncCRMMetadata, SyncDataLabels, SyncSuppressions, SyncUnsubscribes, SyncAddressBooksIn, SyncMarketingLists, SyncOptIn}
+var SyncTypes = []SyncType{SyncCRMMetadata, SyncDataLabels, SyncSuppressions, SyncUnsubscribes, SyncPreferences, SyncAddressBooksIn, SyncMarketingLists, SyncOptIn}
 
 // Mode is whether a run writes.
 type Mode string

@@ -24,6 +24,13 @@ type ConsentStore interface {
 	LiftedRestrictions(ctx context.Context) (int64, error)
 	// ConsentOf returns an address's ledger entries with a place above after.
 	ConsentOf(ctx context.Context, key lockstep.AddressKey, after int64, limit int) ([]lockstep.ConsentEntry, error)
+	// Choices returns what addresses chose, for every preference; ChoicesShown the
+	// choices that rows of the CRM show.
+	Choices(ctx context.Context, account string, keys []lockstep.AddressKey) ([]lockstep.Choice, error)
+	ChoicesShown(ctx context.Context, account string, rows []lockstep.ID) ([]lockstep.Choice, error)
+	// PendingChoices returns those with an id above after of which a side has still to
+	// be told, by id.
+	PendingChoices(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Choice, error)
 	// Accounts returns the organization's email accounts.
 	Accounts(ctx context.Context, organization string) ([]lockstep.EmailAccount, error)
 	// ImportsUnderWay reports whether an import that was planned before a time may

@@ -563,8 +563,9 @@ func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, dest
 
 // carryOut journals changes, lets call make them, and stores the outcome. In a
 // preview they are only stored. A call whose answer was lost leaves the batch open;
-// what it was for still waits and is done again.
-func (s *session) carryOut(changes []lockstep.Change, call func() error) error {
+// what it was for still waits and is done again. more adds to what is stored with the
+// outcome.
+func (s *session) carryOut(changes []lockstep.Change, call func() error, more ...func(*lockstep.Commit)) error {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -594,7 +595,11 @@ func (s *session) carryOut(changes []lockstep.Change, call func() error) error {
 			state = lockstep.Acknowledged
 		}
 	}
-	return s.commit(lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: state, Payload: journal.Encode(changes)}}})
+	end := lockstep.Commit{Batches: []lockstep.BatchEnd{{ID: id, State: state, Payload: journal.Encode(changes)}}}
+	for _, add := range more {
+		add(&end)
+	}
+	return s.commit(end)
 }
 
 // optOutRefused notes that somebody would not hear of an opt-out. It goes on waiting

@@ -100,6 +100,8 @@ func (s *session) work() error {
 		return s.suppressions()
 	case lockstep.SyncUnsubscribes:
 		return s.unsubscribes()
+	case lockstep.SyncPreferences:
+		return s.marketingPreferences()
 	case lockstep.SyncOptIn:
 		return s.optInStatus()
 	case lockstep.SyncAddressBooksIn:
