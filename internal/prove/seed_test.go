@@ -1,10 +1,12 @@
 package prove
 
 import (
-	_ "embed"
+	"embed"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,12 +23,13 @@ var (
 	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
 	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this")
 	openFlag    = flag.Bool("open", false, "draw the actions too that the product is known not to be equal to")
+	keepFlag    = flag.String("keep", "", "write the plan of -seed, without what -drop names, to this file of testdata/regressions")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
 	shrinkFlag  = flag.Int("shrink", 0, "play a failing seed up to so many times to make it smaller")
 )
 
 const (
-	ordinarySeeds   = 20
+	ordinarySeeds   = 200
 	ordinaryActions = 200
 )
 
@@ -54,6 +57,9 @@ func TestSeed(t *testing.T) {
 	if *seedFlag >= 0 {
 		p := newPlan(uint64(*seedFlag), actionCount(), *openFlag)
 		p.Dropped = parseDrop(*dropFlag)
+		if *keepFlag != "" {
+			keep(t, *keepFlag, p)
+		}
 		s := simulate(t, p)
 		if *logFlag {
 			fmt.Println(strings.Join(s.log, "\n"))
@@ -128,38 +134,54 @@ func TestSameSeedSameLog(t *testing.T) {
 	}
 }
 
-//go:embed testdata/regressions.txt
-var regressions string
+// regression is a plan that once failed. It is kept whole, so that it stays what it is when
+// the table of actions changes.
+type regression struct {
+	Why  string
+	Plan *plan
+}
 
-// TestRegressions plays the seeds that once failed: what they showed is mended.
+//go:embed testdata/regressions
+var regressions embed.FS
+
+// TestRegressions plays the plans that once failed: what they showed is mended.
 func TestRegressions(t *testing.T) {
 	needTemplate(t)
-	for line := range strings.Lines(regressions) {
-		var seed uint64
-		var n int
-		var drop, why string
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
+	files, err := regressions.ReadDir("testdata/regressions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := regressions.ReadFile("testdata/regressions/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
 		}
-		parts := strings.SplitN(line, " ", 4)
-		if len(parts) != 4 {
-			t.Fatalf("regressions.txt: %q is not seed, actions, what to drop and why", line)
+		var k regression
+		if err := json.Unmarshal(b, &k); err != nil || k.Plan == nil {
+			t.Fatalf("%s: %v", f.Name(), err)
 		}
-		seed, err1 := strconv.ParseUint(parts[0], 10, 64)
-		n, err2 := strconv.Atoi(parts[1])
-		if err1 != nil || err2 != nil {
-			t.Fatalf("regressions.txt: %q", line)
-		}
-		drop, why = strings.TrimPrefix(parts[2], "-"), parts[3]
-		t.Run(parts[0], func(t *testing.T) {
+		t.Run(strings.TrimSuffix(f.Name(), ".json"), func(t *testing.T) {
 			t.Parallel()
-			p := newPlan(seed, n, true)
-			p.Dropped = parseDrop(drop)
-			if s := simulate(t, p); len(s.broken) > 0 {
-				t.Errorf("%s\nis broken again: %s", why, strings.Join(s.broken[:min(len(s.broken), 5)], "\n"))
+			if s := simulate(t, k.Plan); len(s.broken) > 0 {
+				t.Errorf("%s\nis broken again: %s", k.Why, strings.Join(s.broken[:min(len(s.broken), 5)], "\n"))
 			}
 		})
+	}
+}
+
+// keep writes a plan to a file of testdata/regressions.
+func keep(t *testing.T, file string, p *plan) {
+	t.Helper()
+	for i, r := range p.Rounds {
+		p.Rounds[i].Actions = slices.DeleteFunc(r.Actions, func(a act) bool { return p.drops("a", strconv.Itoa(a.Index)) })
+	}
+	maps.DeleteFunc(p.Dropped, func(d string, _ bool) bool { return d[0] == 'a' })
+	b, err := json.Marshal(regression{Why: "say what it showed", Plan: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(b, '\n'), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
