@@ -402,6 +402,9 @@ func standing(acc lockstep.EmailAccount, restrictions []lockstep.Restriction, en
 	restricted := map[place]bool{}
 	for i := range restrictions {
 		r := &restrictions[i]
+		if !r.Released.IsZero() {
+			continue // the person came back; not everybody was told yet
+		}
 		restricted[place{r.Scope, r.Object}] = true
 		s := suppression(r)
 		out.Scopes = append(out.Scopes, StandingByWord{

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -48,7 +49,7 @@ func (a *App) Explain(ctx context.Context, account, email string) (lockstep.Expl
 		}
 	}
 	x.consent()
-	return x.Explanation, nil
+	return x.Explanation, a.explainRestrictions(ctx, x)
 }
 
 // explainLinks finds who has the address.
@@ -347,4 +348,31 @@ func (x *explained) consent() {
 		c.Mailable, platform = false, "no contact of the email account has the address"
 	}
 	c.Why = append(c.Why, platform)
+}
+
+// explainRestrictions adds what the consent lane has on record against the address.
+func (a *App) explainRestrictions(ctx context.Context, x *explained) error {
+	rs, err := a.store.Restrictions(ctx, x.Account, []lockstep.AddressKey{a.store.AddressKey(x.Email)})
+	if err != nil {
+		return err
+	}
+	for i := range rs {
+		r := &rs[i]
+		if !r.Released.IsZero() {
+			continue
+		}
+		since := "at an unknown time"
+		if !r.At.IsZero() {
+			since = r.At.UTC().Format("2006-01-02 15:04 UTC")
+		}
+		why := fmt.Sprintf("%s, said in %s %s: %s", suppression(r).Word, r.System, since, cmp.Or(r.Evidence, "no evidence is kept"))
+		if r.Pending {
+			why += "; not everybody was told yet"
+		}
+		x.Consent.Why = append(x.Consent.Why, why)
+		if r.Scope != lockstep.ScopeList && r.Scope != lockstep.ScopePreference {
+			x.Consent.Mailable = false
+		}
+	}
+	return nil
 }

@@ -57,6 +57,10 @@ func TestCB11PlatformOptOutClosesEveryRecord(t *testing.T) {
 		t.Errorf("the run counts %+v", run.Counts)
 	}
 	w.told(run, lockstep.FindingNotInstalled, "") // nobody installed our tables here
+	x, err := w.app.Explain(t.Context(), w.account.ID, "ann@stage.example")
+	if err != nil || x.Consent.Mailable || !slices.ContainsFunc(x.Consent.Why, func(s string) bool { return strings.Contains(s, "said in platform") }) {
+		t.Errorf("explained as %+v: %v", x.Consent, err)
+	}
 	before := w.crmWrites.Load()
 	w.resetCalls()
 	if run := w.run(lockstep.SyncSuppressions); run.Counts.OptOutsSeen != 0 || w.crmWrites.Load() != before || writes(w.calls("dotdigital")) != 0 {
