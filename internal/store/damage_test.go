@@ -23,6 +23,7 @@ func TestDamagedRows(t *testing.T) {
 		open, err := s.Plan(ctx, lockstep.Batch{Run: run.ID, Account: a.ID, Payload: []byte("plan")})
 		ok(t, err)
 		ok(t, s.Commit(ctx, fullCommit(run, batch)))
+		ok(t, s.Commit(ctx, lockstep.Commit{Run: run.ID, Account: a.ID, Choices: []lockstep.Choice{chosen(s, a.ID, "17", "ada@example.com", true)}}))
 		ok(t, s.Stage(ctx, run.ID, "contact", []StagedRow{{"k", []byte("v")}}))
 		ok(t, s.SaveTables(ctx, a.Organization, []lockstep.Table{{Name: "lead"}}))
 		linkIDs, _ := links(t, s, a.ID, 0)
@@ -42,6 +43,7 @@ func TestDamagedRows(t *testing.T) {
 		readSince := func() error {
 			return s.RestrictedSince(ctx, a.ID, 0, func(lockstep.Restriction) error { return nil })
 		}
+		readChoices := func() error { _, err := s.Choices(ctx, a.ID, []lockstep.AddressKey{ada}); return err }
 		appendMore := func() error {
 			err := s.AppendConsent(ctx, []lockstep.ConsentEntry{{Act: lockstep.ActAllowed, Email: "eve@example.com", At: s.now()}}, nil, nil)
 			return err
@@ -92,6 +94,10 @@ func TestDamagedRows(t *testing.T) {
 				return err
 			}},
 			{"restriction stamp", `UPDATE restrictions SET stamp = stamp + 100`, nil, readSince},
+			{"choice", `UPDATE choices SET doc = replace(doc, 'ada@', 'eve@')`, nil, readChoices},
+			{"choice told", `UPDATE choices SET pending = NOT pending`, nil, readChoices},
+			{"choice of another", `UPDATE choices SET id = address`, nil, readChoices},
+			{"choice shown elsewhere", `UPDATE choices SET shown = id`, nil, readChoices},
 			{"finding", `UPDATE findings SET record = $1`, []any{"?"}, func() error { _, err := s.Findings(ctx, run.ID, "", 0); return err }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -117,7 +123,7 @@ func TestDamagedRows(t *testing.T) {
 
 // keep copies the tables that TestDamagedRows damages and returns how to restore them.
 func keep(t *testing.T, s *Store) func() {
-	tables := []string{"links", "members", "journal", "cursors", "staged", "crm_tables", "labels", "mappings", "lists", "findings", "consent", "consent_head", "restrictions"}
+	tables := []string{"links", "members", "journal", "cursors", "staged", "crm_tables", "labels", "mappings", "lists", "findings", "consent", "consent_head", "restrictions", "choices"}
 	docs := []string{"organizations", "email_accounts"}
 	ctx := context.Background()
 	do := func(statements ...string) {

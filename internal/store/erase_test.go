@@ -151,6 +151,9 @@ func plant(t tester, s *Store) planted {
 		Consent:      []lockstep.ConsentEntry{{Account: p.account.ID, Act: lockstep.ActRestricted, Scope: lockstep.ScopeAccount, Email: canaryEmail, Ref: canaryRef, Contact: "770461461", System: lockstep.ConsentCRM, Evidence: "letter of the canary", Actor: "Kestrelina", At: day}},
 		Restrictions: []lockstep.Restriction{{Account: p.account.ID, Scope: lockstep.ScopeAccount, Email: canaryEmail, Ref: canaryRef, Contact: "770461461", Evidence: "letter of the canary", Actor: "Kestrelina", At: day}},
 	}))
+	ok(t, s.Commit(rctx, lockstep.Commit{Run: run.ID, Account: p.account.ID, Choices: []lockstep.Choice{
+		chosen(s, p.account.ID, "17", canaryEmail, true), chosen(s, p.account.ID, "17", "somebody@example.com", true),
+	}}))
 	_, err = s.EndRun(ctx, run.ID, lockstep.RunCompleted, "", "")
 	ok(t, err)
 
@@ -199,7 +202,7 @@ func TestEraseEverywhere(t *testing.T) {
 
 		done, err := s.EraseAddress(ctx, " Canary.Kestrel@example.com", "admin", false)
 		ok(t, err)
-		equal(t, done, Erasure{Entries: 1, Restrictions: 1, Links: 3, Members: 2, Changes: 5, Findings: 3, Conflicts: 1})
+		equal(t, done, Erasure{Entries: 1, Restrictions: 1, Choices: 1, Links: 3, Members: 2, Changes: 5, Findings: 3, Conflicts: 1})
 		for table, rows := range dump(t, s) {
 			for _, row := range rows {
 				left(t, table, []byte(row))
