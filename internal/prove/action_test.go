@@ -15,7 +15,7 @@ import (
 // to do it to. A new action is a line here.
 //
 // What two of them can do to who is who is not always put right within two cycles yet
-// (testdata/open.txt): the ordinary tests leave them out, -open draws them too.
+// (testdata/open): the ordinary tests leave them out, -open draws them too.
 type action struct {
 	name   string
 	weight int

@@ -251,7 +251,11 @@ func (s *sim) serve(x *exchange) *http.Response {
 	x.connected()
 	s.injector.current = x.fault
 	defer func() { s.injector.current = nil }()
-	res := s.call("product", x.req.Method, x.req.URL.String(), x.req.Header, x.body)
+	who := product
+	if x.fault != nil && x.fault.kind == "page-drift" {
+		who = person // somebody changes a contact while its pages are read
+	}
+	res := s.call(who, x.req.Method, x.req.URL.String(), x.req.Header, x.body)
 	s.log[x.log] += fmt.Sprintf(" %d", res.StatusCode)
 	return res
 }

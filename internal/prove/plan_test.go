@@ -95,7 +95,7 @@ func newPlan(seed uint64, n int, open bool) *plan {
 		case 3:
 			r.Do = "labels"
 		}
-		if false && rnd.IntN(10) == 0 {
+		if rnd.IntN(10) == 0 {
 			r.Skew = time.Duration(rnd.IntN(7200)-3600) * time.Second
 		}
 		for k := 1 + int(rnd.ExpFloat64()*25); k > 0 && i < n; k-- {

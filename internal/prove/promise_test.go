@@ -158,7 +158,7 @@ func (s *sim) kept(i int, x change, r *record, c *contact, column, label string,
 		}
 		// Writes are unconditional: what a person writes after the cycle has read it and
 		// before it writes is lost. The platform has nothing else; in the CRM an ETag
-		// could tell (testdata/open.txt).
+		// could tell (testdata/open).
 		if x.round == y.round && y.at.Sub(x.at) < unconditional {
 			return
 		}

@@ -24,12 +24,13 @@ var (
 	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this")
 	openFlag    = flag.Bool("open", false, "draw the actions too that the product is known not to be equal to")
 	keepFlag    = flag.String("keep", "", "write the plan of -seed, without what -drop names, to this file of testdata/regressions")
+	planFlag    = flag.String("plan", "", "a kept plan to play instead of -seed's, such as testdata/open/x.json")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
 	shrinkFlag  = flag.Int("shrink", 0, "play a failing seed up to so many times to make it smaller")
 )
 
 const (
-	ordinarySeeds   = 200
+	ordinarySeeds   = 60
 	ordinaryActions = 200
 )
 
@@ -54,9 +55,21 @@ func sortByMoment(a []act) {
 // TestSeed plays seeds and checks every promise after each.
 func TestSeed(t *testing.T) {
 	needTemplate(t)
-	if *seedFlag >= 0 {
-		p := newPlan(uint64(*seedFlag), actionCount(), *openFlag)
+	if *seedFlag >= 0 || *planFlag != "" {
+		p := newPlan(uint64(max(*seedFlag, 0)), actionCount(), *openFlag)
 		p.Dropped = parseDrop(*dropFlag)
+		if *planFlag != "" {
+			b, err := os.ReadFile(*planFlag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var k regression
+			if err := json.Unmarshal(b, &k); err != nil || k.Plan == nil {
+				t.Fatalf("%s: %v", *planFlag, err)
+			}
+			t.Log(k.Why)
+			p = k.Plan
+		}
 		if *keepFlag != "" {
 			keep(t, *keepFlag, p)
 		}
