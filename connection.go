@@ -1,5 +1,10 @@
 package lockstep
 
+import (
+	"cmp"
+	"time"
+)
+
 // OrganizationIdentity says which Dynamics organization answered. It is compared
 // before anything can be removed: a copied or moved database is not the original.
 type OrganizationIdentity struct {
@@ -46,8 +51,44 @@ type EmailAccount struct {
 	// BulkOptOut is what it does when a CRM user does not allow bulk email any more;
 	// empty = BulkListRemoval.
 	BulkOptOut BulkOptOut `json:"bulk_opt_out,omitempty"`
-	// Locked says why the account must not be written to; empty means it may.
-	Locked string `json:"locked,omitempty"`
+	// Locked says why the account must not be written to; empty means it may. Unlocked
+	// says who unlocked it last, when and why.
+	Locked   string `json:"locked,omitempty"`
+	Unlocked string `json:"unlocked,omitempty"`
+
+	// A run that would remove or blank more than GuardPercent of the people known of a
+	// list or table, or more than GuardRows of them, stops before the first one; up to
+	// GuardFloor are always let through. Zero takes the default.
+	GuardPercent int `json:"guard_percent"`
+	GuardRows    int `json:"guard_rows"`
+	GuardFloor   int `json:"guard_floor"`
+	// BulkUntil is the end of a time in which most of a table may change at once.
+	BulkUntil time.Time `json:"bulk_until,omitzero"`
+	// ConfirmChanges makes changed mappings and rules of lists wait for a preview that a
+	// person applied.
+	ConfirmChanges bool `json:"confirm_changes"`
+}
+
+// The defaults of the guards.
+const (
+	DefaultGuardPercent = 5
+	DefaultGuardRows    = 500
+	DefaultGuardFloor   = 10
+)
+
+// Guarded returns the account with the numbers that its guards go by.
+func (a EmailAccount) Guarded() EmailAccount {
+	a.GuardPercent = cmp.Or(a.GuardPercent, DefaultGuardPercent)
+	a.GuardRows = cmp.Or(a.GuardRows, DefaultGuardRows)
+	a.GuardFloor = cmp.Or(a.GuardFloor, DefaultGuardFloor)
+	return a
+}
+
+// GuardLimit is how many of known people one run may remove, blank or suppress
+// without being asked.
+func (a EmailAccount) GuardLimit(known int) int {
+	a = a.Guarded()
+	return max(a.GuardFloor, min(known*a.GuardPercent/100, a.GuardRows))
 }
 
 // DefaultPriority decides between records that share an address: contact, then lead, then account.

@@ -73,7 +73,9 @@ type Counts struct {
 	Equal      int64 `json:"equal"` // read and already the same on the other side, or out of scope
 	Conflicted int64 `json:"conflicted"`
 	Rejected   int64 `json:"rejected"` // refused by a rule or by the other side; each has a finding
-	Guarded    int64 `json:"guarded"`  // held back by a guard
+	// Guarded were held back by a guard; people who would have been removed count as
+	// read then, too.
+	Guarded int64 `json:"guarded"`
 
 	ContactsCreated int64 `json:"contacts_created"`
 	ContactsUpdated int64 `json:"contacts_updated"`
@@ -134,6 +136,9 @@ type Run struct {
 	List    string   `json:"list,omitempty"` // list settings id; empty = all that are due
 	Mode    Mode     `json:"mode"`
 	Preview string   `json:"preview,omitempty"` // the preview that this run applies
+	// ApprovedBy is who had the preview applied: "user NAME", "token NAME" or the name
+	// that the command line was given.
+	ApprovedBy string `json:"approved_by,omitempty"`
 	// Undoes is the run that this one reverses. UndoRecord restricts that to one
 	// record, "TABLE/ID", and UndoField to one data label or CRM column.
 	Undoes     string    `json:"undoes,omitempty"`
@@ -146,8 +151,10 @@ type Run struct {
 	Created    time.Time `json:"created"`
 	Started    time.Time `json:"started,omitzero"`
 	Ended      time.Time `json:"ended,omitzero"`
-	// Error says why the run failed, and Hint what to do about it.
+	// Error says why the run failed, Code of what kind that is, and Hint what to do
+	// about it.
 	Error string `json:"error,omitempty"`
+	Code  Code   `json:"code,omitempty"`
 	Hint  string `json:"hint,omitempty"`
 	// CancelRequested is set by a person; the run ends after its current batch.
 	CancelRequested bool `json:"cancel_requested,omitempty"`

@@ -128,6 +128,14 @@ func caller(ctx context.Context) string {
 	return "token " + token.Name
 }
 
+// responsible is who a person says is responsible, with the token that was used.
+func responsible(ctx context.Context, by string) string {
+	if by = strings.TrimSpace(by); by == "" {
+		return caller(ctx)
+	}
+	return by + " (" + caller(ctx) + ")"
+}
+
 // later are resources that are planned and not in this version.
 var later = []string{"schedules", "timeline", "campaigns", "sends"}
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
@@ -47,6 +48,20 @@ type accountPatch struct {
 		Default     *bool             `json:"default,omitempty" doc:"True makes it the organization's default account."`
 		Priority    *[]string         `json:"priority,omitempty" maxItems:"10" doc:"The member tables in the order in which they speak for an address that several records share."`
 		CreateCap   *int              `json:"create_cap,omitempty" doc:"The most records that one run creates in the CRM."`
+
+		GuardPercent   *int       `json:"guard_percent,omitempty" doc:"A run that would remove or blank more than this share of a list's or table's known people stops before the first one."`
+		GuardRows      *int       `json:"guard_rows,omitempty" doc:"The same as a number of people; the smaller of the two counts."`
+		GuardFloor     *int       `json:"guard_floor,omitempty" doc:"Up to this many are always let through, so that small lists work."`
+		BulkUntil      *time.Time `json:"bulk_until,omitempty" doc:"Until then, at most 7 days ahead, most of a table may change at once; a time that has passed ends it."`
+		ConfirmChanges *bool      `json:"confirm_changes,omitempty" doc:"Whether changed mappings and rules of lists wait until a preview was applied."`
+	}
+}
+
+type accountLock struct {
+	ID   string `path:"id" maxLength:"80"`
+	Body struct {
+		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"What is to be checked, or was."`
+		By     string `json:"by,omitempty" maxLength:"200" doc:"Who takes responsibility for unlocking; the token's name is added."`
 	}
 }
 
@@ -58,7 +73,7 @@ func wholeAccount(a lockstep.EmailAccount, err error) (*oneOut[lockstep.EmailAcc
 	if a.Priority == nil {
 		a.Priority = []string{}
 	}
-	return one(a, err)
+	return one(a.Guarded(), err)
 }
 
 func wholeOrganization(o lockstep.Organization, err error) (*oneOut[lockstep.Organization], error) {
@@ -123,7 +138,40 @@ func (s *server) emailAccounts() {
 		b := in.Body
 		return wholeAccount(s.app.UpdateAccount(ctx, in.ID, app.AccountPatch{
 			Name: b.Name, Description: b.Description, Settings: b.Settings, Default: b.Default, Priority: b.Priority, CreateCap: b.CreateCap,
+			Guards: app.GuardPatch{Percent: b.GuardPercent, Rows: b.GuardRows, Floor: b.GuardFloor, BulkUntil: b.BulkUntil, ConfirmChanges: b.ConfirmChanges},
 		}))
+	})
+	lock := operation("lock-account", http.MethodPost, "/accounts/{id}/lock", tagConnections, "Keep an account from being written to; opt-outs are still taken in", withBody...)
+	handle(s, lock, func(ctx context.Context, in *accountLock) (*oneOut[lockstep.EmailAccount], error) {
+		acc, err := s.app.Account(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return wholeAccount(s.app.LockAccount(ctx, acc.ID, in.Body.Reason))
+	})
+	unlock := operation("unlock-account", http.MethodPost, "/accounts/{id}/unlock", tagConnections, "Let a locked account be written to again", withBody...)
+	unlock.Description = "409 while the database is a copy of another one: re-arm it first."
+	handle(s, unlock, func(ctx context.Context, in *accountLock) (*oneOut[lockstep.EmailAccount], error) {
+		acc, err := s.app.Account(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return wholeAccount(s.app.UnlockAccount(ctx, acc.ID, responsible(ctx, in.Body.By), in.Body.Reason))
+	})
+	rearm := operation("rearm", http.MethodPost, "/rearm", tagConnections, "Let a database that was copied or restored elsewhere act from where it is now", withBody...)
+	rearm.Description = "Answers with the accounts that this unlocked. Make sure first that the original does not run any more: two of them would both write."
+	handle(s, rearm, func(ctx context.Context, in *struct {
+		Body struct {
+			By string `json:"by,omitempty" maxLength:"200" doc:"Who takes responsibility; the token's name is added."`
+		}
+	},
+	) (*pageOut[lockstep.EmailAccount], error) {
+		all, err := s.app.Rearm(ctx, responsible(ctx, in.Body.By))
+		for i := range all {
+			whole, _ := wholeAccount(all[i], nil)
+			all[i] = whole.Body
+		}
+		return newPage(all, ""), err
 	})
 	remove := operation("disconnect-account", http.MethodDelete, "/accounts/{id}", tagConnections, "Forget an email account and everything kept for it; nothing changes on either side", http.StatusConflict)
 	remove.Description = "Refused while a list of the account is activated or a run of it has not ended."
@@ -139,12 +187,8 @@ func (s *server) connections() {
 		func(ctx context.Context, _ *struct{}) (*pageOut[lockstep.EmailAccount], error) {
 			all, err := s.app.Accounts(ctx)
 			for i := range all {
-				if all[i].Settings == nil {
-					all[i].Settings = map[string]string{}
-				}
-				if all[i].Priority == nil {
-					all[i].Priority = []string{}
-				}
+				whole, _ := wholeAccount(all[i], nil)
+				all[i] = whole.Body
 			}
 			return newPage(all, ""), err
 		})

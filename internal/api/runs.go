@@ -89,7 +89,7 @@ func (s *server) runs() {
 	apply := operation("apply-run", http.MethodPost, "/runs/{id}/apply", tagRuns, "Write exactly what a preview showed", http.StatusConflict)
 	apply.DefaultStatus = http.StatusAccepted
 	handle(s, apply, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {
-		return one(s.app.ApplyPreview(ctx, in.ID))
+		return one(s.app.ApplyPreview(ctx, in.ID, caller(ctx)))
 	})
 	undo := operation("undo-run", http.MethodPost, "/runs/{id}/undo", tagRuns, "Reverse a run, or a part of it", withBody...)
 	undo.DefaultStatus = http.StatusAccepted

@@ -95,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	if a.store, err = store.Open(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := a.arm(ctx); err != nil {
+		return nil, errors.Join(err, a.store.Close())
+	}
 	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
 	a.engine = engine.New(engine.Config{
 		Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,

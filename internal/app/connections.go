@@ -174,7 +174,7 @@ func (a *App) DeleteOrganization(ctx context.Context, id string) error {
 // empty makes a new one, which Provision prepares for use. Errors as of
 // ConnectOrganization.
 func (a *App) ConnectAccount(ctx context.Context, id, organization, name, adapterName string, s adapter.Settings) (lockstep.EmailAccount, error) {
-	acc := lockstep.EmailAccount{Organization: organization, Priority: slices.Clone(lockstep.DefaultPriority), CreateCap: lockstep.DefaultCreateCap}
+	acc := lockstep.EmailAccount{Organization: organization, Priority: slices.Clone(lockstep.DefaultPriority), CreateCap: lockstep.DefaultCreateCap, ConfirmChanges: true}.Guarded()
 	kind, s, err := a.checked(adapterName, s)
 	if err != nil {
 		return acc, err
@@ -279,6 +279,7 @@ type AccountPatch struct {
 	// BulkOptOut and AloneWithSuppressions: see lockstep.EmailAccount.
 	BulkOptOut            *lockstep.BulkOptOut
 	AloneWithSuppressions *bool
+	Guards                GuardPatch
 }
 
 // UpdateAccount changes an email account. New settings are tried before they are
@@ -323,6 +324,7 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 	if p.AloneWithSuppressions != nil {
 		acc.AloneWithSuppressions = *p.AloneWithSuppressions
 	}
+	problems = append(problems, p.Guards.apply(&acc, a.now()))
 	if err := errors.Join(problems...); err != nil {
 		return acc, err
 	}

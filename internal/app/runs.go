@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ type RunRequest struct {
 	List    string // list settings id; empty = all lists that are due
 	Mode    lockstep.Mode
 	preview string
+	by      string
 }
 
 // StartRun queues a run. CodeConflict when the same one is queued or running.
@@ -48,11 +50,16 @@ func (a *App) StartRun(ctx context.Context, r RunRequest) (lockstep.Run, error) 
 			return lockstep.Run{}, invalid("list", fmt.Sprintf("the list %q is not activated for email", l.Name), "activate it first")
 		}
 	}
-	return a.jobs.Enqueue(ctx, lockstep.Run{Account: r.Account, Type: r.Type, List: r.List, Mode: r.Mode, Preview: r.preview})
+	return a.jobs.Enqueue(ctx, lockstep.Run{Account: r.Account, Type: r.Type, List: r.List, Mode: r.Mode, Preview: r.preview, ApprovedBy: r.by})
 }
 
-// ApplyPreview queues a run that writes exactly what a preview showed.
-func (a *App) ApplyPreview(ctx context.Context, id string) (lockstep.Run, error) {
+// ApplyPreview queues a run that writes exactly what a preview showed, and no guard
+// holds it back: by, who is kept with the run, has seen the changes.
+func (a *App) ApplyPreview(ctx context.Context, id, by string) (lockstep.Run, error) {
+	by, err := words("by", by, "applying a preview needs a name", "say who takes responsibility")
+	if err != nil {
+		return lockstep.Run{}, err
+	}
 	p, err := a.store.Run(ctx, id)
 	if err != nil {
 		return p, err
@@ -65,13 +72,13 @@ func (a *App) ApplyPreview(ctx context.Context, id string) (lockstep.Run, error)
 		if err != nil {
 			return lockstep.Run{}, err
 		}
-		run := lockstep.Run{Account: p.Account, Type: p.Type, Mode: lockstep.ModeApply, Preview: p.ID, Undoes: p.Undoes, UndoRecord: p.UndoRecord, UndoField: p.UndoField}
+		run := lockstep.Run{Account: p.Account, Type: p.Type, Mode: lockstep.ModeApply, Preview: p.ID, ApprovedBy: by, Undoes: p.Undoes, UndoRecord: p.UndoRecord, UndoField: p.UndoField}
 		if err := a.undoable(ctx, target, run); err != nil {
 			return lockstep.Run{}, err
 		}
 		return a.jobs.Enqueue(ctx, run)
 	}
-	return a.StartRun(ctx, RunRequest{Account: p.Account, Type: p.Type, List: p.List, Mode: lockstep.ModeApply, preview: p.ID})
+	return a.StartRun(ctx, RunRequest{Account: p.Account, Type: p.Type, List: p.List, Mode: lockstep.ModeApply, preview: p.ID, by: by})
 }
 
 // RunToEnd starts a run and waits for its end. A failed run is an error.
@@ -87,7 +94,7 @@ func (a *App) RunToEnd(ctx context.Context, r RunRequest) (lockstep.Run, error) 
 func (a *App) Wait(ctx context.Context, id string) (lockstep.Run, error) {
 	run, err := a.jobs.Wait(ctx, id)
 	if err == nil && run.Status == lockstep.RunFailed {
-		err = &lockstep.Error{Code: lockstep.CodeUnavailable, Msg: run.Error, Hint: run.Hint}
+		err = &lockstep.Error{Code: cmp.Or(run.Code, lockstep.CodeUnavailable), Msg: run.Error, Hint: run.Hint}
 	}
 	return run, err
 }

@@ -27,6 +27,7 @@ const (
 	ExitFailed   = 1
 	ExitUsage    = 2 // the command line or the configuration is wrong; nothing was done
 	ExitFindings = 3 // done, but some records were refused; the findings say which
+	ExitGuarded  = 7 // a guard stopped it, or the account is locked: a person has to look
 )
 
 // Streams are a process's standard streams.
@@ -77,6 +78,9 @@ func Main(ctx context.Context, std Streams, args []string) int {
 	}
 	msg, hint := message(err)
 	env.showError(msg, hint, string(lockstep.CodeOf(err)))
+	if lockstep.CodeOf(err) == lockstep.CodeGuarded {
+		return ExitGuarded
+	}
 	return ExitFailed
 }
 
@@ -100,7 +104,8 @@ Settings come from flags, then from the environment (LOCKSTEP_ and the flag's
 name in capitals: LOCKSTEP_DATA, LOCKSTEP_LOG_LEVEL), then from the file that
 --config names. Secrets come from files or the environment only.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, with findings to look at.`,
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, with findings to look at;
+7 stopped by a guard or a lock until a person has looked.`,
 		Example: `  lockstep demo
   lockstep serve --listen 127.0.0.1:8080 --data /var/lib/lockstep
   lockstep sync preview --type marketing-lists --list "Company newsletter"`,
@@ -118,7 +123,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, with findings to look at.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("see "+c.CommandPath()+" --help", "%s", err)
 	})
-	root.AddCommand(env.demo(), env.twin(), env.serve(), env.sync(), env.runs(), env.undo(), env.explain(), env.lists(), env.connect(), env.dynamics(), env.consent(), env.suppressions(), env.version())
+	root.AddCommand(env.demo(), env.twin(), env.serve(), env.sync(), env.runs(), env.undo(), env.explain(), env.lists(), env.connect(), env.dynamics(), env.consent(), env.suppressions(), env.accounts(), env.rearm(), env.version())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -38,7 +39,7 @@ func follow(ctx context.Context, p *progress, id string, total int64, look func(
 func runError(run lockstep.Run) error {
 	switch run.Status {
 	case lockstep.RunFailed:
-		return &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "run " + run.ID, Msg: run.Error, Hint: run.Hint}
+		return &lockstep.Error{Code: cmp.Or(run.Code, lockstep.CodeUnavailable), Op: "run " + run.ID, Msg: run.Error, Hint: run.Hint}
 	case lockstep.RunCancelled:
 		return &lockstep.Error{Code: lockstep.CodeCancelled, Op: "run " + run.ID, Msg: "the run was cancelled"}
 	}

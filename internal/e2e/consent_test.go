@@ -318,7 +318,11 @@ func TestG8LockedPairTakesOptOutsIn(t *testing.T) {
 	if run.Counts.OptOutsSeen != 1 || run.Counts.OptOutsTold != 0 || w.crmWrites.Load() != before {
 		t.Errorf("while locked: %+v, %d rows written", run.Counts, w.crmWrites.Load()-before)
 	}
-	if _, err := w.app.UnlockAccount(t.Context(), w.account.ID); err != nil {
+	before = w.crmWrites.Load()
+	if refused := w.guardedRun(lockstep.SyncMarketingLists, "the account is locked", "the environment was restored"); refused.Counts.Written != 0 || w.crmWrites.Load() != before {
+		t.Errorf("a list sync of a locked account: %+v", refused.Counts)
+	}
+	if _, err := w.app.UnlockAccount(t.Context(), w.account.ID, "Kim", "the environment is the old one"); err != nil {
 		t.Fatal(err)
 	}
 	if run = w.run(lockstep.SyncSuppressions); run.Counts.OptOutsTold != 1 || len(w.closed()) != 1 {

@@ -239,7 +239,7 @@ func TestPreviewThenApply(t *testing.T) {
 	}
 	id, email := w.one("contact", 0)
 	w.editRecord("contact", id, map[string]any{"address1_city": "Elsewhere"})
-	apply, err := w.app.ApplyPreview(t.Context(), preview.ID)
+	apply, err := w.app.ApplyPreview(t.Context(), preview.ID, "Kim")
 	if err != nil {
 		t.Fatal(err)
 	}

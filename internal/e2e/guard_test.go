@@ -53,6 +53,13 @@ func TestAnotherSystemAnswers(t *testing.T) {
 			if n := s.allWrites(); n != 0 {
 				t.Errorf("%d writes: %v %v", n, s.calls("dataverse"), s.calls("dotdigital"))
 			}
+			s.twins.Faults.Clear()
+			if again := s.attempt(); again.Code != lockstep.CodeGuarded || !strings.Contains(again.Error, "locked") || s.allWrites() != 0 {
+				t.Errorf("the run after that is %s: %q", again.Status, again.Error)
+			}
+			if acc, err := s.app.UnlockAccount(t.Context(), s.account.ID, "Kim", "a proxy answered"); err != nil || !strings.Contains(acc.Unlocked, "Kim: a proxy answered") {
+				t.Errorf("unlock: %+v %v", acc, err)
+			}
 			s.whole("after another system answered")
 		})
 	}

@@ -19,7 +19,7 @@ func (w *stage) applyPreview() lockstep.Run {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	apply, err := w.app.ApplyPreview(w.t.Context(), preview.ID)
+	apply, err := w.app.ApplyPreview(w.t.Context(), preview.ID, "Kim")
 	if err != nil {
 		w.t.Fatal(err)
 	}

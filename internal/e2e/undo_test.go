@@ -68,7 +68,7 @@ func TestUndoOfEditsFromTheCRM(t *testing.T) {
 		t.Fatalf("the preview of the undo: %+v, %v", preview, changed(edited, w.state()))
 	}
 
-	undo, err := w.app.ApplyPreview(t.Context(), preview.ID)
+	undo, err := w.app.ApplyPreview(t.Context(), preview.ID, "Kim")
 	if err == nil {
 		undo, err = w.app.Wait(t.Context(), undo.ID)
 	}

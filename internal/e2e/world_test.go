@@ -74,6 +74,12 @@ func newWorld(t *testing.T, o worldOptions) *world {
 	if err != nil {
 		t.Fatalf("connect the account: %v", err)
 	}
+	// Tests change settings between two syncs all the time; what guards that has tests
+	// of its own.
+	no := false
+	if w.account, err = w.app.UpdateAccount(ctx, w.account.ID, app.AccountPatch{Guards: app.GuardPatch{ConfirmChanges: &no}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.app.Provision(ctx, w.account.ID); err != nil {
 		t.Fatalf("provision: %v", err)
 	}

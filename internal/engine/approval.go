@@ -213,6 +213,48 @@ func (s *session) foresee(plan *tablePlan, p *person) {
 	}
 }
 
+// lookedAt reports, in a preview, that a feed brings a record which was looked at
+// before: a run has stored what came out of that, and finds it equal.
+func (s *session) lookedAt(p *person) bool {
+	lists, looked := s.sync.looked[p.rec.Ref]
+	_, exchanged := s.sync.exchanged[p.rec.Ref]
+	return looked && len(p.lists) <= lists && !exchanged && !s.sync.recheck[p.rec.Ref]
+}
+
+// shown is what a preview said that a record's contact, and the record itself, would be
+// told.
+type shown struct {
+	email  string
+	values []lockstep.Value
+	adds   []*listState
+	toCRM  []lockstep.ColumnValue
+}
+
+// showOnce keeps a preview from showing a change again of a record that it looks at a
+// second time, because a dynamic list was found to have it: a run would have written it.
+func (s *session) showOnce(p *person) {
+	r := &p.row
+	was, again := s.sync.shown[p.rec.Ref]
+	if !again {
+		late := slices.ContainsFunc(s.sync.byTable[p.rec.Table], func(l *listState) bool { return l.set.Dynamic && l.deciding == nil })
+		if late && (len(p.toCRM) > 0 || r.sends()) {
+			s.sync.shown[p.rec.Ref] = shown{r.email, slices.Clone(r.values), slices.Clone(r.adds), p.toCRM}
+		}
+		return
+	}
+	r.shown = true
+	if r.email == was.email {
+		r.email, r.oldEmail, r.newEmail = "", "", r.address()
+	}
+	r.adds = slices.DeleteFunc(r.adds, func(l *listState) bool { return slices.Contains(was.adds, l) })
+	for i := range min(len(r.values), len(was.values)) {
+		if r.values[i] == was.values[i] {
+			r.values[i] = lockstep.Value{}
+		}
+	}
+	p.toCRM = slices.DeleteFunc(slices.Clone(p.toCRM), func(v lockstep.ColumnValue) bool { return slices.Contains(was.toCRM, v) })
+}
+
 // expectAfter remembers what a preview would have made of a person.
 func (s *session) expectAfter(plan *tablePlan, p *person) {
 	if !s.dry() || p.noEmail != "" || p.row.contact != "" || !p.row.master || p.row.keepOnly {

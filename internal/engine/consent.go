@@ -97,16 +97,26 @@ func (s *session) beginConsent() error {
 		return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "start run", Msg: "this email platform tells nobody's opt-outs"}
 	}
 	if err := s.verify(); err != nil {
-		return err
+		if !s.foreignCRM && !s.foreignPlatform {
+			return err
+		}
+		// Opt-outs are heard of the side that is who it was; nobody is told.
+		s.locked = lockstep.AsError(err).Msg
+		s.stopped = append(s.stopped, s.locked)
 	}
 	return s.closeConsentBatches()
 }
 
 // hearSuppressions notes what both sides say.
 func (s *session) hearSuppressions() error {
-	s.stage("reading opt-outs of the email account")
-	if err := s.hearPlatform(); err != nil {
-		return err
+	if !s.foreignPlatform {
+		s.stage("reading opt-outs of the email account")
+		if err := s.hearPlatform(); err != nil {
+			return err
+		}
+	}
+	if s.foreignCRM {
+		return nil
 	}
 	s.stage("reading opt-outs of the CRM")
 	if err := s.hearRecords(); err != nil {
@@ -418,19 +428,31 @@ func (s *session) standing(keys []lockstep.AddressKey) (map[lockstep.ID]lockstep
 // destination fails, the others are told all the same.
 func (s *session) tell() error {
 	if s.locked != "" {
-		return nil // noted, and told once the account is unlocked
+		return s.verdict() // noted, and told once the account is unlocked
 	}
 	if s.dry() {
-		return s.tellPage(s.previewed)
+		if err := s.tellPage(s.previewed); err != nil || s.account.BulkOptOut != lockstep.BulkSuppress {
+			return err
+		}
 	}
 	s.stage("telling opt-outs")
+	var err error
+	if s.flagsHeld, err = s.mostlySuppressed(); err != nil {
+		return err
+	}
 	var after lockstep.ID
 	for {
 		page, err := s.e.Store.PendingRestrictions(s.ctx, s.account.ID, after, consentPage)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
 		}
+		if len(page) == 0 {
+			return s.verdict()
+		}
 		after = page[len(page)-1].ID
+		if s.flagsHeld {
+			page = slices.DeleteFunc(page, func(r lockstep.Restriction) bool { return byFlag(&r) })
+		}
 		if err := s.tellPage(page); err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ type Store interface {
 
 	Organization(ctx context.Context, id string) (lockstep.Organization, error)
 	Account(ctx context.Context, id string) (lockstep.EmailAccount, error)
+	// LockAccount keeps the account from being written to until a person unlocks it.
+	LockAccount(ctx context.Context, id, reason string) error
 	Lists(ctx context.Context, account string) ([]lockstep.ListSettings, error)
 	Labels(ctx context.Context, account string) ([]lockstep.DataLabel, error)
 	Mappings(ctx context.Context, account string) ([]lockstep.DataMapping, error)

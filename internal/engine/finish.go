@@ -25,12 +25,16 @@ func (s *session) finishLists(outward bool) error {
 	s.mu.Lock()
 	shared := s.sharing()
 	for _, l := range s.sync.lists {
-		if l.failed {
+		skip := l.failed || l.held
+		if l.held {
+			l.sum = l.stored
+		}
+		if skip {
 			l.sum.Dirty = true
 		} else if outward {
 			l.sum.Renewed = false
 		}
-		if l.members != nil && !l.failed {
+		if l.members != nil && !skip {
 			l.sum.InList, l.sum.InBook, l.sum.Strangers = l.members.InList(), l.members.InBook(), l.members.Strangers()
 			if outward {
 				// The platform's counter as it is now, as far as we can know: what it
@@ -43,7 +47,7 @@ func (s *session) finishLists(outward bool) error {
 			} else if l.touched || l.newStrangers || l.owed != owesNothing {
 				l.sum.Dirty = true // the outward half has not been done
 			}
-		} else if outward && !l.failed {
+		} else if outward && !skip {
 			l.sum.Book = l.book.Members
 		}
 		b, err := json.Marshal(l.sum)

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -11,34 +12,57 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
-// verify compares who answers on both sides with who was connected: a copied
-// database or a moved account is not the original, and nothing may be written to it.
+// verify compares who answers on both sides, by id and by address, with who was
+// connected: a copied database or a moved account is not the original, and nothing may
+// be written to it. When somebody else answers the account is locked, so that nothing
+// is written by later runs either, whoever answers then, until a person has looked.
 func (s *session) verify() error {
 	org, err := s.crm.Identity(s.ctx)
 	if err != nil {
 		return err
 	}
-	if s.org.Identity.ID != "" && org.ID != s.org.Identity.ID {
-		return &lockstep.Error{
-			Code: lockstep.CodeGuarded, Op: "verify the organization",
-			Msg:  fmt.Sprintf("another organization answers: %s instead of %s", org.ID, s.org.Identity.ID),
-			Hint: "if the organization was copied or moved on purpose, connect it anew; nothing was written",
-		}
-	}
 	acc, err := s.platform.Identity(s.ctx)
 	if err != nil {
 		return err
 	}
-	if s.account.Identity.ID != "" && acc.ID != s.account.Identity.ID {
-		return &lockstep.Error{
-			Code: lockstep.CodeGuarded, Op: "verify the email account",
-			Msg:  fmt.Sprintf("another account answers: %s instead of %s", acc.ID, s.account.Identity.ID),
-			Hint: "check the account's user and password; nothing was written",
+	was, wasAcc := s.org.Identity, s.account.Identity
+	stranger := &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify who answers"}
+	switch {
+	case another(was.ID, org.ID):
+		stranger.Msg = fmt.Sprintf("another organization answers: %s instead of %s", org.ID, was.ID)
+	case another(host(was.URL), host(org.URL)):
+		stranger.Msg = fmt.Sprintf("the organization answers from another environment: %s instead of %s", host(org.URL), host(was.URL))
+	}
+	s.foreignCRM = stranger.Msg != ""
+	switch {
+	case another(wasAcc.ID, acc.ID):
+		s.foreignPlatform = true
+		stranger.Msg = fmt.Sprintf("another account answers: %s instead of %s", acc.ID, wasAcc.ID)
+	case another(host(wasAcc.Endpoint), host(acc.Endpoint)):
+		s.foreignPlatform = true
+		stranger.Msg = fmt.Sprintf("the account answers from another address: %s instead of %s", host(acc.Endpoint), host(wasAcc.Endpoint))
+	}
+	if stranger.Msg != "" {
+		stranger.Hint = "nothing was written and the account is locked: check what changed, connect anew what moved on purpose, then unlock the account with lockstep accounts unlock"
+		if err := s.e.Store.LockAccount(s.ctx, s.account.ID, stranger.Msg); err != nil {
+			return err
 		}
+		return stranger
 	}
 	s.verified = true
 	s.e.sentinel.keep(s.account.ID, answered{crm: s.crm, platform: s.platform, org: s.org.Identity.ID, account: s.account.Identity.ID, at: s.e.Now()})
 	return nil
+}
+
+func another(was, is string) bool { return was != "" && is != "" && was != is }
+
+// host is the host of an address.
+func host(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
 }
 
 // verifyLately verifies unless that was done a few minutes ago over the same

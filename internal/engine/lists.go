@@ -57,7 +57,8 @@ type listSync struct {
 	resolvedUpTo time.Time
 	recheck      map[lockstep.Ref]bool                       // records whose group changed its mind about being mailed
 	refused      map[string]map[lockstep.Ref]lockstep.OptOut // by address: the words of records without a contact, met in this slice
-	looked       map[lockstep.Ref]bool                       // in a preview: records that were looked at
+	looked       map[lockstep.Ref]int                        // in a preview: records that were looked at, and in how many lists each was then
+	shown        map[lockstep.Ref]shown                      // in a preview: what linked records' contacts were said to be told
 	held         bool                                        // a change was not written because it was not previewed so
 	deleted      map[lockstep.ContactID]bool                 // contacts that turned out to be gone from the platform
 	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
@@ -72,6 +73,9 @@ type listSync struct {
 
 	barred  *barred
 	mergers []merger
+
+	blanks    map[string]*blanks // by table
+	unblanked bool               // those set aside are being carried on with
 }
 
 // valueSlab hands out slices of values from larger pieces of memory, so that the
@@ -142,6 +146,7 @@ type listState struct {
 	pending  *crosswalk.MemberBatch
 	blobs    []int64 // stored payloads that members was read from
 	removals []removal
+	held     bool // a guard held removals back
 
 	ruleText string // rules of ruleBook, once asked for
 	ruleBook lockstep.BookID
@@ -209,7 +214,8 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]bool{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		blanks: map[string]*blanks{},
 	}
 }
 
@@ -247,6 +253,11 @@ func (s *session) syncLists(outward bool) error {
 	if err := s.loadApproval(); err != nil {
 		return err
 	}
+	if outward {
+		if err := s.confirmSettings(); err != nil {
+			return err
+		}
+	}
 	if err := s.recover(); err != nil {
 		return err
 	}
@@ -263,7 +274,10 @@ func (s *session) syncLists(outward bool) error {
 	defer s.sync.writer.stop()
 	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
-		steps = append(steps, s.related, s.outward, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.removeFromBooks, s.settle)
+		steps = append(steps, s.related, s.outward, s.blankings, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)
+	}
+	if !outward {
+		steps = append(steps, s.blankings)
 	}
 	steps = append(steps, s.remark)
 	for _, step := range steps {
@@ -280,7 +294,10 @@ func (s *session) syncLists(outward bool) error {
 	if err := s.finishLists(outward); err != nil {
 		return err
 	}
-	return s.compactLinks()
+	if err := s.compactLinks(); err != nil {
+		return err
+	}
+	return s.verdict()
 }
 
 // abandon waits for what is on its way before a slice ends early, so that its

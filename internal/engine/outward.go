@@ -69,7 +69,13 @@ func (s *session) readTable(table string) error {
 	// that changed; a full one does not name those that were deleted.
 	s.sync.changed[table] = &changedRecords{unknown: full || page != ""}
 	var read int64
+	delta := from != "" && page == ""
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
+		if delta && read == 0 {
+			if err := s.massChange(table, plan, pg); err != nil {
+				return err
+			}
+		}
 		read += int64(len(pg.Records))
 		s.stirred(table, pg.Records)
 		if err := s.mergePage(table, pg.Records, nil); err != nil {
@@ -163,11 +169,21 @@ func (s *session) latecomers() error {
 		var ids []lockstep.ID
 		seen := map[lockstep.ID]bool{}
 		want := func(id lockstep.ID) {
-			// A preview changes nothing, so what it looked at still looks undone.
-			if !seen[id] && !s.sync.looked[lockstep.Ref{Table: table, ID: id}] {
-				seen[id] = true
-				ids = append(ids, id)
+			if seen[id] {
+				return
 			}
+			// A preview changes nothing, so what it looked at still looks undone, unless
+			// a list was found to have the record only afterwards.
+			if lists, looked := s.sync.looked[lockstep.Ref{Table: table, ID: id}]; looked {
+				s.mu.Lock()
+				now := len(s.scope(table, id))
+				s.mu.Unlock()
+				if now <= lists {
+					return
+				}
+			}
+			seen[id] = true
+			ids = append(ids, id)
 		}
 		for _, l := range s.sync.byTable[table] {
 			if l.failed || !l.fresh {

@@ -39,6 +39,7 @@ type person struct {
 	row         row
 	// again is set when the record has to be looked at once more after its write.
 	again  bool
+	aside  bool // put off by a guard
 	toCRM  []lockstep.ColumnValue
 	crmPos []int // names written to the CRM, by position; -1 = the address
 	crmOld []lockstep.Value
@@ -96,6 +97,10 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
 		}
 		p := person{rec: r, link: link, linked: linked, refusal: refusal, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
+		if s.lookedAt(&p) {
+			equal++
+			continue
+		}
 		if len(p.lists) == 0 {
 			equal++
 			if linked && !s.dry() {
@@ -204,7 +209,11 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 		s.mergePerson(plan, p)
 		s.expectAfter(plan, p)
 		if s.dry() {
-			s.sync.looked[p.rec.Ref] = true
+			s.sync.looked[p.rec.Ref] = len(p.lists)
+			s.showOnce(p)
+		}
+		if s.clears(p) {
+			s.setAside(plan, p)
 		}
 		if len(p.toCRM) > 0 {
 			writes = append(writes, p)
@@ -218,6 +227,15 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	n := lockstep.Counts{Read: int64(len(people))}
 	for i := range people {
 		p := &people[i]
+		if p.aside {
+			n.Read--
+			s.release(p)
+			s.sync.writer.cur.quiet = append(s.sync.writer.cur.quiet, p.row)
+			if err := s.sync.writer.fill(); err != nil {
+				return err
+			}
+			continue
+		}
 		queued, err := s.queue(p)
 		if err != nil {
 			return err

@@ -25,7 +25,11 @@ func (s *session) removeFromBooks() error {
 				return err
 			}
 		}
-		if len(l.removals) == 0 {
+		l.removals = grouped(l.removals)
+		s.guardRemovals(l)
+	}
+	for _, l := range s.sync.lists {
+		if l.failed || len(l.removals) == 0 {
 			continue
 		}
 		s.stage("removing from " + l.set.Name)
@@ -105,16 +109,7 @@ func (s *session) elsewhere(l *listState, m crosswalk.Member) bool {
 
 // removeAll carries out a list's removals, as many at a time as the platform takes.
 func (s *session) removeAll(l *listState) error {
-	seen := map[lockstep.ContactID]int{}
-	todo := l.removals[:0]
-	for _, r := range l.removals {
-		if at, ok := seen[r.member.Contact]; ok {
-			todo[at].also = append(todo[at].also, r.member)
-		} else if r.member.Contact != "" {
-			seen[r.member.Contact] = len(todo)
-			todo = append(todo, r)
-		}
-	}
+	todo := l.removals
 	l.removals = nil
 	slices.SortFunc(todo, func(a, b removal) int { return cmp.Compare(a.member.Contact, b.member.Contact) })
 	for len(todo) > 0 {

@@ -51,6 +51,11 @@ type session struct {
 	previewed []lockstep.Restriction  // in a preview: opt-outs that a run would note
 	tellings  []lockstep.ConsentEntry // who was told, for the next commit
 	many      int                     // people fetched out of their books in this slice
+
+	stopped []string // what guards held back
+	// flagsHeld keeps suppressions that follow from flags of CRM records from being told;
+	// foreignCRM and foreignPlatform say that another system answers than was connected.
+	flagsHeld, foreignCRM, foreignPlatform bool
 }
 
 func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time) (*session, error) {
@@ -66,7 +71,7 @@ func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time)
 	if s.locked = s.account.Locked; s.locked != "" && !run.Type.Consent() {
 		return s, &lockstep.Error{
 			Code: lockstep.CodeGuarded, Op: "open account " + s.account.Name, Msg: "the account is locked: " + s.account.Locked,
-			Hint: "check what changed, then unlock the account",
+			Hint: "check what changed, then unlock the account with lockstep accounts unlock; opt-outs are still taken in",
 		}
 	}
 	if s.org, err = e.Store.Organization(ctx, s.account.Organization); err != nil {

@@ -12,8 +12,10 @@ func (s *session) unsubscribes() error {
 	if err := s.beginConsent(); err != nil {
 		return err
 	}
-	if err := s.hearUnsubscribes(); err != nil {
-		return err
+	if !s.foreignPlatform {
+		if err := s.hearUnsubscribes(); err != nil {
+			return err
+		}
 	}
 	if err := s.rowsLate(lockstep.UnsubscriberTable, lockstep.ScopeList); err != nil {
 		return err

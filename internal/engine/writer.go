@@ -75,6 +75,8 @@ type row struct {
 	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
+	shown bool // a preview said so already that the contact would be made
+
 	before *subject // of an undo
 	result *lockstep.ContactResult
 	state  lockstep.ChangeState
@@ -677,7 +679,7 @@ func (s *session) encode(rows []row, state lockstep.ChangeState) []byte {
 func (s *session) countRows(rows []row) {
 	var n lockstep.Counts
 	for i := range rows {
-		if rows[i].contact == "" {
+		if rows[i].contact == "" && !rows[i].shown {
 			n.ContactsCreated++
 		} else {
 			n.ContactsUpdated++

@@ -185,7 +185,12 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 		hint = e.Hint
 		j.log.Warn("a run ended early", "run", id, "status", status, "code", e.Code, "op", e.Op, "err", cause)
 	}
-	_, err := j.store.EndRun(ctx, id, status, message, hint)
+	var err error
+	if status == lockstep.RunFailed && cause != nil {
+		_, err = j.store.FailRun(ctx, id, &lockstep.Error{Code: lockstep.CodeOf(cause), Msg: message, Hint: hint})
+	} else {
+		_, err = j.store.EndRun(ctx, id, status, message, hint)
+	}
 	switch lockstep.CodeOf(err) {
 	case "", lockstep.CodeNotFound:
 	case lockstep.CodeConflict:

@@ -418,7 +418,7 @@ func (s *sim) playRound(r round) {
 		}
 		if run := s.lastRun(); run.Status == lockstep.RunPreviewed {
 			s.cycle(func(ctx context.Context) error {
-				if _, err := s.app.ApplyPreview(ctx, run.ID); err != nil {
+				if _, err := s.app.ApplyPreview(ctx, run.ID, "the simulation"); err != nil {
 					return err
 				}
 				return s.app.WorkOff(ctx)

@@ -125,6 +125,26 @@ WHERE email_accounts.organization = excluded.organization`, a.ID, a.Organization
 	return a, in(op, err)
 }
 
+// LockAccount notes why an email account must not be written to; one that is locked
+// already keeps its reason. It changes nothing else, so that a run can call it beside
+// a person who edits the account.
+func (s *Store) LockAccount(ctx context.Context, id, reason string) error {
+	const op = "store: lock account"
+	return in(op, s.InTx(ctx, func(tx Tx) error {
+		a, err := scanAccount(tx.QueryRow(ctx, `SELECT id, is_default, doc, crc FROM email_accounts WHERE id = $1`, id))
+		if err != nil || a.Locked != "" {
+			return missing(op, err, "email account", id)
+		}
+		a.Locked = clean(reason)
+		doc, crc, err := toDoc(a, "account", a.ID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE email_accounts SET doc = $2, crc = $3 WHERE id = $1`, a.ID, doc, crc)
+		return err
+	}))
+}
+
 // SaveTables stores an organization's table metadata in place of what was known.
 func (s *Store) SaveTables(ctx context.Context, organization string, tables []lockstep.Table) error {
 	const op = "store: save tables"

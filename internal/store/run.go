@@ -8,18 +8,19 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
-const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field`
+const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field, approved_by, code`
 
 func scanRun(r interface{ Scan(...any) error }) (lockstep.Run, error) {
 	var run lockstep.Run
-	var syncType, mode, status, counts, calls string
+	var syncType, mode, status, counts, calls, code string
 	var created, started, ended int64
 	err := r.Scan(&run.ID, &run.Account, &syncType, &run.List, &mode, &run.Preview, &status, &run.Stage, &counts, &calls,
-		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField)
+		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField, &run.ApprovedBy, &code)
 	if err != nil {
 		return lockstep.Run{}, err
 	}
 	run.Type, run.Mode, run.Status = lockstep.SyncType(syncType), lockstep.Mode(mode), lockstep.RunStatus(status)
+	run.Code = lockstep.Code(code)
 	run.Created, run.Started, run.Ended = fromMicros(created), fromMicros(started), fromMicros(ended)
 	if json.Unmarshal([]byte(counts), &run.Counts) != nil || json.Unmarshal([]byte(calls), &run.Calls) != nil || !knownStatus(run.Status) {
 		return lockstep.Run{}, damaged("run " + run.ID)
@@ -74,9 +75,9 @@ func (s *Store) CreateRunIn(ctx context.Context, tx Tx, run lockstep.Run) (locks
 	counts, _ := json.Marshal(run.Counts)
 	calls, _ := json.Marshal(run.Calls)
 	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, job, progress, progress_crc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, 0, 0, NULL, 0)`,
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, $16, '', 0, 0, NULL, 0)`,
 		run.ID, run.Account, string(run.Type), run.List, string(run.Mode), run.Preview, string(run.Status), clean(run.Stage),
-		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField)
+		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField, clean(run.ApprovedBy))
 	if lockstep.CodeOf(err) == lockstep.CodeConflict {
 		return run, conflict(op, "A %s run of this account and list is queued or in process already.", run.Type)
 	}
@@ -235,6 +236,22 @@ func (s *Store) EndRun(ctx context.Context, id string, status lockstep.RunStatus
 	var run lockstep.Run
 	err := s.InTx(ctx, func(tx Tx) (err error) {
 		run, err = s.EndRunIn(ctx, tx, id, status, message, hint)
+		return err
+	})
+	return run, err
+}
+
+// FailRun ends a run as failed because of an error. See EndRun.
+func (s *Store) FailRun(ctx context.Context, id string, cause *lockstep.Error) (lockstep.Run, error) {
+	var run lockstep.Run
+	err := s.InTx(ctx, func(tx Tx) (err error) {
+		if _, err := tx.Exec(ctx, `UPDATE runs SET code = $2 WHERE id = $1 AND status IN ('queued', 'in_process')`, id, string(cause.Code)); err != nil {
+			return err
+		}
+		run, err = s.EndRunIn(ctx, tx, id, lockstep.RunFailed, cause.Msg, cause.Hint)
+		if err == nil {
+			run.Code = cause.Code
+		}
 		return err
 	})
 	return run, err

@@ -126,6 +126,19 @@ func (s *Store) Ping(ctx context.Context) error {
 	return in("store: ping", s.db.QueryRow(ctx, `SELECT 1`).Scan(&one))
 }
 
+// Place says which database of which cluster this is, on PostgreSQL. A restored dump
+// and another cluster are other places; a copy of all files of a cluster is not told
+// apart. CodeUnsupported on SQLite, whose place is its folder.
+func (s *Store) Place(ctx context.Context) (string, error) {
+	const op = "store: place"
+	if s.db.sqlite() != nil {
+		return "", &lockstep.Error{Code: lockstep.CodeUnsupported, Op: op, Msg: "An embedded database does not know its place."}
+	}
+	var place string
+	err := s.db.QueryRow(ctx, `SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())::text`).Scan(&place)
+	return place, in(op, err)
+}
+
 // in names the operation in an error that has no name yet.
 func in(op string, err error) error {
 	var e *lockstep.Error

@@ -27,7 +27,7 @@ func (p *pages) startRun(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *pages) applyRun(w http.ResponseWriter, r *http.Request) error {
-	run, err := p.app.ApplyPreview(r.Context(), r.PathValue("id"))
+	run, err := p.app.ApplyPreview(r.Context(), r.PathValue("id"), "user "+userOf(r.Context()))
 	return toRun(w, r, run, err)
 }
 
