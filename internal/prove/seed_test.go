@@ -30,7 +30,7 @@ var (
 )
 
 const (
-	ordinarySeeds   = 60
+	ordinarySeeds   = 40
 	ordinaryActions = 200
 )
 
