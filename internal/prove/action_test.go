@@ -372,7 +372,7 @@ func brief(c cols) string {
 // create makes a record in the CRM and returns its id.
 func (s *sim) create(table, email string, rnd *rand.Rand) string {
 	id := recordID(rnd)
-	name := strings.SplitN(email+"@", "@", 2)[0]
+	name, _, _ := strings.Cut(email, "@")
 	c := cols{table + "id": id}
 	if email != "" {
 		c["emailaddress1"] = email

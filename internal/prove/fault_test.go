@@ -3,7 +3,6 @@ package prove
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -54,7 +53,6 @@ type kind struct {
 }
 
 func anywhere(*exchange) bool   { return true }
-func crmOnly(x *exchange) bool  { return x.twin == "dataverse" }
 func mailOnly(x *exchange) bool { return x.twin == "dotdigital" }
 func imports(x *exchange) bool {
 	return strings.HasSuffix(x.route, "/import") && x.twin == "dotdigital"
@@ -66,8 +64,6 @@ func tokens(x *exchange) bool   { return x.twin != "dotdigital" }
 func changeFeed(x *exchange) bool {
 	return x.twin == "dataverse" && strings.Contains(x.req.URL.RawQuery, "deltatoken")
 }
-func statusPoll(x *exchange) bool    { return strings.Contains(x.route, "/import/*") }
-func notStatusPoll(x *exchange) bool { return !statusPoll(x) }
 
 // kinds are the faults that are drawn. What the name says is in package fault.
 var kinds = []kind{
@@ -182,10 +178,7 @@ var kinds = []kind{
 	{"page-drift", mailOnly, inside("")},
 }
 
-var (
-	reset     = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
-	errBroken = errors.New("unexpected EOF")
-)
+var reset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 
 func transport(act func(*sim, *exchange)) func(*rand.Rand) *hit {
 	return func(*rand.Rand) *hit { return &hit{act: act} }

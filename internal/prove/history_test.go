@@ -73,9 +73,11 @@ type record struct {
 }
 
 func (r *record) email() string { return strings.ToLower(strings.TrimSpace(r.cols["emailaddress1"])) }
+
 func (r *record) active() bool {
 	return !r.gone && (r.cols["statecode"] == "0" || r.cols["statecode"] == "")
 }
+
 func (r *record) optedOut() bool {
 	return r.cols["donotemail"] == "true" || r.cols["donotbulkemail"] == "true"
 }

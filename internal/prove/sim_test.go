@@ -418,7 +418,7 @@ func (s *sim) playRound(r round) {
 		}
 		if run := s.lastRun(); run.Status == lockstep.RunPreviewed {
 			s.cycle(func(ctx context.Context) error {
-				if _, err := s.app.ApplyPreview(ctx, run.ID, "the simulation"); err != nil {
+				if _, err := s.app.ApplyPreview(ctx, run.ID, "a person"); err != nil {
 					return err
 				}
 				return s.app.WorkOff(ctx)
@@ -552,7 +552,7 @@ func ramDir(t *testing.T) string {
 	if _, err := os.Stat("/dev/shm"); err != nil {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "lockstep-prove-")
+	dir, err := os.MkdirTemp("/dev/shm", "lockstep-prove-") //nolint:usetesting // t.TempDir is on a disk, where syncing takes most of the time
 	if err != nil {
 		return t.TempDir()
 	}
