@@ -445,7 +445,7 @@ func TestPreferencesPreviewedAndLocked(t *testing.T) {
 	if l, err := c.app.Consent(t.Context(), "ann@stage.example"); err != nil || len(l.Entries) != 1 {
 		t.Errorf("the ledger while locked: %+v %v", l, err)
 	}
-	if _, err := c.app.UnlockAccount(t.Context(), c.account.ID); err != nil {
+	if _, err := c.app.UnlockAccount(t.Context(), c.account.ID, "Kim", "looked at"); err != nil {
 		t.Fatal(err)
 	}
 	c.want("unlocked", "ann news: out/out", "ben news: in/in")
