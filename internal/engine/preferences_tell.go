@@ -68,10 +68,7 @@ func (s *session) tellChoicePage(p *preferences, page []lockstep.Choice, answer 
 	}
 	n := len(due)
 	if !s.dry() {
-		c := lockstep.Commit{Consent: s.choiceEntries(due)}
-		for i := range rest {
-			c.Choices = append(c.Choices, rest[i])
-		}
+		c := lockstep.Commit{Consent: s.choiceEntries(due), Choices: rest}
 		if len(c.Consent)+len(c.Choices) > 0 {
 			if err := s.commit(c); err != nil {
 				return n, err
