@@ -105,7 +105,7 @@ func (s *session) hearDefinitions(p *preferences) error {
 	}
 	wanted := slices.Clone(p.order)
 	var gone []string
-	for _, id := range strings.FieldsSeq(string(had)) {
+	for id := range strings.FieldsSeq(string(had)) {
 		if _, ok := p.defined[id]; !ok {
 			gone = append(gone, id)
 		}
