@@ -48,7 +48,7 @@ var mutants = []mutant{
 	{"a preview writes", "internal/engine/session.go", "func (s *session) dry() bool { return s.run.Mode == lockstep.ModePreview }", "func (s *session) dry() bool { return false }", false},
 	{"one record for each look at a stranger", "internal/engine/removal.go", "lockstep.NameID(l.set.CRMID, \"stranger/\"+s.account.ID+\"/\"+string(a.c.entry.Contact))", "lockstep.NewID(s.e.Now())", false},
 	{"conflicts are stored after what they decided", "internal/engine/session.go", "\tif len(c.Conflicts) == 0 {\n\t\treturn nil\n\t}\n\tc.Calls", "\tif true {\n\t\ts.mu.Lock()\n\t\ts.conflicts = append(s.conflicts, c.Conflicts...)\n\t\ts.mu.Unlock()\n\t\treturn nil\n\t}\n\tc.Calls", false},
-	{"of several records of one contact the first alone leaves", "internal/engine/removal.go", "\t\t\ttodo[at].also = append(todo[at].also, r.member)", "\t\t\t_ = at", true},
+	{"of several records of one contact the first alone leaves", "internal/engine/guard.go", "\t\t\tout[at].also = append(out[at].also, slices.Concat([]crosswalk.Member{r.member}, r.also)...)", "\t\t\tout[at].also = slices.Concat(out[at].also, []crosswalk.Member{})", true},
 	{"any call is repeated after a broken connection", "internal/remote/retry.go", "\t\treturn st.call.Repeatable || !maybeSent(st, err), true", "\t\treturn true, true", false},
 	{"a lost answer is taken for a call that was not sent", "internal/remote/retry.go", "\treturn st.sent.Load()\n", "\treturn false\n", false},
 	{"the first page is the whole feed", "internal/adapter/dynamics/webapi/feed.go", "\t\tif p.next != \"\" {\n\t\t\tif next, err = c.link(p.next)", "\t\tif false {\n\t\t\tif next, err = c.link(p.next)", false},
