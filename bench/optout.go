@@ -537,6 +537,6 @@ func (b *bench) optOutProfile(contacts int, each time.Duration) error {
 	if err != nil {
 		return err
 	}
-	b.note("Profile: PF-10", "A load of %s contacts with the consent lane beside it. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", thousands(contacts), cpu, ours(cum, 20))
+	b.note("Profile: PF-10", "A load of %s contacts with the consent lane beside it. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", thousands(contacts), cpu, ours(cum))
 	return nil
 }

@@ -82,7 +82,7 @@ func (b *bench) profiles(c twinsConfig, ids ...string) (err error) {
 		return err
 	}
 	b.note("Profile: "+strings.Join(missed, ", "), "A load of %s contacts with a profiler. Calls: %s. Stages, by the seconds that each was seen: %s.\n\nProcessor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```\n\nMemory in use when it was most (%.0f MB of live and not yet collected objects; the rest of the process is the runtime's and the program's own):\n\n```\n%s\n```",
-		thousands(c.Contacts), measured{calls: calls}.operations(), stages, cpu, ours(cum, 20), float64(most)/1e6, mem)
+		thousands(c.Contacts), measured{calls: calls}.operations(), stages, cpu, ours(cum), float64(most)/1e6, mem)
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (b *bench) twinProfile(t *twins, what string, work func() error) error {
 	if err != nil {
 		return err
 	}
-	b.note("Profile: PF-19", "The twins' process, %s. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", what, cpu, ours(cum, 20))
+	b.note("Profile: PF-19", "The twins' process, %s. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", what, cpu, ours(cum))
 	return nil
 }
 
@@ -218,7 +218,7 @@ func (b *bench) deltaProfile(c twinsConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	b.note("Profile: PF-8", "%d runs with %d changes each. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", deltas, changedRows, cpu, ours(cum, 20))
+	b.note("Profile: PF-8", "%d runs with %d changes each. Processor time, by function:\n\n```\n%s\n```\n\nBy what was called, ours only:\n\n```\n%s\n```", deltas, changedRows, cpu, ours(cum))
 	return nil
 }
 
@@ -312,7 +312,8 @@ func top(file string, n int, args ...string) (string, error) {
 }
 
 // ours keeps the lines about functions of this module.
-func ours(table string, n int) string {
+func ours(table string) string {
+	const n = 20
 	var out []string
 	for i, line := range strings.Split(table, "\n") {
 		if (i < 3 || strings.Contains(line, "lockstep-sync/lockstep")) && len(out) < n {
