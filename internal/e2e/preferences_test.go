@@ -376,6 +376,10 @@ func TestPreferencesOfTwoAccounts(t *testing.T) {
 	b.mail("PUT", "/v2/contacts/ann@stage.example/preferences", []cols{{"id": two.ID, "isPreference": true, "isOptedIn": false}}, nil)
 	w.cast("contact", "ben@stage.example")
 	w.subscribe("ben@stage.example")
+	b.create("ben@stage.example", "Single")
+	if two.ID != one {
+		t.Fatalf("the preferences are %d and %d: a row of one account cannot be taken for one of the other", one, two.ID)
+	}
 	w.crm("POST", "lockstep_preferencechoices", cols{
 		"lockstep_name": "by hand", "lockstep_email": "ben@stage.example", "lockstep_preferencekey": fmt.Sprint(one), "lockstep_optedin": true,
 	}, nil)
@@ -393,6 +397,10 @@ func TestPreferencesOfTwoAccounts(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	var said []any
+	if b.mail("GET", fmt.Sprintf("/v2/contacts/with-preference/%d/opt-ins-since/2000-01-01", two.ID), nil, &said); len(said) != 1 {
+		t.Errorf("in the other account there are %v", said)
 	}
 	if got := w.chosenState(one); !slices.Contains(got, fmt.Sprintf("ben@stage.example %d: in/-", one)) {
 		t.Errorf("ben's choice did not reach the default account: %v", got)
@@ -457,7 +465,7 @@ func TestPreferenceOptOutDuringTheRun(t *testing.T) {
 	var c *choosing
 	armed := false
 	c = newChoosingWith(t, app.Config{OnStep: func(step string) {
-		if armed && step == "commit.after" && c != nil {
+		if armed && step == "keep_row.before" {
 			armed = false
 			c.later()
 			c.prefer("ann@stage.example", c.news, true)
@@ -467,9 +475,10 @@ func TestPreferenceOptOutDuringTheRun(t *testing.T) {
 	c.subscribe("ann@stage.example", "ben@stage.example")
 	c.cast("contact", "ann@stage.example")
 	c.cast("contact", "ben@stage.example")
-	c.prefer("ben@stage.example", c.news, false)
+	c.prefer("ben@stage.example", c.news, true)
 	c.run(lockstep.SyncPreferences)
 	c.addRow("ann@stage.example", c.news, true)
+	c.prefer("ben@stage.example", c.news, false) // carried before any opt-in
 	armed = true
 	c.run(lockstep.SyncPreferences)
 	if armed {
