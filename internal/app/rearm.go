@@ -28,8 +28,8 @@ const (
 )
 
 // place returns the mark of where the database is, and makes one where there is none
-// and make is set.
-func (a *App) place(ctx context.Context, make bool) (string, error) {
+// and may is set.
+func (a *App) place(ctx context.Context, may bool) (string, error) {
 	if a.cfg.DatabaseURL != "" {
 		return a.store.Place(ctx)
 	}
@@ -40,7 +40,7 @@ func (a *App) place(ctx context.Context, make bool) (string, error) {
 		return strings.TrimSpace(string(text)), nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "read the instance mark", Msg: "the file " + markFile + " in the data folder cannot be read", Hint: "check its permissions", Err: err}
-	case !make:
+	case !may:
 		return "", nil
 	}
 	mark := strings.ToLower(rand.Text())
