@@ -91,14 +91,15 @@ func (s *optOutTrials) number(which func(*optOut) bool) (n int) {
 }
 
 // crossed is how many of those who opted out early were brought all the same, by an
-// import on its way, and taken out again.
-func (s *optOutTrials) crossed() (n int) {
+// import on its way, and taken out again, and how long after the opt-out the last was.
+func (s *optOutTrials) crossed() (n int, longest float64) {
 	for _, o := range s.all {
 		if o.early && o.returns > 0 {
 			n++
+			longest = max(longest, o.blocked.Sub(o.made).Seconds())
 		}
 	}
-	return n
+	return n, longest
 }
 
 func anyOptOut(*optOut) bool { return true }
@@ -152,8 +153,9 @@ After each load everybody who had opted out by then was found opted out on both 
 				missed = c.contacts
 			}
 		}
-		fmt.Fprintf(&text, "\n- %s contacts: opt-outs: %d, loads: %d, the last of which took %.1f s. Blocked only after their load had ended: %d; blocked, come back and blocked again: %d; opted out before they came: %d, of whom %d came and were taken out; refused by the platform because the import left before the opt-out was known: %d. Runs of the consent lane: %d, median %s s, longest %s s.",
-			n, s.number(anyOptOut), s.loads, s.length.Seconds(), s.number(func(o *optOut) bool { return o.after }), s.number(func(o *optOut) bool { return o.returns > 0 }), s.early, s.crossed(), s.refused,
+		crossed, longest := s.crossed()
+		fmt.Fprintf(&text, "\n- %s contacts: opt-outs: %d, loads: %d, the last of which took %.1f s. Blocked only after their load had ended: %d; blocked, come back and blocked again: %d; opted out before they came: %d, of whom %d came and were taken out, at most %s s after the opt-out; refused by the platform because the import left before the opt-out was known: %d. Runs of the consent lane: %d, median %s s, longest %s s.",
+			n, s.number(anyOptOut), s.loads, s.length.Seconds(), s.number(func(o *optOut) bool { return o.after }), s.number(func(o *optOut) bool { return o.returns > 0 }), s.early, crossed, format(longest), s.refused,
 			len(s.lane.took), format(median(s.lane.took)), format(slices.Max(s.lane.took)))
 	}
 	b.note("PF-10", "%s", text.String())
