@@ -38,10 +38,17 @@ type opening struct {
 
 // consentStep is the consent lane's part of a list sync: who opted out on the
 // platform is noted, and so barred, before anything leaves for the address books. When
-// that fails, nothing leaves. Telling the CRM is left to the lane's own runs.
+// that fails, nothing leaves. It is done once a run: in later slices the lane's own
+// runs, which go on beside this one, are what brings news. Telling the CRM is theirs
+// too.
 func (s *session) consentStep() error {
 	if _, ok := s.platform.(lockstep.SuppressionKeeper); !ok || s.dry() {
 		return nil
+	}
+	const heardBy = "consent/heard-by"
+	last, err := s.e.Store.Cursor(s.ctx, s.account.ID, heardBy)
+	if err != nil || last == lockstep.Cursor(s.run.ID) {
+		return err
 	}
 	s.stage("reading opt-outs of the email account")
 	for _, step := range []func() error{s.hearPlatform, s.hearUnsubscribes} {
@@ -52,7 +59,7 @@ func (s *session) consentStep() error {
 			return consentFailed(err)
 		}
 	}
-	return nil
+	return s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{heardBy: lockstep.Cursor(s.run.ID)}})
 }
 
 // loadBarred reads which addresses are barred: everything the first time and when some

@@ -126,7 +126,11 @@ func (p *Pace) acquire(ctx context.Context) error {
 		p.mu.Lock()
 		gate := p.gate
 		if !urgent && p.held.After(gate) {
-			gate = p.held
+			// What is kept back is a courtesy and no limit: a call that could not
+			// wait for the end of it goes.
+			if end, ok := ctx.Deadline(); !ok || time.Until(end) >= p.held.Sub(p.now()) {
+				gate = p.held
+			}
 		}
 		if d := gate.Sub(p.now()); d > 0 {
 			sleep := p.sleep
