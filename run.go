@@ -112,7 +112,7 @@ func (c *Counts) Add(d Counts) {
 }
 
 // Negated returns what takes c back when it is added.
-func (c Counts) Negated() Counts {
+func (c *Counts) Negated() Counts {
 	return Counts{
 		Read: -c.Read, Written: -c.Written, Equal: -c.Equal, Conflicted: -c.Conflicted, Rejected: -c.Rejected, Guarded: -c.Guarded,
 		ContactsCreated: -c.ContactsCreated, ContactsUpdated: -c.ContactsUpdated, RecordsCreated: -c.RecordsCreated, RecordsUpdated: -c.RecordsUpdated,

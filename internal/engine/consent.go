@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -619,6 +618,6 @@ func waiting(rs []*lockstep.Restriction, destination string) []*lockstep.Restric
 // consentFailed says of an error of the consent step what it means for the run.
 func consentFailed(err error) error {
 	e := *lockstep.AsError(err)
-	e.Msg = fmt.Sprintf("opt-outs could not be exchanged, so nothing was sent to the address books: %s", e.Msg)
+	e.Msg = "opt-outs could not be exchanged, so nothing was sent to the address books: " + e.Msg
 	return &e
 }

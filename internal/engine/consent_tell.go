@@ -551,8 +551,8 @@ func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, dest
 		if err != nil {
 			return err
 		}
-		if results[0] != nil {
-			s.optOutRefused(r, &changes[0], problem, results[0])
+		if refused := results[0]; refused != nil {
+			s.optOutRefused(r, &changes[0], problem, refused)
 			return nil
 		}
 		changes[0].State = lockstep.Acknowledged
