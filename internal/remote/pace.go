@@ -108,8 +108,8 @@ func (p *Pace) Pause(d time.Duration) {
 	}
 }
 
-// Hold keeps all but urgent calls from calling for d: what is left of a rate limit is
-// theirs.
+// Hold keeps all but urgent calls, and questions about jobs, which services do not
+// count, from calling for d: what is left of a rate limit is theirs.
 func (p *Pace) Hold(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,12 +120,12 @@ func (p *Pace) Hold(d time.Duration) {
 
 // acquire waits for the gate and for a free place. When the gate opens only after
 // ctx's deadline it answers CodeThrottled at once: waiting would be in vain.
-func (p *Pace) acquire(ctx context.Context) error {
+func (p *Pace) acquire(ctx context.Context, poll bool) error {
 	urgent := lockstep.Urgent(ctx)
 	for {
 		p.mu.Lock()
 		gate := p.gate
-		if !urgent && p.held.After(gate) {
+		if !urgent && !poll && p.held.After(gate) {
 			// What is kept back is a courtesy and no limit: a call that could not
 			// wait for the end of it goes.
 			if end, ok := ctx.Deadline(); !ok || time.Until(end) >= p.held.Sub(p.now()) {
@@ -234,7 +234,7 @@ type pacer struct {
 
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	pace := p.client.o.Pace
-	if err := pace.acquire(req.Context()); err != nil {
+	if err := pace.acquire(req.Context(), stateOf(req).call.Poll); err != nil {
 		return nil, err
 	}
 	resp, err := p.next.RoundTrip(req)

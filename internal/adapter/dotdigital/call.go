@@ -135,9 +135,6 @@ func (c *Client) attempt(ctx context.Context, at *link, q *call, read func([]byt
 	if q.body != nil {
 		header.Set("Content-Type", "application/json")
 	}
-	if q.poll {
-		ctx = lockstep.WithUrgency(ctx) // the service does not count them, so nothing is kept back from them
-	}
 	resp, err := client.Do(ctx, remote.Call{
 		Op: q.op, Method: q.method, URL: &target, Route: route, Header: header, Body: q.body,
 		Repeatable: q.repeat, Poll: q.poll, MaxBody: max(q.max, maxSmall),
