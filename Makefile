@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test race check lint generate bench prove mutants picture clean
+.PHONY: build demo test unsteady race check lint generate bench prove mutants picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -12,6 +12,9 @@ demo: build ## twins, a sample company, a first full sync, and the pages to look
 
 test: ## all tests; needs Chromium and the PostgreSQL server programs
 	go test ./...
+
+unsteady: ## tests that find open defects now and then: kills of the binary, late writes, the same seed twice
+	go test -tags unsteady -run 'FiftyKills|TakeEffectOnce|SameSeed' ./internal/e2e ./internal/prove
 
 race: ## the same with the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -race ./...

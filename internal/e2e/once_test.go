@@ -1,3 +1,5 @@
+//go:build unsteady
+
 package e2e
 
 import (
