@@ -25,4 +25,3 @@ func TestSameSeedSameLog(t *testing.T) {
 		}
 	}
 }
-
