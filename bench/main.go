@@ -37,7 +37,7 @@ func main() {
 	flag.IntVar(&b.contacts, "contacts", 100_000, "contacts of the usual scenarios")
 	flag.IntVar(&b.large, "large", 1_000_000, "contacts of the large load")
 	flag.IntVar(&b.runs, "runs", 5, "runs of each usual scenario, of which the median counts")
-	flag.IntVar(&b.largeRuns, "large-runs", 1, "runs of the large load")
+	flag.IntVar(&b.largeRuns, "large-runs", 5, "runs of the large load and of the comparison of memory")
 	flag.BoolVar(&b.huge, "huge", true, "compare the memory at 200,000 and at 2,000,000 contacts")
 	flag.IntVar(&b.optOuts, "opt-outs", 200, "opt-outs made while contacts are loaded, half of them on each side; a tenth as many in the large load")
 	flag.StringVar(&only, "only", "", "the ids of the figures to measure, such as PF-1,PF-8; PF-1 brings PF-2 to PF-4 with it")
