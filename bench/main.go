@@ -47,7 +47,7 @@ func main() {
 	b.command = "go run ./bench " + strings.Join(os.Args[1:], " ")
 	b.small, b.big = 200_000, 2_000_000
 	if quick {
-		b.contacts, b.large, b.runs, b.huge, b.optOuts = 10_000, 20_000, 1, false, 20
+		b.contacts, b.large, b.runs, b.largeRuns, b.huge, b.optOuts = 10_000, 20_000, 1, 1, false, 20
 		if !slices.ContainsFunc(os.Args[1:], func(a string) bool { return strings.HasPrefix(strings.TrimLeft(a, "-"), "out") }) {
 			b.out = "-"
 		}

@@ -80,7 +80,7 @@ func (m measured) writeCount() (n int64) {
 				verb = op
 			}
 			if slices.ContainsFunc([]string{"create", "update", "upsert", "delete", "remove", "add", "import", "suppress", "subscribe", "batch"}, func(w string) bool {
-				return strings.Contains(strings.ToLower(verb), w) && !isPoll(op)
+				return strings.Contains(strings.ToLower(verb), w) && !isPoll(op) && !strings.HasSuffix(op, "-since") // suppressed-since asks
 			}) {
 				n += k
 			}

@@ -164,8 +164,15 @@ func (s *session) permittedRow(r *row) bool {
 			r.base = s.sync.absent
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range r.adds {
 		l.sum.Dirty = true
+		s.owe(l)
+		if m, ok := l.members.Record(r.ref.ID); ok && m.Excluded {
+			m.Excluded = false // what kept the person out is gone, and no feed tells again
+			s.keep(l, m)
+		}
 	}
 	return false
 }

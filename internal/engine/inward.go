@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -77,7 +78,8 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 			linked = linked || l.Ref.Table != ""
 			same = same && l.Seen == seen
 		}
-		strange := s.strange(c, links)
+		brought := s.brought(c)
+		strange := s.strange(c, links, brought)
 		switch {
 		case len(links) > 0 && same && !strange:
 		case linked:
@@ -89,6 +91,16 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 			}
 			n++
 		case c.Email == "" || c.Standing == lockstep.ContactDeleted && len(links) == 0:
+		case len(brought) > 0:
+			for i, ch := range brought {
+				ch.Contact, ch.Email = c.ID, lockstep.NormalizeEmail(c.Email)
+				e := s.recovered(ch, false)
+				e.Standing, e.OptIn, e.Master = c.Standing, c.OptIn, i == 0
+				fresh.add(e)
+			}
+			if len(links) > 0 {
+				fresh.add(crosswalk.Entry{Ref: placeholder(c.ID), Closed: true})
+			}
 		default:
 			fresh.add(crosswalk.Entry{
 				Ref: placeholder(c.ID), Contact: c.ID, Email: lockstep.NormalizeEmail(c.Email), Standing: c.Standing, OptIn: c.OptIn,
@@ -122,10 +134,11 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 	return s.sync.writer.drain()
 }
 
-// strange notes people who are in one of our books without being in its list, and
-// those who left one by unsubscribing. It reports whether the contact's own records
-// have to be looked at because of it. The caller holds s.mu.
-func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
+// strange notes people who are in one of our books without being in its list, those
+// who left one by unsubscribing, and those whom an import brought that was interrupted.
+// It reports whether the contact's own records have to be looked at because of it. The
+// caller holds s.mu.
+func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought []lockstep.Change) bool {
 	look := false
 	for _, b := range c.Books {
 		l := s.listOfBook(b.Book)
@@ -138,32 +151,77 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link) bool {
 				continue
 			}
 		}
-		known := false
+		var known []crosswalk.Member
 		for _, k := range links {
 			if m, ok := l.members.Record(k.Ref.ID); ok && k.Ref.Table != "" {
-				known = true
+				known = append(known, m)
 				if m.InBook == b.Unsubscribed || m.Unsubscribed != b.Unsubscribed {
 					look = true
 				}
 			}
 		}
-		if known || b.Unsubscribed {
+		if len(known) > 0 {
+			if !b.Unsubscribed {
+				s.came(l, known)
+			}
 			continue
 		}
-		if m, ok := l.members.Stranger(c.ID); ok {
+		if b.Unsubscribed {
+			continue
+		}
+		stranger, met := l.members.Stranger(c.ID)
+		ours := false
+		for _, ch := range brought {
+			if ch.Ref.Table != l.set.MemberTable || !slices.Contains(ch.Books, b.Book) {
+				continue
+			}
+			if met && !ours {
+				s.keep(l, crosswalk.Member{Contact: c.ID}) // no stranger
+			}
+			s.keep(l, crosswalk.Member{Record: ch.Ref.ID, Contact: c.ID, InList: true, InBook: true})
+			ours = true
+		}
+		if ours {
+			s.owe(l) // the record may have left the list meanwhile
+			look = true
+			continue
+		}
+		if met {
 			// Met by this run before it was interrupted: nobody has seen to them yet.
-			l.newStrangers = l.newStrangers || m.FirstSeen >= s.cycle()
+			l.newStrangers = l.newStrangers || stranger.FirstSeen >= s.cycle()
 			continue
 		}
-		if !s.dry() {
-			l.put(crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
-		} else {
-			l.members.Set(crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
-		}
+		s.keep(l, crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
 		l.newStrangers = true
 		s.owe(l)
 	}
 	return look
+}
+
+// came notes that a contact is in the list's book although none of its records was
+// known to be: somebody put it there, or an import of ours that was interrupted. If
+// its records leave the list before they are looked at, nothing else would tell.
+func (s *session) came(l *listState, known []crosswalk.Member) {
+	if slices.ContainsFunc(known, func(m crosswalk.Member) bool { return m.InBook }) {
+		return
+	}
+	wanted := slices.ContainsFunc(known, func(m crosswalk.Member) bool { return m.InList && !m.Excluded })
+	for _, m := range known {
+		if m.InList && (!m.Excluded || !wanted) {
+			m.InBook = true
+			s.keep(l, m)
+			s.owe(l)
+		}
+	}
+}
+
+// keep notes a member's new state, in a preview for this run alone.
+func (s *session) keep(l *listState, m crosswalk.Member) {
+	if s.dry() {
+		l.members.Set(m)
+		return
+	}
+	l.put(m)
 }
 
 // cycle numbers this run for the rule that nobody is removed in the cycle that

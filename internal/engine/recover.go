@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -78,12 +79,11 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 			return err
 		}
 	case b.State == lockstep.Sent && b.Kind == lockstep.WriteContact:
-		links, err := s.recoverImport(b, changes)
+		settled, err := s.recoverImport(b, changes, &c)
 		if err != nil {
 			return err
 		}
-		c.Links = links
-		later = links == nil
+		later = !settled
 	case b.Kind == lockstep.WriteContact:
 		later = true
 	}
@@ -151,10 +151,30 @@ func (s *session) echo(p *person, label string, v lockstep.Value) (ours, mine bo
 	return ours, mine
 }
 
-// recoverImport reads the result of an import that was accepted and links what it
-// wrote. The links are marked stale: their records are compared again, which costs
-// a read and no write.
-func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([][]byte, error) {
+// brought are the changes of imports with unknown outcome that wanted the contact in
+// an address book where it is: they were carried out. The caller holds s.mu.
+func (s *session) brought(c *lockstep.Contact) []lockstep.Change {
+	if len(s.sync.maybe) == 0 {
+		return nil
+	}
+	var out []lockstep.Change
+	for _, key := range [...]string{contactKey(c.ID, ""), lockstep.NormalizeEmail(c.Email)} {
+		for _, ch := range s.sync.maybe[key] {
+			there := slices.ContainsFunc(c.Books, func(b lockstep.Membership) bool { return !b.Unsubscribed && slices.Contains(ch.Books, b.Book) })
+			again := slices.ContainsFunc(out, func(o lockstep.Change) bool { return o.Ref == ch.Ref })
+			if l, linked := s.linkOf(ch.Ref); there && !again && ch.Ref.Table != "" && (!linked || l.Contact == c.ID) {
+				out = append(out, ch)
+			}
+		}
+	}
+	return out
+}
+
+// recoverImport reads the result of an import that was accepted, links what it wrote
+// and notes whom it put into which address book. The links are marked stale: their
+// records are compared again, which costs a read and no write. settled is false when
+// the outcome cannot be known.
+func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, into *lockstep.Commit) (settled bool, err error) {
 	ctx, stop := s.within(0)
 	defer stop()
 	byContact, byEmail := map[lockstep.ContactID]int{}, map[string]int{}
@@ -166,7 +186,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 			byEmail[c.Email] = i
 		}
 	}
-	err := s.platform.AwaitImport(ctx, b.Job, func(results []lockstep.ContactResult) error {
+	err = s.platform.AwaitImport(ctx, b.Job, func(results []lockstep.ContactResult) error {
 		for _, r := range results {
 			i, ok := byContact[r.Contact]
 			if !ok {
@@ -187,11 +207,11 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && s.ctx.Err() == nil && s.e.Now().Sub(b.Planned) < giveUpImport:
-		return nil, errYield
+		return false, errYield
 	case lockstep.CodeOf(err) == lockstep.CodeNotFound || s.e.Now().Sub(b.Planned) >= giveUpImport || lockstep.ScopeOf(err) != lockstep.ScopeConnection:
-		return nil, nil // lost or refused as a whole
+		return false, nil // lost or refused as a whole
 	default:
-		return nil, err
+		return false, err
 	}
 	out := newLinkChunks(s.sync.names)
 	s.mu.Lock()
@@ -209,27 +229,11 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 	}
 	s.mu.Unlock()
 	for _, i := range fresh {
-		c := changes[i]
-		base := make([]lockstep.Value, len(s.sync.names))
-		for j := range base {
-			if created[i] {
-				base[j] = lockstep.NullValue() // what was not written is empty
-			}
-		}
-		for _, f := range c.Fields {
-			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
-				base[i] = f.New
-			}
-		}
-		e := crosswalk.Entry{Ref: c.Ref, Contact: c.Contact, Email: c.Email, Standing: lockstep.Subscribed, Master: true, Base: base}
-		if created[i] {
-			e.Seen = seenHash(c.Email, lockstep.Subscribed, 0, base)
-		}
-		out.add(e) // of a contact that was there before the rest is not known: it is read again
+		out.add(s.recovered(changes[i], created[i]))
 	}
 	entries, err := s.entries(known)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	written := map[lockstep.Ref]lockstep.Change{}
 	for _, c := range changes {
@@ -251,5 +255,63 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change) ([]
 		e.Seen = seenHash(e.Email, e.Standing, e.OptIn, e.Base)
 		out.add(e)
 	}
-	return out.payloads(), nil
+	into.Links = out.payloads()
+	return true, s.recoverMembers(changes, into)
+}
+
+// recovered is the link of a record whose contact an interrupted import wrote.
+func (s *session) recovered(c lockstep.Change, created bool) crosswalk.Entry {
+	base := make([]lockstep.Value, len(s.sync.names))
+	if created {
+		for i := range base {
+			base[i] = lockstep.NullValue() // what was not written is empty
+		}
+	}
+	for _, f := range c.Fields {
+		if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
+			base[i] = f.New
+		}
+	}
+	e := crosswalk.Entry{Ref: c.Ref, Contact: c.Contact, Email: c.Email, Standing: lockstep.Subscribed, Master: true, Base: base}
+	if created {
+		e.Seen = seenHash(c.Email, lockstep.Subscribed, 0, base)
+	}
+	return e // of a contact that was there before the rest is not known: it is read again
+}
+
+// recoverMembers notes whom an interrupted import put into address books. Their lists
+// are read in full by whoever works on them next: a record that was deleted or left a
+// list meanwhile has to leave the book, and nothing would tell of it again.
+func (s *session) recoverMembers(changes []lockstep.Change, into *lockstep.Commit) error {
+	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	if err != nil {
+		return err
+	}
+	for i := range settings {
+		set := &settings[i]
+		batch := crosswalk.NewMemberBatch()
+		for _, c := range changes {
+			if c.State == lockstep.Acknowledged && c.Ref.Table == set.MemberTable && set.Book != "" && slices.Contains(c.Books, set.Book) {
+				batch.Append(crosswalk.Member{Record: c.Ref.ID, Contact: c.Contact, InList: true, InBook: true})
+			}
+		}
+		if batch.Len() == 0 {
+			continue
+		}
+		into.Members = append(into.Members, lockstep.MemberBlob{List: set.ID, Payload: batch.Bytes()})
+		l := &listState{set: *set}
+		if err := s.loadSummary(l); err != nil {
+			return err
+		}
+		l.sum.Dirty = true
+		cursor, err := json.Marshal(l.sum)
+		if err != nil {
+			return err
+		}
+		if into.Cursors == nil {
+			into.Cursors = map[string]lockstep.Cursor{}
+		}
+		into.Cursors[l.cursor()] = lockstep.Cursor(cursor)
+	}
+	return nil
 }

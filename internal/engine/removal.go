@@ -245,7 +245,7 @@ func (s *session) checkDrift(l *listState) error {
 			defer s.mu.Unlock()
 			for i := range page {
 				there[page[i].ID] = true
-				s.strange(&page[i], s.sync.links.ByContact(page[i].ID, nil))
+				s.strange(&page[i], s.sync.links.ByContact(page[i].ID, nil), nil)
 			}
 			return s.ctx.Err()
 		})
