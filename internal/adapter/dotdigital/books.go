@@ -104,7 +104,10 @@ func (c *Client) CreateBook(ctx context.Context, name string) (lockstep.AddressB
 			made.Name = name
 			return made.book(), nil
 		}
-		if !lockstep.IsUnknown(err) || ctx.Err() != nil {
+		// A name that is taken after an attempt with an unknown outcome was taken by
+		// that attempt, if it was carried out a moment too late to be seen.
+		late := attempt > 0 && lockstep.CodeOf(err) == lockstep.CodeConflict
+		if !lockstep.IsUnknown(err) && !late || ctx.Err() != nil {
 			return lockstep.AddressBook{}, err
 		}
 		books, readErr := c.Books(ctx)

@@ -1,11 +1,15 @@
 package dotdigital
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +263,36 @@ func TestCreateBookNotOurs(t *testing.T) {
 	a.fail(fault.Fault{Kind: fault.ResetBefore, Operation: "address-books.create", Count: 1})
 	if _, err := a.CreateBook(t.Context(), "First"); lockstep.CodeOf(err) != lockstep.CodeConflict {
 		t.Errorf("got %v, want %s", err, lockstep.CodeConflict)
+	}
+}
+
+// TestCreateBookLate: a call that was reported to have failed is carried out after we
+// looked for the book and before we try again.
+func TestCreateBookLate(t *testing.T) {
+	a := open(t)
+	var late []byte // the body of the call that was put off
+	inner := a.twin.Handler()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		books := r.URL.Path == "/v2/address-books"
+		if books && r.Method == http.MethodPost && late == nil {
+			late, _ = io.ReadAll(r.Body)
+			w.WriteHeader(http.StatusGatewayTimeout)
+			return
+		}
+		inner.ServeHTTP(w, r)
+		if books && r.Method == http.MethodGet {
+			again := r.Clone(r.Context())
+			again.Method, again.URL, again.Body, again.ContentLength = http.MethodPost, &url.URL{Path: r.URL.Path}, io.NopCloser(bytes.NewReader(late)), int64(len(late))
+			again.Header.Set("Content-Type", "application/json")
+			inner.ServeHTTP(httptest.NewRecorder(), again)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	a.twin.SetEndpoint(srv.URL + "/")
+	c := connect(t, srv.URL)
+	b, err := c.CreateBook(t.Context(), "Late")
+	if err != nil || b.Name != "Late" || b.ID == "" {
+		t.Errorf("got %+v, %v, want the book that the first call made", b, err)
 	}
 }
 
