@@ -13,8 +13,8 @@ demo: build ## twins, a sample company, a first full sync, and the pages to look
 test: ## all tests; needs Chromium and the PostgreSQL server programs
 	go test ./...
 
-unsteady: ## tests that find open defects now and then: kills of the binary, late writes, the same seed twice
-	go test -tags unsteady -run 'FiftyKills|TakeEffectOnce|SameSeed' ./internal/e2e ./internal/prove
+unsteady: ## a test that finds an open defect now and then: the same seed twice
+	go test -tags unsteady -run 'SameSeed' ./internal/prove
 
 race: ## the same with the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -race ./...

@@ -1,5 +1,3 @@
-//go:build unsteady
-
 package e2e
 
 import (

@@ -67,6 +67,7 @@ type listSync struct {
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
 	pages    int
+	feeds    map[string][]feedRead // tables that are being read for the first time
 
 	staleLinks []staleLink
 	closeLinks []crosswalk.Link
@@ -141,6 +142,8 @@ type listState struct {
 	// session.owe.
 	stored   listSummary
 	owed     debt
+	begun    bool // an earlier slice of this run, in this process, left it as it is here
+	checked  bool // its book was compared in this run
 	failed   bool // could not be read; left alone in this run
 	touched  bool // something about its members has to be looked at
 	pending  *crosswalk.MemberBatch
@@ -215,7 +218,7 @@ func newListSync() *listSync {
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
-		blanks: map[string]*blanks{},
+		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{},
 	}
 }
 
@@ -270,6 +273,9 @@ func (s *session) syncLists(outward bool) error {
 			return err
 		}
 	}
+	if err := s.takeUp(); err != nil {
+		return err
+	}
 	s.sync.writer = newWriter(s)
 	defer s.sync.writer.stop()
 	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
@@ -305,6 +311,9 @@ func (s *session) syncLists(outward bool) error {
 func (s *session) abandon(cause error) error {
 	if err := s.sync.writer.drain(); err != nil && !errors.Is(err, cause) && s.ctx.Err() == nil {
 		return errors.Join(cause, err)
+	}
+	if errors.Is(cause, errYield) && s.ctx.Err() == nil {
+		s.hand()
 	}
 	return cause
 }
@@ -450,7 +459,7 @@ func (s *session) loadMembers(l *listState) error {
 	if err != nil {
 		return err
 	}
-	if l.renewed {
+	if l.renewed && !l.begun {
 		for _, member := range slices.Collect(m.All()) {
 			member.InBook = false
 			m.Set(member)
@@ -502,6 +511,7 @@ type cachedLinks struct {
 	blobs map[int64]int // blob → entries
 
 	barred *barred
+	left   *resumption
 }
 
 func (c *linkCache) of(account string) *cachedLinks {

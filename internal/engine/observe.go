@@ -22,7 +22,7 @@ func (s *session) observeStatic() error {
 	since := int64(-1)
 	for _, l := range s.sync.lists {
 		switch {
-		case l.set.Dynamic:
+		case l.set.Dynamic || l.observed != nil:
 			continue
 		case s.needsFull(l):
 			full = append(full, l)
@@ -245,7 +245,7 @@ func (s *session) observeDynamicMoved() error {
 
 func (s *session) observeDynamic(need func(l *listState, tables []string, volatile bool) bool, evaluate func(*listState) error) error {
 	for _, l := range s.sync.lists {
-		if !l.set.Dynamic || l.failed || l.observed != nil && !l.again {
+		if !l.set.Dynamic || l.failed || l.observed != nil && !l.again || l.deciding != nil {
 			continue
 		}
 		tables, volatile, err := s.crm.QueryTables(l.crm)

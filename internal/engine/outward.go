@@ -61,6 +61,8 @@ func (s *session) readTable(table string) error {
 	} else {
 		s.stage("reading changes of " + table)
 	}
+	_, goesOn := s.sync.feeds[table]
+	counted := full && (page == "" || goesOn) // every record since the beginning
 	start := from
 	if page != "" {
 		start = page // a slice or a process ended in the middle of the feed
@@ -69,6 +71,9 @@ func (s *session) readTable(table string) error {
 	// that changed; a full one does not name those that were deleted.
 	s.sync.changed[table] = &changedRecords{unknown: full || page != ""}
 	var read int64
+	if goesOn && page != "" {
+		read = s.sync.feeds[table][len(s.sync.feeds[table])-1].read
+	}
 	delta := from != "" && page == ""
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
 		if delta && read == 0 {
@@ -86,6 +91,9 @@ func (s *session) readTable(table string) error {
 		}
 		if pg.Resume != "" && !s.dry() {
 			s.sync.writer.at(resume, pg.Resume)
+			if counted {
+				s.sync.feeds[table] = append(s.sync.feeds[table], feedRead{pg.Resume, read})
+			}
 		}
 		if err := s.checkpoint(); err != nil {
 			if ferr := s.sync.writer.flush(); ferr != nil {
@@ -104,8 +112,12 @@ func (s *session) readTable(table string) error {
 		}
 		// What made the token useless, a restored backup for one, may have changed
 		// records to times long past: who was in a list before is asked again.
+		delete(s.sync.feeds, table)
 		s.mu.Lock()
 		for _, l := range s.sync.lists {
+			if l.deciding != nil && l.set.MemberTable == table {
+				l.deciding.all = crosswalk.Observed{}
+			}
 			l.again = l.again || l.observed != nil && l.set.Dynamic && slices.Contains(l.tables, table)
 		}
 		s.mu.Unlock()
@@ -116,7 +128,7 @@ func (s *session) readTable(table string) error {
 	if err != nil {
 		return err
 	}
-	if full && page == "" {
+	if counted {
 		whole, err := s.complete(table, read)
 		if err != nil {
 			return err

@@ -231,9 +231,11 @@ func (s *session) checkDrift(l *listState) error {
 	if l.renewed || isNew(l.book.ID) || l.book.Members == l.sum.Book && !l.sum.FullAt.IsZero() && l.sum.Rules == l.rules() {
 		return nil
 	}
-	if l.book.Members == 0 && l.sum.InBook == 0 && l.sum.Strangers == 0 {
+	if l.book.Members == 0 && l.sum.InBook == 0 && l.sum.Strangers == 0 || l.checked && l.book.Members == l.sum.Book {
+		l.checked = true
 		return nil
 	}
+	l.checked = true
 	if err := s.loadMembers(l); err != nil {
 		return err
 	}

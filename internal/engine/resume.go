@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// resumption is what one slice of a run read and the next one need not read again:
+// who is in each list, and how far the feeds that decide it have come. It lives in the
+// process that worked on the slice; another one reads the lists anew, which costs calls
+// and nothing else.
+type resumption struct {
+	run   string
+	lists map[string]*listState // by settings id, as the slice left them
+	feeds map[string][]feedRead // by table, page after page
+
+	incomplete string
+}
+
+// feedRead is how much of a first reading of a table was read up to a page.
+type feedRead struct {
+	page lockstep.Cursor
+	read int64
+}
+
+// hand leaves to the run's next slice what this one knows of its lists.
+func (s *session) hand() {
+	if s.dry() {
+		return
+	}
+	r := &resumption{run: s.run.ID, lists: map[string]*listState{}, feeds: s.sync.feeds, incomplete: s.sync.incomplete}
+	for _, l := range s.sync.lists {
+		if l.failed || l.observed == nil && l.deciding == nil {
+			continue
+		}
+		r.lists[l.set.ID] = &listState{ // not its members: they are stored
+			set: l.set, crm: l.crm, book: l.book, sum: l.sum, admitted: l.admitted, newStrangers: l.newStrangers, checked: l.checked,
+			observed: l.observed, fresh: l.fresh, touched: l.touched, tables: l.tables, evaluatedAt: l.evaluatedAt, again: l.again, decide: l.decide, deciding: l.deciding,
+		}
+	}
+	s.e.cache.of(s.account.ID).left = r
+}
+
+// takeUp takes what the run's slice before this one left. Whatever was changed
+// meanwhile in the list or its settings is read anew.
+func (s *session) takeUp() error {
+	c := s.e.cache.of(s.account.ID)
+	r := c.left
+	c.left = nil
+	if r == nil || r.run != s.run.ID {
+		return nil
+	}
+	s.sync.incomplete = r.incomplete
+	going := map[string]bool{} // tables whose reading goes on where it was left
+	for table, f := range r.feeds {
+		plan := s.sync.plans[table]
+		if plan == nil {
+			continue
+		}
+		page, err := s.e.Store.Cursor(s.ctx, s.account.ID, resumeCursor(plan))
+		if err != nil {
+			return err
+		}
+		// What came after the page up to which everything is stored is read again.
+		at := slices.IndexFunc(f, func(f feedRead) bool { return f.page == page })
+		if going[table] = at >= 0; going[table] {
+			s.sync.feeds[table] = f[:at+1]
+		}
+	}
+	for _, l := range s.sync.lists {
+		was := r.lists[l.set.ID]
+		if was == nil || was.rules() != l.rules() || was.crm.Query != l.crm.Query || was.deciding != nil && !going[l.set.MemberTable] {
+			continue
+		}
+		// The CRM's counter stays the one that was read before the members.
+		l.crm, l.sum, l.admitted = was.crm, was.sum, was.admitted
+		l.observed, l.fresh, l.touched = was.observed, was.fresh, was.touched
+		l.tables, l.evaluatedAt, l.again, l.decide, l.deciding = was.tables, was.evaluatedAt, was.again, was.decide, was.deciding
+		l.newStrangers, l.checked, l.begun = was.newStrangers, was.checked, true
+		if l.deciding != nil {
+			l.deciding.page = map[lockstep.ID]bool{}
+		}
+		if err := s.loadMembers(l); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shared := s.sharing()
+	for _, l := range s.sync.lists {
+		if l.begun {
+			l.sum.Book = l.members.InBook() - shared[l] // with what this run has written
+		}
+	}
+	return nil
+}
