@@ -19,6 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/remote"
 )
@@ -481,6 +483,45 @@ func TestPaceClimbsAndKeepsItsCeiling(t *testing.T) {
 			t.Errorf("%d in flight above the ceiling of 4", m)
 		}
 	})
+}
+
+// Who asked first goes first, also after a pause that all had to wait for.
+func TestPaceKeepsTheOrder(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			const callers = 12
+			var mu sync.Mutex
+			var order []string
+			c := virtual(t, remote.NewPace(1, 1), func(n int32, r *http.Request) *http.Response {
+				mu.Lock()
+				if n > 1 {
+					order = append(order, r.URL.Path)
+				}
+				mu.Unlock()
+				time.Sleep(time.Duration(100+n) * time.Millisecond)
+				if n == 1 {
+					return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"30"}}}
+				}
+				return &http.Response{StatusCode: http.StatusOK}
+			})
+			var want []string
+			var wg sync.WaitGroup
+			for i := range callers {
+				u := c.Base()
+				u.Path = fmt.Sprintf("/%02d", i)
+				if i > 0 {
+					want = append(want, u.Path)
+				}
+				wg.Go(func() { _, _ = c.Do(t.Context(), remote.Call{Op: "read", Method: http.MethodGet, URL: u}) })
+				time.Sleep(time.Millisecond)
+			}
+			wg.Wait()
+			want = append(want, "/00") // it asks again
+			if d := cmp.Diff(want, order); d != "" {
+				t.Fatalf("the calls arrived in another order (-want +got):\n%s", d)
+			}
+		})
+	}
 }
 
 // An urgent call has a place of its own, and goes while others are held back.

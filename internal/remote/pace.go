@@ -49,9 +49,9 @@ func RetryAfter(h http.Header, now time.Time) (d time.Duration, ok bool) {
 
 // Pace is the budget of one remote account: how many calls are in flight, and
 // until when nobody may call. The number climbs by one for each full round of
-// answers and is halved when the server says that it is too much. An urgent call, see
-// lockstep.WithUrgency, goes first and has one place more. It is safe for concurrent
-// use.
+// answers and is halved when the server says that it is too much. Places are given in
+// the order in which they were asked for; an urgent call, see lockstep.WithUrgency,
+// goes first and has one place more. It is safe for concurrent use.
 type Pace struct {
 	mu       sync.Mutex
 	limit    float64
@@ -60,9 +60,20 @@ type Pace struct {
 	gate     time.Time
 	held     time.Time // until when only urgent calls may go
 	cut      time.Time // when the limit was last halved
-	waiting  []chan struct{}
+	waiting  []*caller // in the order in which they get places, urgent ones first
 	now      func() time.Time
 	sleep    Sleeper
+}
+
+// caller is somebody who waits for a place.
+type caller struct {
+	ctx          context.Context
+	urgent, poll bool
+	placed       bool
+	pause        time.Duration // until the gate opens, when places were last given
+	// look is closed when the caller has its place, or has to look at the gate again;
+	// nil while the caller waits for the gate.
+	look chan struct{}
 }
 
 // Sleeper waits for d, or until ctx ends, whose cause it then returns.
@@ -89,7 +100,7 @@ func (p *Pace) SetCeiling(n int) {
 	defer p.mu.Unlock()
 	p.ceiling = max(n, 1)
 	p.limit = min(p.limit, float64(p.ceiling))
-	p.wake()
+	p.place()
 }
 
 // InFlight returns the calls in flight and how many are allowed now.
@@ -118,69 +129,98 @@ func (p *Pace) Hold(d time.Duration) {
 	}
 }
 
+// closed returns for how long nobody of the caller's kind may call; 0 or less when it
+// may now.
+func (p *Pace) closed(c *caller) time.Duration {
+	now := p.now()
+	wait := p.gate.Sub(now)
+	if held := p.held.Sub(now); !c.urgent && !c.poll && held > wait {
+		// What is kept back is a courtesy and no limit: a call that could not
+		// wait for the end of it goes.
+		if end, ok := c.ctx.Deadline(); !ok || time.Until(end) >= held {
+			return held
+		}
+	}
+	return wait
+}
+
 // acquire waits for the gate and for a free place. When the gate opens only after
 // ctx's deadline it answers CodeThrottled at once: waiting would be in vain.
 func (p *Pace) acquire(ctx context.Context, poll bool) error {
-	urgent := lockstep.Urgent(ctx)
-	for {
-		p.mu.Lock()
-		gate := p.gate
-		if !urgent && !poll && p.held.After(gate) {
-			// What is kept back is a courtesy and no limit: a call that could not
-			// wait for the end of it goes.
-			if end, ok := ctx.Deadline(); !ok || time.Until(end) >= p.held.Sub(p.now()) {
-				gate = p.held
-			}
-		}
-		if d := gate.Sub(p.now()); d > 0 {
-			sleep := p.sleep
-			p.mu.Unlock()
-			if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
-				return &lockstep.Error{
-					Code: lockstep.CodeThrottled, Scope: lockstep.ScopeConnection, After: d,
-					Msg: "the server asked for a pause that is longer than this call may take",
-				}
-			}
-			if err := sleep(ctx, d); err != nil {
-				return err
-			}
-			continue
-		}
-		places := int(p.limit)
-		if urgent {
-			places++
-		}
-		if p.inFlight < places {
-			p.inFlight++
-			p.mu.Unlock()
-			return nil
-		}
-		turn := make(chan struct{})
-		if urgent {
-			p.waiting = slices.Insert(p.waiting, 0, turn)
-		} else {
-			p.waiting = append(p.waiting, turn)
-		}
-		p.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			p.mu.Lock()
-			select {
-			case <-turn: // the turn came meanwhile: pass it on
-				p.wake()
-			default:
-				for i, w := range p.waiting {
-					if w == turn {
-						p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-						break
-					}
-				}
-			}
-			p.mu.Unlock()
-			return context.Cause(ctx)
+	c := &caller{ctx: ctx, urgent: lockstep.Urgent(ctx), poll: poll}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := len(p.waiting)
+	if c.urgent {
+		at = slices.IndexFunc(p.waiting, func(w *caller) bool { return !w.urgent })
+		if at < 0 {
+			at = len(p.waiting)
 		}
 	}
+	p.waiting = slices.Insert(p.waiting, at, c)
+	for {
+		p.place()
+		if c.placed {
+			return nil
+		}
+		if err := p.wait(c); err != nil {
+			if c.placed { // the place came meanwhile: pass it on
+				p.inFlight--
+			} else {
+				p.waiting = slices.DeleteFunc(p.waiting, func(w *caller) bool { return w == c })
+			}
+			p.place()
+			return err
+		}
+	}
+}
+
+// wait lets go of the lock until the gate opens for the caller or, when it is open,
+// until there is something to look at.
+func (p *Pace) wait(c *caller) error {
+	if pause := c.pause; pause > 0 {
+		if end, ok := c.ctx.Deadline(); ok && time.Until(end) < pause {
+			return &lockstep.Error{
+				Code: lockstep.CodeThrottled, Scope: lockstep.ScopeConnection, After: pause,
+				Msg: "the server asked for a pause that is longer than this call may take",
+			}
+		}
+		sleep := p.sleep
+		p.mu.Unlock()
+		defer p.mu.Lock()
+		return sleep(c.ctx, pause)
+	}
+	look := make(chan struct{})
+	c.look = look
+	p.mu.Unlock()
+	defer p.mu.Lock()
+	select {
+	case <-look:
+		return nil
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	}
+}
+
+// place gives the free places to those who wait, in their order. Who waited for a
+// place and finds the gate closed is told to wait for that.
+func (p *Pace) place() {
+	p.waiting = slices.DeleteFunc(p.waiting, func(c *caller) bool {
+		c.pause = p.closed(c)
+		places := int(p.limit)
+		if c.urgent {
+			places++
+		}
+		if c.pause <= 0 && p.inFlight < places {
+			c.placed = true
+			p.inFlight++
+		}
+		if c.look != nil && (c.placed || c.pause > 0) {
+			close(c.look)
+			c.look = nil
+		}
+		return c.placed
+	})
 }
 
 func (p *Pace) release(throttled, answered bool, pause time.Duration) {
@@ -202,15 +242,7 @@ func (p *Pace) release(throttled, answered bool, pause time.Duration) {
 	case answered && full && p.limit < float64(p.ceiling):
 		p.limit = min(float64(p.ceiling), p.limit+1/p.limit)
 	}
-	p.wake()
-}
-
-// wake lets as many waiting callers look again as there are free places.
-func (p *Pace) wake() {
-	for free := max(int(p.limit)-p.inFlight, 0); free > 0 && len(p.waiting) > 0; free-- {
-		close(p.waiting[0])
-		p.waiting = p.waiting[1:]
-	}
+	p.place()
 }
 
 // Sleep is the Sleeper of real time.
