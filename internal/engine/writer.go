@@ -138,6 +138,7 @@ type writer struct {
 	slot chan struct{}
 	wg   sync.WaitGroup
 	last chan struct{} // closed when the batch before has committed
+	plan chan struct{} // closed when the batch before is in the journal
 
 	mu    sync.Mutex
 	err   error
@@ -168,7 +169,7 @@ func (w *writer) next() *batch {
 func newWriter(s *session) *writer {
 	done := make(chan struct{})
 	close(done)
-	return &writer{s: s, cur: &batch{}, slot: make(chan struct{}, s.e.InFlight), last: done}
+	return &writer{s: s, cur: &batch{}, slot: make(chan struct{}, s.e.InFlight), last: done, plan: done}
 }
 
 func (w *writer) failed() error {
@@ -317,11 +318,11 @@ func (w *writer) flush() error {
 	case <-w.s.ctx.Done():
 		return w.s.ctx.Err()
 	}
-	before, after := w.last, make(chan struct{})
-	w.last = after
+	before, after, turn, planned := w.last, make(chan struct{}), w.plan, make(chan struct{})
+	w.last, w.plan = after, planned
 	w.wg.Go(func() {
 		defer func() { close(after); <-w.slot }()
-		err := w.carry(b, before)
+		err := w.carry(b, before, turn, planned)
 		for i := range b.rows {
 			if r := &b.rows[i]; r.contact == "" || r.email != "" {
 				w.s.letGo(r.address())
@@ -348,25 +349,33 @@ func (w *writer) drain() error {
 // stop waits for what is on its way.
 func (w *writer) stop() { w.wg.Wait() }
 
+// journal stores what a batch is about to say, in the order in which the batches were
+// filled: turn is closed when the one before is in the journal, planned afterwards.
+func (w *writer) journal(b *batch, turn <-chan struct{}, planned chan<- struct{}) (err error) {
+	defer close(planned)
+	if len(b.rows) == 0 {
+		<-turn
+		return nil
+	}
+	payload := w.s.encode(b.rows, lockstep.Planned)
+	<-turn
+	b.id, err = w.s.plan(lockstep.WriteContact, payload, len(b.rows))
+	return err
+}
+
 // carry takes one batch from journal to acknowledgement.
-func (w *writer) carry(b *batch, before <-chan struct{}) error {
+func (w *writer) carry(b *batch, before, turn <-chan struct{}, planned chan<- struct{}) error {
 	s := w.s
+	if err := w.journal(b, turn, planned); err != nil {
+		return err
+	}
 	if s.dry() {
-		if len(b.rows) > 0 {
-			if _, err := s.plan(lockstep.WriteContact, s.encode(b.rows, lockstep.Planned), len(b.rows)); err != nil {
-				return err
-			}
-			s.countRows(b.rows)
-		}
+		s.countRows(b.rows)
 		<-before
 		return s.commit(lockstep.Commit{})
 	}
 	var refusedAll error
 	if len(b.rows) > 0 {
-		var err error
-		if b.id, err = s.plan(lockstep.WriteContact, s.encode(b.rows, lockstep.Planned), len(b.rows)); err != nil {
-			return err
-		}
 		if err := s.send(b); err != nil {
 			if lockstep.ScopeOf(err) == lockstep.ScopeConnection || transient(err) || s.ctx.Err() != nil {
 				return err

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"testing/synctest"
 	"time"
 )
@@ -30,11 +31,22 @@ const (
 // parks here until the simulation lets it arrive, so that the seed, not the
 // goroutine scheduler, decides in which order things happen, how long they take and
 // what goes wrong on the way.
+//
+// Before that, each call and each durable step of the product waits for its turn. A turn
+// is given when nothing else of the product can go on, to one at a time: what goroutines
+// do at the same moment they do in an order that what they do decides.
 type network struct {
 	mu      sync.Mutex
 	arrived []*exchange
+	turns   []*turn
 	dead    bool          // the process was killed: nothing leaves it any more
-	wake    chan struct{} // something arrived
+	wake    chan struct{} // something arrived, or waits for its turn
+}
+
+// turn is a goroutine that waits to go on.
+type turn struct {
+	key string
+	on  chan struct{}
 }
 
 // exchange is one request of the product on its way to a twin and back.
@@ -58,6 +70,57 @@ type reply struct {
 
 func newNetwork() *network { return &network{wake: make(chan struct{}, 1)} }
 
+// turn waits until it is the caller's turn to do what the key tells.
+func (n *network) turn(key string) {
+	t := &turn{key, make(chan struct{})}
+	n.mu.Lock()
+	n.turns = append(n.turns, t)
+	n.mu.Unlock()
+	n.awake()
+	<-t.on
+}
+
+// callTurn is turn for a call.
+func (n *network) callTurn(req *http.Request) {
+	var body []byte
+	if req.GetBody != nil {
+		if r, err := req.GetBody(); err == nil {
+			body, _ = io.ReadAll(r)
+		}
+	}
+	n.turn(keyOf(req, body))
+}
+
+// next gives the next turn and reports whether somebody waited for it.
+func (n *network) next() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.turns) == 0 {
+		return false
+	}
+	first := 0
+	for i, t := range n.turns {
+		if t.key < n.turns[first].key {
+			first = i
+		}
+	}
+	close(n.turns[first].on)
+	n.turns = slices.Delete(n.turns, first, first+1)
+	return true
+}
+
+func (n *network) awake() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keyOf tells a request from others.
+func keyOf(req *http.Request, body []byte) string {
+	return routeOf(req) + " " + req.URL.RequestURI() + " " + string(boundary.ReplaceAll(body, []byte("batch_")))
+}
+
 // RoundTrip implements http.RoundTripper for the product.
 func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
@@ -69,7 +132,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = req.Body.Close()
 	}
 	x := &exchange{req: req, body: body, answer: make(chan reply, 1), route: routeOf(req)}
-	x.key = x.route + " " + req.URL.RequestURI() + " " + string(boundary.ReplaceAll(body, []byte("batch_")))
+	x.key = keyOf(req, body)
 	switch req.URL.Host {
 	case crmHost:
 		x.twin = "dataverse"
@@ -87,10 +150,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	if dead {
 		return nil, context.Canceled
 	}
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
+	n.awake()
 	select {
 	case r := <-x.answer:
 		return r.res, r.err
@@ -109,19 +169,23 @@ func (x *exchange) connected() {
 
 func (x *exchange) gone() bool { return x.req.Context().Err() != nil }
 
-var (
-	boundary = regexp.MustCompile(`batch_[A-Z0-9]+`)
-	ids      = regexp.MustCompile(`(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|/[0-9]+|/[^/]*(@|%40)[^/]*|[0-9]{4}-[0-9]{2}-[0-9]{2}T?[0-9:.Z]*`)
-)
+var boundary = regexp.MustCompile(`batch_[A-Z0-9]+`)
 
+// routeOf is the method and the path, with a star for what names somebody or something.
 func routeOf(r *http.Request) string {
-	p := strings.TrimPrefix(r.URL.EscapedPath(), "/api/data/v9.2")
-	return r.Method + " " + ids.ReplaceAllStringFunc(p, func(s string) string {
-		if s[0] == '/' {
-			return "/*"
+	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/api/data/v9.2"), "/")
+	for i, s := range segments {
+		if open := strings.IndexByte(s, '('); open >= 0 { // contacts(…)
+			if end := strings.IndexByte(s, ')'); end > open+1 {
+				segments[i] = s[:open+1] + "*" + s[end:]
+			}
+			continue
 		}
-		return "*"
-	})
+		if s != "" && '0' <= s[0] && s[0] <= '9' || len(s) == 36 && s[8] == '-' || strings.Contains(s, "@") || strings.Contains(s, "%40") {
+			segments[i] = "*"
+		}
+	}
+	return r.Method + " " + strings.Join(segments, "/")
 }
 
 // event is something that the simulation does at a moment of virtual time.
@@ -149,6 +213,9 @@ func (s *sim) later(d time.Duration, f func()) {
 func (s *sim) drive(done <-chan struct{}) {
 	for {
 		synctest.Wait()
+		if s.net.next() {
+			continue
+		}
 		s.admit()
 		select {
 		case <-done:
@@ -257,6 +324,11 @@ func (s *sim) serve(x *exchange) *http.Response {
 	}
 	res := s.call(who, x.req.Method, x.req.URL.String(), x.req.Header, x.body)
 	s.log[x.log] += fmt.Sprintf(" %d", res.StatusCode)
+	if x.twin != "entra" { // a token is another each time
+		b, _ := io.ReadAll(res.Body)
+		res.Body = io.NopCloser(bytes.NewReader(b))
+		s.log[x.log] += fmt.Sprintf(" %08x", sum(string(b)))
+	}
 	return res
 }
 
@@ -274,4 +346,24 @@ func (s *sim) call(who, method, url string, header http.Header, body []byte) *ht
 	w := httptest.NewRecorder()
 	s.hosts[r.URL.Host].ServeHTTP(w, r)
 	return w.Result()
+}
+
+func TestRouteOf(t *testing.T) {
+	for path, want := range map[string]string{
+		"/contacts/v3/import/1dfbd65b-519c-488b-ba14-24e3466aac40":          "GET /contacts/v3/import/*",
+		"/contacts/v3/import/adfbd65b-519c-488b-ba14-24e3466aac40":          "GET /contacts/v3/import/*",
+		"/v2/address-books/17/contacts/unsubscribed-since/2000-01-01T00:00": "GET /v2/address-books/*/contacts/unsubscribed-since/*",
+		"/contacts/v3/email/p1@people.example":                              "GET /contacts/v3/email/*",
+		"/api/data/v9.2/contacts(1dfbd65b-519c-488b-ba14-24e3466aac40)/x":   "GET /contacts(*)/x",
+		"/api/data/v9.2/WhoAmI()":                                           "GET /WhoAmI()",
+		"/v2/server-time":                                                   "GET /v2/server-time",
+	} {
+		r, err := http.NewRequest(http.MethodGet, "https://"+mailHost+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := routeOf(r); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
 }

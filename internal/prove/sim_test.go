@@ -29,6 +29,7 @@ import (
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/remote"
 	"github.com/lockstep-sync/lockstep/internal/twin/clock"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
 	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
@@ -210,7 +211,7 @@ func (s *sim) open() {
 	s.net.dead = false
 	s.net.mu.Unlock()
 	s.killed = false
-	s.runCtx, s.die = context.WithCancel(s.ctx)
+	s.runCtx, s.die = context.WithCancel(remote.WithTurn(s.ctx, s.net.callTurn))
 	a, err := app.Open(s.ctx, app.Config{
 		DataDir: s.dir, Transport: s.net, ImportRows: 8,
 		Now: func() time.Time { return time.Now().Add(s.skew) },
@@ -235,7 +236,8 @@ func (s *sim) close() {
 }
 
 // step is told each durable or network step of the engine.
-func (s *sim) step(string) {
+func (s *sim) step(name string) {
+	s.net.turn(name)
 	s.stepMu.Lock()
 	s.steps++
 	k := s.kill()

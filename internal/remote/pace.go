@@ -257,6 +257,15 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+type turnKey struct{}
+
+// WithTurn returns a context whose calls each wait for turn to return before they ask
+// for a place. With it a test decides in which order those go that begin at the same
+// moment.
+func WithTurn(ctx context.Context, turn func(*http.Request)) context.Context {
+	return context.WithValue(ctx, turnKey{}, turn)
+}
+
 // pacer puts Pace into the chain. The place is given back when the header of the
 // answer is there: from then on the server has done its work.
 type pacer struct {
@@ -266,6 +275,9 @@ type pacer struct {
 
 func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	pace := p.client.o.Pace
+	if turn, ok := req.Context().Value(turnKey{}).(func(*http.Request)); ok {
+		turn(req)
+	}
 	if err := pace.acquire(req.Context(), stateOf(req).call.Poll); err != nil {
 		return nil, err
 	}
