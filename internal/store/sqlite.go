@@ -71,7 +71,7 @@ func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqlite
 		return nil, err
 	}
 	name := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + pragmas
-	if d.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
+	if d.write, err = openPool(name + "&_txlock=immediate"); err != nil {
 		return nil, err
 	}
 	d.write.SetMaxOpenConns(1)
@@ -81,7 +81,7 @@ func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqlite
 	if err := migrate(ctx, goose.DialectSQLite3, d.write); err != nil {
 		return nil, sqliteError(ctx, err)
 	}
-	if d.read, err = sql.Open("sqlite", name+"&_pragma=query_only(1)"); err != nil {
+	if d.read, err = openPool(name + "&_pragma=query_only(1)"); err != nil {
 		return nil, err
 	}
 	d.read.SetMaxOpenConns(4)
