@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test unsteady race check lint generate bench prove mutants picture clean
+.PHONY: build demo test race check lint generate bench prove mutants picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -13,10 +13,7 @@ demo: build ## twins, a sample company, a first full sync, and the pages to look
 test: ## all tests; needs Chromium and the PostgreSQL server programs
 	go test ./...
 
-unsteady: ## a test that finds an open defect now and then: the same seed twice
-	go test -tags unsteady -run 'SameSeed' ./internal/prove
-
-race: ## the same with the race detector, which needs a C compiler
+race: ## all tests with the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
 
 check: lint generate ## formatting, vet, linters, generated files, the repository's own rules

@@ -44,6 +44,7 @@ func actionCount() int {
 // needTemplate makes the template, which is removed with the test.
 func needTemplate(t *testing.T) {
 	t.Helper()
+	collectRarely()
 	template.dir = ramDir(t)
 	makeTemplate(t, template.dir)
 }

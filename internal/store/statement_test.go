@@ -86,25 +86,27 @@ func TestStatementsAreKept(t *testing.T) {
 
 	// The same statement while its rows are read: with its own values, and neither
 	// disturbs the other.
-	outer, err := c.QueryContext(t.Context(), query, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for outer.Next() {
-		var s string
-		if err := outer.Scan(&s); err != nil || s != fmt.Sprint("row ", n) {
-			t.Errorf("row %d of the outer reading: %q, %v", n, s, err)
+	func() {
+		outer, err := c.QueryContext(t.Context(), query, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		n++
-		if got := read(3); len(got) != 1 || got[0] != "row 3" {
-			t.Errorf("the inner reading: %q", got)
+		defer outer.Close()
+		n := 0
+		for outer.Next() {
+			var s string
+			if err := outer.Scan(&s); err != nil || s != fmt.Sprint("row ", n) {
+				t.Errorf("row %d of the outer reading: %q, %v", n, s, err)
+			}
+			n++
+			if got := read(3); len(got) != 1 || got[0] != "row 3" {
+				t.Errorf("the inner reading: %q", got)
+			}
 		}
-	}
-	if err := outer.Err(); err != nil || n != 4 {
-		t.Errorf("%d rows, %v", n, err)
-	}
-	_ = outer.Close()
+		if err := outer.Err(); err != nil || n != 4 {
+			t.Errorf("%d rows, %v", n, err)
+		}
+	}()
 
 	// The table becomes another one.
 	run(t, c, `DROP TABLE t`)
@@ -139,22 +141,25 @@ func TestStatementThatIsGivenUp(t *testing.T) {
 	c, k := keeping(t)
 	const endless = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n`
 	ctx, cancel := context.WithCancel(t.Context())
-	rows, err := c.QueryContext(ctx, endless)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if !rows.Next() {
-			t.Fatal(rows.Err())
+	func() {
+		rows, err := c.QueryContext(ctx, endless)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	cancel()
-	for rows.Next() {
-	}
-	if rows.Err() == nil {
-		t.Error("endless rows have ended")
-	}
-	_ = rows.Close()
+		defer rows.Close()
+		for range 3 {
+			if !rows.Next() {
+				t.Fatal(rows.Err())
+			}
+		}
+		cancel()
+		for rows.Next() {
+			continue
+		}
+		if rows.Err() == nil {
+			t.Error("endless rows have ended")
+		}
+	}()
 	for _, s := range k.kept {
 		if s.busy {
 			t.Errorf("%s is still in use", s.query)
