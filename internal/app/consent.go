@@ -145,6 +145,14 @@ func mailAddress(email string) (string, error) {
 // first.
 var reasons = []lockstep.Standing{lockstep.Unsubscribed, lockstep.Suppressed, lockstep.HardBounced, lockstep.Complained}
 
+func reasonNames() string {
+	var out []string
+	for _, r := range reasons {
+		out = append(out, r.String())
+	}
+	return strings.Join(out, ", ")
+}
+
 // SuppressRequest asks that an address be not mailed any more.
 type SuppressRequest struct {
 	Account  string // id
@@ -167,7 +175,7 @@ func (a *App) Suppress(ctx context.Context, r SuppressRequest) (s Suppression, m
 	if r.Reason != "" {
 		i := slices.IndexFunc(reasons, func(known lockstep.Standing) bool { return known.String() == r.Reason })
 		if i < 0 {
-			return s, false, invalid("reason", fmt.Sprintf("%.40q is not a reason", r.Reason), fmt.Sprintf("use one of %v", reasons))
+			return s, false, invalid("reason", fmt.Sprintf("%.40q is not a reason", r.Reason), "use "+reasonNames())
 		}
 		reason = reasons[i]
 	}

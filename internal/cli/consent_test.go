@@ -38,7 +38,7 @@ func TestConsentCommands(t *testing.T) {
 	run(t, "consent", "check").want(t, 2, "no command")
 	run(t, "suppressions", "add", "nobody", "--evidence", "a letter", "--data", dir).want(t, 1, "around the @")
 	run(t, "suppressions", "add", canary, "--data", dir).want(t, 1, "The evidence is missing")
-	run(t, "suppressions", "add", canary, "--evidence", "a letter", "--reason", "bored", "--data", dir).want(t, 1, `"bored" is not a reason`, "unsubscribed suppressed hard_bounced complained")
+	run(t, "suppressions", "add", canary, "--evidence", "a letter", "--reason", "bored", "--data", dir).want(t, 1, `"bored" is not a reason`, "unsubscribed, suppressed, hard_bounced, complained")
 	run(t, "suppressions", "list", "--state", "gone", "--data", dir).want(t, 1, "state")
 
 	run(t, "suppressions", "add", canary, "--evidence", "letter of 3 May", "--data", dir).want(t, 0, canary, "blocked", "suppressed")

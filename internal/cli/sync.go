@@ -144,25 +144,29 @@ func (env *environment) showRun(run lockstep.Run, codes map[string]int64) {
 	c := run.Counts
 	p("Read      %s\n", thousands(c.Read))
 	for _, n := range []struct {
-		what  string
-		count int64
+		one, many string
+		count     int64
 	}{
-		{"contacts created", c.ContactsCreated},
-		{"contacts changed", c.ContactsUpdated},
-		{"CRM records created", c.RecordsCreated},
-		{"CRM records changed", c.RecordsUpdated},
-		{"put on address books", c.BookAdds},
-		{"taken off address books", c.BookRemovals},
-		{"added to marketing lists", c.ListAdds},
-		{"removed from marketing lists", c.ListRemovals},
-		{"opt-outs that are new", c.OptOutsSeen},
-		{"opt-outs that everybody knows now", c.OptOutsTold},
-		{"changed on both sides", c.Conflicted},
-		{"refused", c.Rejected},
-		{"held back by a guard", c.Guarded},
+		{"contact created", "contacts created", c.ContactsCreated},
+		{"contact changed", "contacts changed", c.ContactsUpdated},
+		{"CRM record created", "CRM records created", c.RecordsCreated},
+		{"CRM record changed", "CRM records changed", c.RecordsUpdated},
+		{"put on an address book", "put on address books", c.BookAdds},
+		{"taken off an address book", "taken off address books", c.BookRemovals},
+		{"added to a marketing list", "added to marketing lists", c.ListAdds},
+		{"removed from a marketing list", "removed from marketing lists", c.ListRemovals},
+		{"opt-out that is new", "opt-outs that are new", c.OptOutsSeen},
+		{"opt-out that everybody knows now", "opt-outs that everybody knows now", c.OptOutsTold},
+		{"changed on both sides", "changed on both sides", c.Conflicted},
+		{"refused", "refused", c.Rejected},
+		{"held back by a guard", "held back by a guard", c.Guarded},
 	} {
-		if n.count != 0 {
-			p("          %s %s\n", thousands(n.count), n.what)
+		switch n.count {
+		case 0:
+		case 1:
+			p("          1 %s\n", n.one)
+		default:
+			p("          %s %s\n", thousands(n.count), n.many)
 		}
 	}
 	p("API calls %s\n", fmt.Sprintf("%d Dynamics, %d platform, %d waiting for imports", run.Calls.CRM, run.Calls.Platform, run.Calls.Polls))
