@@ -30,6 +30,8 @@ type Config struct {
 	DatabaseURL string
 	Log         *slog.Logger
 	Now         func() time.Time
+	// Ticks is a clock that nobody sets, see engine.Config; nil = Now.
+	Ticks func() time.Time
 	// AllowHosts are hosts, "name" or "name:port", that an administrator allows
 	// although they are internal or not encrypted. The twins of a demo are.
 	AllowHosts []string
@@ -100,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	}
 	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
 	a.engine = engine.New(engine.Config{
-		Store: a.store, Connector: connector{a}, Now: a.now, Log: a.log,
+		Store: a.store, Connector: connector{a}, Now: a.now, Ticks: a.cfg.Ticks, Log: a.log,
 		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep, Sleep: cfg.Sleep,
 	})
 	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {

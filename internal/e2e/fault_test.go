@@ -45,7 +45,7 @@ func newStormy(t *testing.T) *stormy {
 	h := newHaste()
 	w := newWorld(t, worldOptions{
 		twins: twin.Options{Contacts: 60, Seed: 11, PlatformShare: 0.3, Clock: h.Clock, Wrap: h.wrap},
-		cfg:   app.Config{Now: h.ours, Sleep: h.sleep}, bare: true,
+		cfg:   app.Config{Now: h.ours, Ticks: h.Now, Sleep: h.sleep}, bare: true,
 	})
 	s := &stormy{world: w, haste: h}
 	w.mapFields()

@@ -78,6 +78,10 @@ type Config struct {
 	// FullMembers is the age at which a static list's members are read in full
 	// although nothing hints at a change; default 24 hours.
 	FullMembers time.Duration
+	// Ticks is a clock that nobody sets, by which the time of a slice is measured. By
+	// default it is Now: readings of the system's clock know how far they are apart even
+	// when it is set between them.
+	Ticks func() time.Time
 	// Sleep waits between two attempts of a call; nil waits in real time.
 	Sleep func(context.Context, time.Duration) error
 	// OnStep, when set, is called just before and just after every durable or
@@ -97,6 +101,9 @@ type Engine struct {
 func New(c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Ticks == nil {
+		c.Ticks = c.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -135,7 +142,7 @@ func (e *Engine) Slice(ctx context.Context, runID string, budget time.Duration) 
 		return false, err
 	}
 	e.step("run.start")
-	s, err := e.open(ctx, run, e.Now().Add(budget))
+	s, err := e.open(ctx, run, budget)
 	if err == nil {
 		err = s.work()
 	}

@@ -58,8 +58,8 @@ type session struct {
 	flagsHeld, foreignCRM, foreignPlatform bool
 }
 
-func (e *Engine) open(ctx context.Context, run lockstep.Run, deadline time.Time) (*session, error) {
-	s := &session{e: e, run: run, deadline: deadline, budget: deadline.Sub(e.Now()), meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
+func (e *Engine) open(ctx context.Context, run lockstep.Run, budget time.Duration) (*session, error) {
+	s := &session{e: e, run: run, deadline: e.Ticks().Add(budget), budget: budget, meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
 	s.ctx = lockstep.WithMeter(ctx, s.meter)
 	if run.Type.Consent() {
 		s.ctx = lockstep.WithUrgency(s.ctx)
@@ -136,9 +136,9 @@ func (s *session) checkpoint() error {
 		return err
 	}
 	if !s.begun {
-		s.begun, s.deadline = true, s.e.Now().Add(s.budget)
+		s.begun, s.deadline = true, s.e.Ticks().Add(s.budget)
 	}
-	if s.e.Now().After(s.deadline) && !s.dryLists() {
+	if s.e.Ticks().After(s.deadline) && !s.dryLists() {
 		return errYield
 	}
 	return nil
@@ -181,16 +181,16 @@ func (s *session) beginAgain() error {
 // would otherwise be begun again by every slice and never come to its end. Nothing
 // may be on its way when the step ends.
 func (s *session) whole(step func() error) error {
-	began := s.e.Now()
+	began := s.e.Ticks()
 	err := step()
-	s.deadline = s.deadline.Add(s.e.Now().Sub(began))
+	s.deadline = s.deadline.Add(s.e.Ticks().Sub(began))
 	return err
 }
 
 // within returns a context that ends with the slice, or a while after it. It does not
 // compare our clock with another one.
 func (s *session) within(after time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.ctx, s.deadline.Add(after).Sub(s.e.Now()))
+	return context.WithTimeout(s.ctx, s.deadline.Add(after).Sub(s.e.Ticks()))
 }
 
 // cancelled asks the store whether a person cancelled the run.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -257,7 +256,7 @@ func (s *session) recoverOwn(u *undoing, b *lockstep.Batch) error {
 
 // recoverJob waits for a job of the platform and notes what it did.
 func (s *session) recoverJob(u *undoing, b *lockstep.Batch, changes []lockstep.Change) ([]lockstep.MemberBlob, error) {
-	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	ctx, stop := s.within(0)
 	defer stop()
 	settle := func(err error) error {
 		switch {

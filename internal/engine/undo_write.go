@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -297,7 +296,7 @@ func (s *session) undoAdds(u *undoing, l *listState, changes []lockstep.Change) 
 
 // awaitRemoval waits until a removal has ended, or the slice.
 func (s *session) awaitRemoval(job lockstep.JobID) error {
-	ctx, stop := context.WithDeadline(s.ctx, s.deadline)
+	ctx, stop := s.within(0)
 	defer stop()
 	err := s.platform.AwaitRemoval(ctx, job)
 	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
