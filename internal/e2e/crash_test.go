@@ -283,6 +283,13 @@ func interrupted(t *testing.T, k int64) (w *world, steps []string, run lockstep.
 
 // interruptedRun is interrupted for a run of any type in a world of its own.
 func interruptedRun(t *testing.T, k int64, typ lockstep.SyncType, begin func(*testing.T, worldOptions) *world) (w *world, steps []string, run lockstep.Run) {
+	w, lives, run := interruptedRuns(t, []int64{k}, typ, begin)
+	return w, lives[0], run
+}
+
+// interruptedRuns lets one process after the other die at its own step and returns the
+// steps of each; the last one finishes the run.
+func interruptedRuns(t *testing.T, deaths []int64, typ lockstep.SyncType, begin func(*testing.T, worldOptions) *world) (w *world, lives [][]string, run lockstep.Run) {
 	h := newHaste()
 	o := worldOptions{cfg: app.Config{Now: h.ours, Sleep: h.sleep}}
 	o.twins.Clock = h.Clock
@@ -309,12 +316,14 @@ func interruptedRun(t *testing.T, k int64, typ lockstep.SyncType, begin func(*te
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	steps = w.doomed(run.ID, k)
+	for _, k := range deaths {
+		lives = append(lives, w.doomed(run.ID, k))
+	}
 	w.open()
 	if run, err = w.app.Wait(ctx, run.ID); err != nil {
-		t.Fatalf("after a crash at step %d: %v", k, err)
+		t.Fatalf("after crashes at the steps %d: %v", deaths, err)
 	}
-	return w, steps, run
+	return w, lives, run
 }
 
 // addsUp checks that every record that was read is accounted for.

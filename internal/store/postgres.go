@@ -81,6 +81,11 @@ func (d *postgresDB) QueryRow(ctx context.Context, q string, args ...any) Row {
 	return postgresRow{ctx, d.pool.QueryRow(ctx, q, args...)}
 }
 
+func (d *postgresDB) ping(ctx context.Context) error {
+	var one int64
+	return d.QueryRow(ctx, `SELECT 1`).Scan(&one)
+}
+
 func (d *postgresDB) InTx(ctx context.Context, f func(Tx) error) error {
 	tx, err := d.pool.Begin(ctx)
 	if err != nil {

@@ -45,6 +45,8 @@ type database interface {
 	Reader
 	InTx(ctx context.Context, f func(Tx) error) error
 	Close() error
+	// ping reports whether the database answers and, as far as it knows, takes writes.
+	ping(ctx context.Context) error
 	// wipe makes what was deleted or overwritten unreadable in the files, as far as
 	// that can be done while the database is in use.
 	wipe(ctx context.Context, log *slog.Logger) error

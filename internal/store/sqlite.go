@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,6 +42,8 @@ type sqliteDB struct {
 	write *sql.DB // one connection: Go's queue is fair, SQLite's is not
 	read  *sql.DB
 	lock  *os.File
+	// ailing is set while the last transaction failed because of the disk.
+	ailing atomic.Bool
 }
 
 func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqliteDB, err error) {
@@ -169,7 +172,25 @@ func (d *sqliteDB) QueryRow(ctx context.Context, q string, args ...any) Row {
 	return sqliteRow{ctx, d.read.QueryRowContext(ctx, q, args...)}
 }
 
-func (d *sqliteDB) InTx(ctx context.Context, f func(Tx) error) error {
+// ping reads, and, after the disk failed a transaction, also writes: the database can
+// be read on a full disk.
+func (d *sqliteDB) ping(ctx context.Context) error {
+	var one int64
+	if err := d.QueryRow(ctx, `SELECT 1`).Scan(&one); err != nil || !d.ailing.Load() {
+		return err
+	}
+	return d.InTx(ctx, func(tx Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ('probe', '') ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
+		return err
+	})
+}
+
+func (d *sqliteDB) InTx(ctx context.Context, f func(Tx) error) (err error) {
+	defer func() {
+		if ill := diskFailed(err); ill || err == nil {
+			d.ailing.Store(ill)
+		}
+	}()
 	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return sqliteError(ctx, err)
@@ -228,6 +249,22 @@ type sqliteRow struct {
 
 func (r sqliteRow) Scan(dest ...any) error { return sqliteError(r.ctx, r.row.Scan(dest...)) }
 
+// primary are the bits of a code of SQLite that say what happened; the others say where.
+const primary = 0xff
+
+// diskFailed reports whether the database could not be written because of the disk.
+func diskFailed(err error) bool {
+	var se *sqlite.Error
+	if !errors.As(err, &se) {
+		return false
+	}
+	switch se.Code() & primary {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+		return true
+	}
+	return false
+}
+
 // sqliteError turns a driver's error into one that decides.
 func sqliteError(ctx context.Context, err error) error {
 	if err == nil {
@@ -246,7 +283,7 @@ func sqliteError(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
 		return missingOwner(err)
 	}
-	switch se.Code() & 0xff {
+	switch se.Code() & primary {
 	case sqlite3.SQLITE_FULL:
 		return &lockstep.Error{Code: lockstep.CodeUnavailable, Scope: lockstep.ScopeConnection, Msg: "The disk of the data folder is full.", Hint: "Make room; syncing goes on by itself.", Err: err}
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:

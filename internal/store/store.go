@@ -120,11 +120,9 @@ func (s *Store) Exclusive() bool { return s.db.sqlite() != nil }
 // from within f waits for ever. It must not wait for the network.
 func (s *Store) InTx(ctx context.Context, f func(Tx) error) error { return s.db.InTx(ctx, f) }
 
-// Ping reports whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	var one int64
-	return in("store: ping", s.db.QueryRow(ctx, `SELECT 1`).Scan(&one))
-}
+// Ping reports whether the database answers. After the disk of an embedded database
+// failed a write, it is CodeUnavailable with the reason until one succeeds.
+func (s *Store) Ping(ctx context.Context) error { return in("store: ping", s.db.ping(ctx)) }
 
 // Place says which database of which cluster this is, on PostgreSQL. A restored dump
 // and another cluster are other places; a copy of all files of a cluster is not told

@@ -9,8 +9,10 @@ package web
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/api"
 	"github.com/lockstep-sync/lockstep/internal/app"
 )
@@ -42,10 +44,19 @@ func Handler(a *app.App, log *slog.Logger, o Options) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := a.Ready(r.Context()); err != nil {
 			log.Warn("not ready", "code", errorCode(err))
-			plain(w, http.StatusServiceUnavailable, "not ready\n")
+			plain(w, http.StatusServiceUnavailable, notReady(err))
 			return
 		}
 		plain(w, http.StatusOK, "ready\n")
 	})
 	return logged(log, guarded(o, http.NewCrossOriginProtection().Handler(mux)))
+}
+
+// notReady says why, where it is the disk: whoever watches the probe can then help.
+func notReady(err error) string {
+	e := lockstep.AsError(err)
+	if e.Code != lockstep.CodeUnavailable || e.Msg == "" {
+		return "not ready\n"
+	}
+	return strings.TrimSpace("not ready: "+e.Msg+" "+e.Hint) + "\n"
 }
