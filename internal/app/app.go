@@ -136,16 +136,20 @@ func (a *App) Start(ctx context.Context) error {
 // calling goroutine; for a process in which Start is not called.
 func (a *App) WorkOff(ctx context.Context) error { return a.jobs.WorkOff(ctx) }
 
-// Close lets running batches end, stops working and closes the store.
-func (a *App) Close(ctx context.Context) error {
+// Stop lets running batches end and stops working; what is kept can still be read and
+// changed. Close does it too.
+func (a *App) Stop(ctx context.Context) error {
 	a.mu.Lock()
 	if a.stopSweep != nil {
 		a.stopSweep()
 	}
 	a.mu.Unlock()
 	a.sweeping.Wait()
-	return errors.Join(a.jobs.Stop(ctx), a.store.Close())
+	return a.jobs.Stop(ctx)
 }
+
+// Close lets running batches end, stops working and closes the store.
+func (a *App) Close(ctx context.Context) error { return errors.Join(a.Stop(ctx), a.store.Close()) }
 
 // Ready reports whether the store answers.
 func (a *App) Ready(ctx context.Context) error { return a.store.Ping(ctx) }

@@ -114,7 +114,11 @@ func (env *environment) runServe(ctx context.Context, cfg app.Config, address, r
 	select {
 	case <-ctx.Done():
 		env.notef("Stopping.\n")
-		return nil
+		// Runs and calls end side by side: one after the other they could take longer than
+		// the 30 seconds that service managers usually grant.
+		stopped := make(chan error, 1)
+		go func() { stopped <- stopWork(a) }()
+		return errors.Join(server.shutdown(), <-stopped)
 	case err := <-served:
 		served <- nil
 		return err

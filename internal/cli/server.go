@@ -87,6 +87,13 @@ func (s *httpServer) shutdown() error {
 // closeTime is how long a running slice of work may take to end in an orderly way.
 const closeTime = 40 * time.Second
 
+// stopWork lets the slices under way end.
+func stopWork(a *app.App) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return a.Stop(ctx)
+}
+
 func closeApp(a *app.App) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
