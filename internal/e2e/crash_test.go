@@ -290,7 +290,7 @@ func interruptedRun(t *testing.T, k int64, typ lockstep.SyncType, begin func(*te
 // interruptedRuns lets one process after the other die at its own step and returns the
 // steps of each; the last one finishes the run.
 func interruptedRuns(t *testing.T, deaths []int64, typ lockstep.SyncType, begin func(*testing.T, worldOptions) *world) (w *world, lives [][]string, run lockstep.Run) {
-	h := newHaste()
+	h := newHasteAtNoon()
 	o := worldOptions{cfg: app.Config{Now: h.ours, Sleep: h.sleep}}
 	o.twins.Clock = h.Clock
 	w = begin(t, o)

@@ -36,6 +36,16 @@ type answer struct {
 
 func newHaste() *haste { return &haste{Clock: clock.New()} }
 
+// newHasteAtNoon is newHaste at noon of the day after this process began: worlds that
+// are compared begin on one day, also when the real one ends between them.
+func newHasteAtNoon() *haste {
+	h := newHaste()
+	h.Advance(noon.Sub(h.Now()))
+	return h
+}
+
+var noon = time.Now().UTC().Truncate(24 * time.Hour).Add(36 * time.Hour)
+
 // ours is what the product's own clock shows.
 func (h *haste) ours() time.Time {
 	if h.skew == nil {

@@ -245,7 +245,7 @@ func TestSignalsAndFullDiskOfTheBinary(t *testing.T) {
 	// Told once.
 	rounds, reach := 5, 12
 	if *thorough {
-		rounds, reach = 60, 60
+		rounds, reach = 60, 40
 	}
 	during := 0
 	for i := range rounds {

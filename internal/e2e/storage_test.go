@@ -18,7 +18,7 @@ import (
 // onDisk begins the reference world and queues its run; from here on the disk counts.
 func onDisk(t *testing.T, fail func(*disk)) (*world, *disk, lockstep.Run) {
 	t.Helper()
-	h := newHaste()
+	h := newHasteAtNoon()
 	o := worldOptions{cfg: app.Config{Now: h.ours, Sleep: h.sleep, RetryPause: time.Millisecond, DataDir: t.TempDir()}}
 	o.twins.Clock = h.Clock
 	d := newDisk(t, o.cfg.DataDir)
