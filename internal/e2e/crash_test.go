@@ -231,7 +231,7 @@ func (w *world) doomed(run string, k int64) []string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	st, err := store.Open(w.t.Context(), store.Options{Path: w.cfg.DataDir, Sealer: keys})
+	st, err := store.Open(w.t.Context(), store.Options{Path: w.cfg.DataDir, Sealer: keys, Now: w.cfg.Now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func interruptedRuns(t *testing.T, deaths []int64, typ lockstep.SyncType, begin 
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.Open(ctx, store.Options{Path: w.cfg.DataDir, Sealer: keys})
+	st, err := store.Open(ctx, store.Options{Path: w.cfg.DataDir, Sealer: keys, Now: w.cfg.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
