@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test race check lint generate bench prove mutants picture clean
+.PHONY: build demo test race check lint generate bench prove mutants crashes picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -36,6 +36,9 @@ prove: ## SEEDS simulated lives of the product from BASE on; a failing one is ma
 
 mutants: ## every planted bug must be caught by the simulation; half an hour
 	go test ./internal/prove -v -count=1 -timeout 0 -run TestMutants -mutants
+
+crashes: ## 500 second crashes during a recovery, every write and sync of the database failing, sixty signals; an hour
+	go test ./internal/e2e -v -count=1 -timeout 0 -run 'TestSecondCrash|TestDiskFails|TestSignals' -thorough -draw=$(BASE) | grep -v -e '^=== ' -e '--- PASS: Test.*/'
 
 bench: ## speed beside the floor; minutes, on an idle machine
 	go run ./bench
