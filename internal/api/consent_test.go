@@ -31,7 +31,7 @@ func TestConsentCalls(t *testing.T) {
 		{"POST", "/api/v1/suppressions", `{"email":"no address","evidence":"a letter"}`, 422, []string{`"location":"email"`, "!no address"}},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `"}`, 422, []string{"evidence", "!" + canary}},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"  "}`, 422, []string{`"location":"evidence"`}},
-		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a letter","reason":"bored"}`, 422, []string{`"location":"reason"`, "unsubscribed suppressed hard_bounced complained"}},
+		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a letter","reason":"bored"}`, 422, []string{`"location":"reason"`, "unsubscribed, suppressed, hard_bounced, complained"}},
 		{"POST", "/api/v1/suppressions", `{"email":"` + canary + `","evidence":"a letter","account":"nobody"}`, 404, []string{`"location":"account"`}},
 		{
 			"POST", "/api/v1/suppressions", `{"email":" Canary.Person@example.com ","evidence":"a letter","reason":"complained"}`, 201,

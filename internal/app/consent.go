@@ -175,7 +175,7 @@ func (a *App) Suppress(ctx context.Context, r SuppressRequest) (s Suppression, m
 	if r.Reason != "" {
 		i := slices.IndexFunc(reasons, func(known lockstep.Standing) bool { return known.String() == r.Reason })
 		if i < 0 {
-			return s, false, invalid("reason", fmt.Sprintf("%.40q is not a reason", r.Reason), "use "+reasonNames())
+			return s, false, invalid("reason", fmt.Sprintf("%.40q is not a reason", r.Reason), "use one of "+reasonNames())
 		}
 		reason = reasons[i]
 	}
