@@ -170,7 +170,7 @@ func (s *session) reopen(c *lockstep.Commit) error {
 // user had closed and opened again is open.
 func (s *session) remark() error {
 	b := s.sync.barred
-	if s.dry() || len(b.unmarked) == 0 && len(b.opened) == 0 {
+	if s.dry() || b == nil || len(b.unmarked) == 0 && len(b.opened) == 0 {
 		return nil
 	}
 	var c lockstep.Commit

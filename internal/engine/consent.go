@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -153,6 +154,10 @@ func (s *session) hearPlatform() error {
 	next, err := keeper.Suppressions(s.ctx, since, func(page []lockstep.Suppression) error {
 		said := make([]statement, 0, len(page))
 		for _, r := range page {
+			if r.Reason == lockstep.SoftBounced {
+				s.countConsent(lockstep.Counts{Read: 1, Equal: 1})
+				continue // a mailbox was full or away for a while: nobody opted out
+			}
 			said = append(said, statement{
 				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeAccount, contact: r.Contact, reason: r.Reason,
 				system: lockstep.ConsentPlatform, at: r.At, why: "the email account lists the address as " + r.Reason.String(), told: []string{toldPlatform},
@@ -318,7 +323,7 @@ func (s *session) hear(said []statement) error {
 		e.ID = lockstep.ConsentID(&e)
 		told := map[string]time.Time{}
 		if stands && r.Released.IsZero() {
-			told = r.Told
+			maps.Copy(told, r.Told) // which is nil as long as nobody was told
 		}
 		for _, t := range st.told {
 			told[t] = e.Seen

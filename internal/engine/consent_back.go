@@ -131,6 +131,7 @@ func (e *Engine) Resubscribe(ctx context.Context, store ConsentWriter, account l
 		entry.ID = lockstep.ConsentID(&entry)
 		return entry
 	}
+	pending := r.Pending
 	r.Asked, r.Pending = e.Now(), true
 	if err := store.AppendConsent(ctx, []lockstep.ConsentEntry{say(lockstep.ActAsked, lockstep.ConsentLockstep, evidence)}, []lockstep.Restriction{r}, nil); err != nil {
 		return 0, err
@@ -147,7 +148,8 @@ func (e *Engine) Resubscribe(ctx context.Context, store ConsentWriter, account l
 		// own time.
 		return answer, nil
 	case lockstep.ResubscribeImpossible:
-		r.Asked, r.Pending = time.Time{}, false
+		// Whoever has not heard of the opt-out yet has still to be told.
+		r.Asked, r.Pending = time.Time{}, pending
 		return answer, store.AppendConsent(ctx, []lockstep.ConsentEntry{say(lockstep.ActRefused, lockstep.ConsentPlatform, "the platform will not mail the address again")}, []lockstep.Restriction{r}, nil)
 	}
 	return answer, nil

@@ -129,6 +129,10 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			p.plat = plat(link.Contact)
 		}
 		if linked && p.plat == nil && link.Hash64 == p.hash.Hash64() && !s.due(&p) {
+			// Closed by us and opened by somebody since it was looked at: it is as it was.
+			if p.noEmail == "" {
+				s.bars(p.email, r.OptOut)
+			}
 			equal++
 			continue
 		}

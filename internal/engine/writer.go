@@ -306,6 +306,11 @@ func (w *writer) flush() error {
 		return err
 	}
 	b := w.cur
+	// Once the batch is stored nobody reads its records again: what was noted about
+	// their opt-outs has to be stored before.
+	if err := w.s.remark(); err != nil {
+		return err
+	}
 	if err := w.s.bar(b); err != nil {
 		return err
 	}

@@ -30,11 +30,20 @@ type people struct {
 	*sim
 	rnd  *rand.Rand
 	word string // a text that no other action writes
+	// during is set while the product is at work.
+	during bool
 }
 
 type cols = map[string]any
 
-var actions = []action{
+// actions are all of them. They are put together late, because some have the product
+// work, during which people act.
+var actions []action
+
+func init() { actions = slices.Concat(dataActions, consentActions, massActions) }
+
+// dataActions are what people do to records, contacts and memberships.
+var dataActions = []action{
 	{"edit a record", 20, func(w *people) string {
 		r := w.someone()
 		if r == nil {
@@ -217,47 +226,6 @@ var actions = []action{
 		w.mail("POST", "/v2/address-books/"+book+"/contacts", cols{"email": email, "optInType": "Unknown", "emailType": "Html", "dataFields": []cols{{"key": "LASTNAME", "value": w.word}}}, nil)
 		return "book " + book + ": " + email + " signs up"
 	}, false},
-	{"opt out in the CRM", 5, func(w *people) string {
-		r := w.someone()
-		if r == nil {
-			return ""
-		}
-		return w.edit(r, cols{pick(w.rnd, []string{"donotbulkemail", "donotbulkemail", "donotemail"}): true})
-	}, false},
-	{"opt in in the CRM", 3, func(w *people) string {
-		for _, r := range w.shuffled("contact", "lead", "account") {
-			if r.optedOut() {
-				return w.edit(r, cols{"donotbulkemail": false, "donotemail": false})
-			}
-		}
-		return ""
-	}, false},
-	{"unsubscribe on the platform", 4, func(w *people) string {
-		c := w.subscriber()
-		if c == nil {
-			return ""
-		}
-		w.mail("POST", "/v2/contacts/unsubscribe", cols{"email": c.email}, nil)
-		return c.email + " unsubscribes"
-	}, false},
-	{"unsubscribe from a book", 4, func(w *people) string {
-		c := w.subscriber()
-		if c == nil || len(c.in) == 0 {
-			return ""
-		}
-		book := pick(w.rnd, sortedKeys(c.in))
-		w.mail("POST", "/v2/address-books/"+book+"/contacts/unsubscribe", cols{"email": c.email}, nil)
-		return c.email + " unsubscribes from book " + book
-	}, false},
-	{"subscribe again", 2, func(w *people) string {
-		for _, c := range w.contacts() {
-			if c.status == "unsubscribed" {
-				w.mail("POST", "/v2/contacts/resubscribe-with-no-challenge", cols{"unsubscribedContact": cols{"email": c.email}}, nil)
-				return c.email + " subscribes again"
-			}
-		}
-		return ""
-	}, false},
 	{"delete a contact", 1, func(w *people) string {
 		c := w.subscriber()
 		if c == nil {
@@ -437,7 +405,7 @@ func (s *sim) act(a act) {
 	}
 	i := slices.IndexFunc(actions, func(x action) bool { return x.name == a.Name })
 	s.refused = ""
-	did := actions[i].do(&people{sim: s, rnd: s.random("act", a.Index), word: fmt.Sprintf("w%d", a.Index)})
+	did := actions[i].do(&people{sim: s, rnd: s.random("act", a.Index), word: fmt.Sprintf("w%d", a.Index), during: a.During > 0})
 	if s.refused != "" {
 		did += " REFUSED " + s.refused
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
 	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
 )
@@ -98,7 +99,10 @@ func newHistory() *history {
 	return &history{records: map[string]map[string]*record{}, people: map[string]*contact{}, members: map[string]map[string]bool{}, writes: map[string]int{}}
 }
 
-var kept = map[string]bool{"contact": true, "lead": true, "account": true, "list": true, "listmember": true}
+var kept = map[string]bool{
+	"contact": true, "lead": true, "account": true, "list": true, "listmember": true,
+	lockstep.SuppressionTable: true, lockstep.UnsubscriberTable: true, lockstep.PreferenceTable: true, lockstep.ChoiceTable: true,
+}
 
 // crm hears of every write in the CRM.
 func (h *history) crm(w dataverse.Write) {

@@ -32,10 +32,12 @@ type model struct {
 	// records whose contact a person deleted there: the product may hold them back, or
 	// not, by what it came to know and when.
 	doubtful map[string]bool
+	// moved are addresses that were given or taken by anybody.
+	moved map[string]bool
 }
 
 func newModel(s *sim) *model {
-	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}}
+	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}, moved: map[string]bool{}}
 	h := s.history
 	for _, r := range h.alive("contact", "lead", "account") {
 		if r.email() != "" {
@@ -43,6 +45,7 @@ func newModel(s *sim) *model {
 		}
 	}
 	m.findDoubtful()
+	m.findMoved()
 	m.findRejected()
 	all, err := s.app.Lists(s.ctx, s.account)
 	if err != nil {
@@ -60,6 +63,14 @@ func newModel(s *sim) *model {
 
 // findDoubtful walks through the history with everybody's address at each moment.
 func (m *model) findDoubtful() {
+	for email := range m.s.closed {
+		m.doubtful[email] = true
+	}
+	for _, r := range m.s.history.cast {
+		if r.table == lockstep.SuppressionTable {
+			m.doubtful[lower(r.cols["lockstep_email"])] = true
+		}
+	}
 	records := map[string]string{}
 	had := map[string][]string{} // every address that a contact had
 	for _, c := range m.s.history.changes {
@@ -159,30 +170,32 @@ func (e *expected) stays() bool {
 	return e.list.dynamic == "" && e.list.action != lockstep.ActionRemove
 }
 
+// findMoved finds addresses that were given or taken by anybody.
+func (m *model) findMoved() {
+	for _, c := range m.s.history.changes {
+		switch {
+		case c.side == "crm" && c.name == "emailaddress1" && c.kind != "create", c.side == "mail" && c.name == "email" && c.old != "":
+			m.moved[lower(c.old)], m.moved[lower(c.new)] = true, true
+		case c.side == "mail" && (c.kind == "delete" || c.kind == "restore" || c.kind == "destroy"):
+			m.moved[m.s.history.people[c.id].email] = true
+		}
+	}
+}
+
 // stable are the pairs in which nothing ever happened to the address: one record, one
 // contact, from the beginning to the end.
 func (m *model) stable() map[*record]*contact {
 	h := m.s.history
-	moved := map[string]bool{} // addresses that were given or taken by anybody
 	born := map[string]int{}
 	for _, c := range h.changes {
-		switch {
-		case c.side == "crm" && c.name == "emailaddress1":
-			if c.kind == "create" {
-				born[lower(c.new)]++
-				continue
-			}
-			moved[lower(c.old)], moved[lower(c.new)] = true, true
-		case c.side == "mail" && c.name == "email" && c.old != "":
-			moved[lower(c.old)], moved[lower(c.new)] = true, true
-		case c.side == "mail" && (c.kind == "delete" || c.kind == "restore" || c.kind == "destroy"):
-			moved[h.people[c.id].email] = true
+		if c.side == "crm" && c.name == "emailaddress1" && c.kind == "create" {
+			born[lower(c.new)]++
 		}
 	}
 	out := map[*record]*contact{}
 	for _, r := range h.alive("contact", "lead", "account") {
 		e := r.email()
-		if !moved[e] && born[e] == 1 && r.cols["merged"] != "true" {
+		if !m.moved[e] && born[e] == 1 && r.cols["merged"] != "true" {
 			if c := h.byEmail(e); c != nil {
 				out[r] = c
 			}

@@ -25,7 +25,7 @@ type plan struct {
 // round is what people do, and then one cycle of the product.
 type round struct {
 	Pause   time.Duration // since the last one
-	Do      string        // sync, preview, inward, labels
+	Do      string        // sync, preview, inward, labels, all, lane, look
 	Actions []act
 	Kill    *kill
 	Skew    time.Duration // of the product's clock
@@ -87,13 +87,19 @@ func newPlan(seed uint64, n int, open bool) *plan {
 		case 1, 2:
 			r.Pause = 26 * time.Hour
 		}
-		switch rnd.IntN(20) {
+		switch rnd.IntN(24) {
 		case 0, 1:
 			r.Do = "preview"
 		case 2:
 			r.Do = "inward"
 		case 3:
 			r.Do = "labels"
+		case 4, 5, 6, 7, 8:
+			r.Do = "all"
+		case 9, 10:
+			r.Do = "lane"
+		case 11:
+			r.Do = "look"
 		}
 		if rnd.IntN(10) == 0 {
 			r.Skew = time.Duration(rnd.IntN(7200)-3600) * time.Second

@@ -14,7 +14,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,6 +65,7 @@ type sim struct {
 	ctx      context.Context
 	plan     *plan
 	hosts    map[string]http.Handler
+	dynamics *dataverse.Server
 	mailer   *dotdigital.Server
 	history  *history
 	net      *network
@@ -71,7 +74,12 @@ type sim struct {
 	dir     string
 	app     *app.App
 	account string
-	books   []string // of the lists, once they are there
+	started string         // the newest run that was asked for
+	played  []played       // every cycle, in order
+	queued  bool           // a person asked for something that starts a run
+	paused  func()         // takes back what a person paused
+	closed  map[string]int // addresses that a person closed in the product
+	books   []string       // of the lists, once they are there
 	skew    time.Duration
 
 	events   []event
@@ -95,6 +103,7 @@ type sim struct {
 	acted    map[string]int
 	coverage map[coverKey]int
 	broken   []string // promises
+	alarms   []string // that the product raised
 }
 
 type coverKey struct{ kind, twin, route string }
@@ -118,7 +127,7 @@ var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
 func newSim(t *testing.T, p *plan) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
-		acted: map[string]int{}, coverage: map[coverKey]int{},
+		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{},
 	}
 	s.history.who = person
 	now := clock.New()
@@ -145,11 +154,13 @@ func newSim(t *testing.T, p *plan) *sim {
 			return dataverse.Token{AppID: c.AppID, Audience: c.Audience, Tenant: c.Tenant, Expires: c.Expires}, nil
 		}),
 	})
-	for client, name := range map[string]string{productClient: "Lockstep", personClient: "People"} {
-		_, err := crm.AddApplicationUser(dataverse.AppUser{ClientID: client, Name: name})
-		must(err)
+	s.dynamics = crm
+	installed := template.crm != ""
+	if installed {
+		must(crm.LoadSnapshot(template.crm))
+	} else {
+		must(s.staff())
 	}
-	crm.Seal()
 	crm.OnWrite(s.history.crm)
 	s.mailer = dotdigital.New(dotdigital.Options{
 		Clock: now, Faults: s.injector, Seed: p.Seed, Users: []dotdigital.APIUser{{Name: apiUser, Password: apiPassword}},
@@ -159,8 +170,16 @@ func newSim(t *testing.T, p *plan) *sim {
 	for _, f := range []string{"JOBTITLE", "PHONE", "CITY", "COUNTRY"} {
 		must(s.mailer.AddField(f, "String"))
 	}
+	for i, name := range preferences {
+		if id := s.mailer.AddPreference(name, name); int(id) != i+1 {
+			t.Fatalf("the preference %s has the id %d", name, id)
+		}
+	}
 	s.hosts = map[string]http.Handler{crmHost: crm.Handler(), mailHost: s.mailer.Handler(), entraHost: directory}
 	for _, l := range lists {
+		if installed {
+			break
+		}
 		c := cols{"listid": l.id(), "listname": l.name, "type": l.dynamic != "", "createdfromcode": memberCode[l.table]}
 		if l.dynamic != "" {
 			c["query"] = l.fetch()
@@ -169,7 +188,18 @@ func newSim(t *testing.T, p *plan) *sim {
 			t.Fatal(s.refused)
 		}
 	}
+	crm.Seal()
 	return s
+}
+
+// staff gives the product and the people at the CRM every privilege that there is.
+func (s *sim) staff() error {
+	for _, u := range []dataverse.AppUser{{ClientID: productClient, Name: "Lockstep"}, {ClientID: personClient, Name: "People"}} {
+		if _, err := s.dynamics.AddApplicationUser(u); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // populate brings the people in whom the seed wants.
@@ -223,7 +253,7 @@ func (s *sim) open() {
 	s.killed = false
 	s.runCtx, s.die = context.WithCancel(remote.WithTurn(s.ctx, s.net.callTurn))
 	a, err := app.Open(s.ctx, app.Config{
-		DataDir: s.dir, Transport: s.net, ImportRows: 8,
+		DataDir: s.dir, Transport: s.net, ImportRows: 8, Log: slog.New(alarm{s}),
 		Now: func() time.Time { return time.Now().Add(s.skew) },
 		// The jitter depends on the moment alone, not on who asks first.
 		Jitter: func(n int64) int64 {
@@ -313,6 +343,14 @@ func (s *sim) work(f func(ctx context.Context) error) (err error) {
 // cycle has the product carry out runs until none is left; when it is killed, the
 // next process goes on.
 func (s *sim) cycle(f func(ctx context.Context) error) {
+	s.queued = false
+	p := played{round: s.round, from: len(s.history.changes)}
+	s.started = ""
+	defer func() {
+		p.run, p.to = s.lastRun(), len(s.history.changes)
+		s.played = append(s.played, p)
+		s.note("%d.%d %s %s is %s: %s %+v", s.round, s.requests, p.run.Mode, p.run.Type, p.run.Status, p.run.Error, p.run.Counts)
+	}()
 	err := s.work(f)
 	if s.killed {
 		s.kills++
@@ -331,15 +369,24 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 // request starts a run and works until it has ended.
 func (s *sim) request(t lockstep.SyncType, mode lockstep.Mode) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		if _, err := s.app.StartRun(ctx, app.RunRequest{Account: s.account, Type: t, Mode: mode}); err != nil {
+		run, err := s.app.StartRun(ctx, app.RunRequest{Account: s.account, Type: t, Mode: mode})
+		if err != nil {
 			return err
 		}
+		s.started = run.ID
 		return s.app.WorkOff(ctx)
 	}
 }
 
-// lastRun is the newest run.
+// lastRun is the run that was asked for last.
 func (s *sim) lastRun() lockstep.Run {
+	if s.started != "" {
+		run, err := s.app.Run(s.ctx, s.started)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return run
+	}
 	runs, err := s.app.Runs(s.ctx, app.RunFilter{Limit: 1})
 	if err != nil || len(runs) == 0 {
 		s.t.Fatalf("no run: %v", err)
@@ -372,6 +419,7 @@ func (s *sim) play() {
 		s.t.Fatal(err)
 	}
 	s.account = acc.ID
+	s.settings()
 	s.faulty = true
 	for i, r := range s.plan.Rounds {
 		s.settle(r.Pause)
@@ -393,8 +441,10 @@ func (s *sim) play() {
 	// The faults stop. What was to be applied late arrives, two cycles run.
 	s.faulty = false
 	s.round, s.history.round, s.requests = len(s.plan.Rounds), len(s.plan.Rounds), 0
+	s.resume()
 	s.settle(10 * time.Minute)
 	for range 2 {
+		s.lane()
 		s.calm()
 		s.settle(10 * time.Minute)
 	}
@@ -403,8 +453,11 @@ func (s *sim) play() {
 	}
 	// A day on which nobody does anything.
 	before := len(s.history.changes)
-	for range 4 {
+	for i := range 4 {
 		s.settle(6*time.Hour + 10*time.Minute)
+		if i%3 == 0 {
+			s.lane()
+		}
 		s.calm()
 	}
 	for _, c := range s.history.changes[before:] {
@@ -431,9 +484,11 @@ func (s *sim) preview() {
 	}
 	if run := s.lastRun(); run.Status == lockstep.RunPreviewed {
 		s.cycle(func(ctx context.Context) error {
-			if _, err := s.app.ApplyPreview(ctx, run.ID, "a person"); err != nil {
+			applied, err := s.app.ApplyPreview(ctx, run.ID, "a person")
+			if err != nil {
 				return err
 			}
+			s.started = applied.ID
 			return s.app.WorkOff(ctx)
 		})
 	}
@@ -448,6 +503,9 @@ func (s *sim) calm() {
 }
 
 func (s *sim) playRound(r round) {
+	if s.queued {
+		s.cycle(s.app.WorkOff)
+	}
 	switch r.Do {
 	case "preview":
 		s.preview()
@@ -456,6 +514,13 @@ func (s *sim) playRound(r round) {
 	case "labels":
 		s.cycle(s.request(lockstep.SyncDataLabels, lockstep.ModeApply))
 		s.sync()
+	case "all":
+		s.lane()
+		s.sync()
+	case "lane":
+		s.lane()
+	case "look":
+		s.look()
 	default:
 		s.sync()
 	}
@@ -466,10 +531,13 @@ func (s *sim) playRound(r round) {
 var template struct {
 	once sync.Once
 	dir  string
+	crm  string // the folder with the CRM as setting up left it; empty while it is not
 }
 
 // makeTemplate connects the product to twins as newSim makes them.
 func makeTemplate(t *testing.T, dir string) {
+	template.crm = ""
+	tables := ramDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, newPlan(0, 0, false))
 		s.dir = dir
@@ -478,7 +546,12 @@ func makeTemplate(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		s.close()
+		// Roles name the privileges that there were.
+		if err := errors.Join(s.staff(), s.dynamics.SaveSnapshot(tables)); err != nil {
+			t.Fatal(err)
+		}
 	})
+	template.crm = tables
 }
 
 func (s *sim) setUp(ctx context.Context) error {
@@ -493,6 +566,9 @@ func (s *sim) setUp(ctx context.Context) error {
 		return err
 	}
 	s.account = acc.ID
+	if _, err := s.app.InstallSchema(ctx, org.ID, 0); err != nil {
+		return err
+	}
 	// Provisioning waits for runs that somebody has to work on.
 	provisioned := make(chan error, 1)
 	go func() { provisioned <- s.app.Provision(ctx, acc.ID) }()
