@@ -92,8 +92,10 @@ func (s *sim) look() {
 
 // settings are what the seed's company has set: how careful the guards are.
 func (s *sim) settings() {
-	floor := pick(s.random("settings"), []int{3, 5, 10, 10})
-	if _, err := s.app.UpdateAccount(s.ctx, s.account, app.AccountPatch{Guards: app.GuardPatch{Floor: &floor}}); err != nil {
+	if s.plan.Floor == 0 {
+		return
+	}
+	if _, err := s.app.UpdateAccount(s.ctx, s.account, app.AccountPatch{Guards: app.GuardPatch{Floor: &s.plan.Floor}}); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -17,6 +17,8 @@ type plan struct {
 	FaultRate float64
 	// Shared lets several records have one address, and addresses move between them.
 	Shared bool
+	// Floor is how many people the guards always let through; 0 = the usual number.
+	Floor  int
 	Rounds []round
 	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
@@ -75,6 +77,7 @@ func newPlan(seed uint64, n int, open bool) *plan {
 	case 1:
 		p.FaultRate = 5 * faultRate
 	}
+	p.Floor = pick(dice(seed, "settings"), []int{3, 5, 0, 0})
 	total := 0
 	for _, a := range actions {
 		total += a.drawn(open)

@@ -26,6 +26,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -538,18 +539,23 @@ var template struct {
 func makeTemplate(t *testing.T, dir string) {
 	template.crm = ""
 	tables := ramDir(t)
-	synctest.Test(t, func(t *testing.T) {
-		s := newSim(t, newPlan(0, 0, false))
-		s.dir = dir
-		s.open()
-		if err := s.work(s.setUp); err != nil {
-			t.Fatal(err)
-		}
-		s.close()
-		// Roles name the privileges that there were.
-		if err := errors.Join(s.staff(), s.dynamics.SaveSnapshot(tables)); err != nil {
-			t.Fatal(err)
-		}
+	// The installation's salt decides in which order addresses come: it has to be the
+	// same in every process.
+	t.Run("template", func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, 1)
+		synctest.Test(t, func(t *testing.T) {
+			s := newSim(t, newPlan(0, 0, false))
+			s.dir = dir
+			s.open()
+			if err := s.work(s.setUp); err != nil {
+				t.Fatal(err)
+			}
+			s.close()
+			// Roles name the privileges that there were.
+			if err := errors.Join(s.staff(), s.dynamics.SaveSnapshot(tables)); err != nil {
+				t.Fatal(err)
+			}
+		})
 	})
 	template.crm = tables
 }

@@ -72,11 +72,12 @@ func (w wireField) field() lockstep.DataField {
 	return f
 }
 
-// Fields reads all data fields in one call.
+// Fields reads all data fields in one call. Every account has some from the beginning,
+// so an answer without any is none: believing it would make every value look unknown.
 func (c *Client) Fields(ctx context.Context) ([]lockstep.DataField, error) {
 	var rows []wireField
 	q := call{op: "read data fields", method: http.MethodGet, path: "/v2/data-fields", repeat: true}
-	if err := c.do(ctx, q, array(&q, &rows)); err != nil {
+	if err := c.do(ctx, q, decode(&q, '[', &rows, func() bool { return len(rows) > 0 })); err != nil {
 		return nil, err
 	}
 	fields := make([]lockstep.DataField, 0, len(rows))

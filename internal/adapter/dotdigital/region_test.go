@@ -80,11 +80,13 @@ func wrongRegion(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, `{"message":"Forbidden: Access is denied"}`)
 }
 
-func noFields(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) }
+func oneField(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprint(w, `[{"name":"FIRSTNAME","type":"String","visibility":"Private"}]`)
+}
 
 func TestRegionIsDiscovered(t *testing.T) {
 	for _, entered := range []string{"", "https://r1-api.dotdigital.com", "https://r2-api.dotdigital.com/", "https://r3-api.dotmailer.com", "https://api.dotmailer.com/v2/", "https://apiconnector.com", "http://R1-API.dotmailer.com:443"} {
-		n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://r2-api.dotdigital.com/"), "r2-api.dotdigital.com": noFields}}
+		n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://r2-api.dotdigital.com/"), "r2-api.dotdigital.com": oneField}}
 		c := n.open(entered)
 		for range 3 {
 			if _, err := c.Fields(t.Context()); err != nil {
@@ -102,7 +104,7 @@ func TestRegionIsDiscovered(t *testing.T) {
 }
 
 func TestMovedAccountIsFoundOnce(t *testing.T) {
-	n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://r2-api.dotdigital.com"), "r2-api.dotdigital.com": noFields, "r3-api.dotdigital.com": noFields}}
+	n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://r2-api.dotdigital.com"), "r2-api.dotdigital.com": oneField, "r3-api.dotdigital.com": oneField}}
 	c := n.open("")
 	if _, err := c.Fields(t.Context()); err != nil {
 		t.Fatal(err)
@@ -160,7 +162,7 @@ func TestCredentialsStayHome(t *testing.T) {
 		}
 	}
 	// What an administrator entered elsewhere may be followed to.
-	n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://relay.example/"), "relay.example": noFields}}
+	n := &internet{t: t, hosts: map[string]http.HandlerFunc{"r1-api.dotdigital.com": accountAt("https://relay.example/"), "relay.example": oneField}}
 	if _, err := n.open("", "relay.example").Fields(t.Context()); err != nil {
 		t.Errorf("an entered host: %v", err)
 	}
