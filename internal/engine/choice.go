@@ -16,6 +16,7 @@ type verdict struct {
 // decide says what counts of what two sides say about one preference, seen from what
 // they agreed on last. The side that changed its mind counts. When both did, or they
 // never agreed, the newer counts, and when it is not known which that is, the opt-out.
+// A side that says what was agreed, but said so later, changed its mind twice.
 // A side without an answer never counts against one with an answer.
 func decide(agreed, platform, crm lockstep.Said) verdict {
 	p := verdict{platform.Answer, platform.At, lockstep.ConsentPlatform}
@@ -31,9 +32,9 @@ func decide(agreed, platform, crm lockstep.Said) verdict {
 			return c
 		}
 		return p
-	case agreed.Answer != lockstep.NoAnswer && c.answer == agreed.Answer:
+	case c.answer == agreed.Answer && !later(c.at, agreed.At):
 		return p
-	case agreed.Answer != lockstep.NoAnswer && p.answer == agreed.Answer:
+	case p.answer == agreed.Answer && !later(p.at, agreed.At):
 		return c
 	case later(p.at, c.at):
 		return p

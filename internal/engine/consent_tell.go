@@ -440,19 +440,41 @@ func (s *session) tellBack(rs []*lockstep.Restriction) error {
 			table = lockstep.UnsubscriberTable
 		}
 		if _, written := r.Told[toldRow]; written && s.table(table) != nil {
-			ref := lockstep.Ref{Table: table, ID: r.ID}
-			if r.Ref.Table == table {
-				ref = r.Ref // a user's own row
-			}
-			change := lockstep.Change{
-				Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
-				Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
-			}
-			if err := s.writeOne(change, r, toldBack, "the CRM refused to close the row"); err != nil {
+			if err := s.closeRows(table, r); err != nil {
 				return err
 			}
 		}
 		r.Told[toldBack] = s.e.Now()
+	}
+	return nil
+}
+
+// closeRows closes the rows about a restriction: ours, and the one that a user entered.
+func (s *session) closeRows(table string, r *lockstep.Restriction) error {
+	ids := []lockstep.ID{r.ID}
+	if r.Ref.Table == table && r.Ref.ID != r.ID {
+		ids = append(ids, r.Ref.ID)
+	}
+	var open []lockstep.ID
+	err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
+		for i := range page {
+			if !page[i].Inactive {
+				open = append(open, page[i].ID)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range open {
+		change := lockstep.Change{
+			Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: id}, Contact: r.Contact, Email: r.Email, Why: "the person came back",
+			Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
+		}
+		if err := s.writeOne(change, r, toldBack, "the CRM refused to close the row"); err != nil {
+			return err
+		}
 	}
 	return nil
 }

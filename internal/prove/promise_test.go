@@ -215,7 +215,7 @@ func nobodyComesBack(s *sim) {
 		switch {
 		case x.side == "crm" && x.kind == "delete" && x.who == person && x.table != "listmember":
 			deleted[x.id] = true
-		case x.side == "crm" && x.kind == "create" && x.ours() && x.name == "" && deleted[x.id]:
+		case x.side == "crm" && memberCode[x.table] != 0 && x.kind == "create" && x.ours() && x.name == "" && deleted[x.id]:
 			s.violated("I5 no resurrection", "%v", x)
 		}
 	}
