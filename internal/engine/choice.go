@@ -16,7 +16,7 @@ type verdict struct {
 // decide says what counts of what two sides say about one preference, seen from what
 // they agreed on last. The side that changed its mind counts. When both did, or they
 // never agreed, the newer counts, and when it is not known which that is, the opt-out.
-// A side that says what was agreed, but said so later, changed its mind twice.
+// A side that opted out after the opt-out that was agreed changed its mind twice.
 // A side without an answer never counts against one with an answer.
 func decide(agreed, platform, crm lockstep.Said) verdict {
 	p := verdict{platform.Answer, platform.At, lockstep.ConsentPlatform}
@@ -32,9 +32,9 @@ func decide(agreed, platform, crm lockstep.Said) verdict {
 			return c
 		}
 		return p
-	case c.answer == agreed.Answer && !later(c.at, agreed.At):
+	case c.answer == agreed.Answer && !outAgain(c, agreed):
 		return p
-	case p.answer == agreed.Answer && !later(p.at, agreed.At):
+	case p.answer == agreed.Answer && !outAgain(p, agreed):
 		return c
 	case later(p.at, c.at):
 		return p
@@ -44,6 +44,12 @@ func decide(agreed, platform, crm lockstep.Said) verdict {
 		return p
 	}
 	return c
+}
+
+// outAgain reports whether a side opted out later than was agreed: in between it must have
+// said otherwise.
+func outAgain(v verdict, agreed lockstep.Said) bool {
+	return v.answer == lockstep.OptedOut && later(v.at, agreed.At)
 }
 
 // later reports whether a is known to be after b. The CRM tells whole seconds, so
