@@ -123,3 +123,38 @@ func TestOpenedBetweenTwoSyncsIsClosedAgain(t *testing.T) {
 		t.Errorf("closed: %v", got)
 	}
 }
+
+// A row that takes the place of a deleted one is what its user says.
+func TestOptOutInARowThatReplacesAnother(t *testing.T) {
+	c := newChoosing(t)
+	c.subscribe("ann@stage.example")
+	c.cast("contact", "ann@stage.example")
+	first := c.addRow("ann@stage.example", c.news, true)
+	c.want("at first", "ann news: in/in")
+	c.later()
+	c.crm("DELETE", "lockstep_preferencechoices("+first+")", nil, nil)
+	c.addRow("ann@stage.example", c.news, false)
+	c.want("replaced", "ann news: out/out")
+	c.still("replaced")
+}
+
+// While nobody is told anything, both sides come to say the same and one of them then
+// thinks better of it: that is the newest word, though it is also what was agreed
+// before.
+func TestSecondThoughtsWhileLocked(t *testing.T) {
+	c := newChoosing(t)
+	c.subscribe("ann@stage.example")
+	c.cast("contact", "ann@stage.example")
+	c.prefer("ann@stage.example", c.news, false)
+	c.want("at first", "ann news: out/out")
+	c.lock()
+	c.later()
+	c.prefer("ann@stage.example", c.news, true)
+	c.edit("ann@stage.example", c.news, true)
+	c.run(lockstep.SyncPreferences)
+	c.later()
+	c.edit("ann@stage.example", c.news, false)
+	c.unlock()
+	c.want("after the lock", "ann news: out/out")
+	c.still("after the lock")
+}

@@ -434,21 +434,24 @@ func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
 	}
 	var n lockstep.Counts
 	changed := map[lockstep.ID]bool{}
+	ids := make([]lockstep.ID, len(page))
+	// Rows that are gone first: another row may have taken the place of one.
 	for i := range page {
 		r := &page[i]
-		n.Read++
-		var id lockstep.ID
-		preference := ""
 		if keys[i] != (lockstep.AddressKey{}) {
-			preference = r.Values[2].Text()
-			id = lockstep.ChoiceID(s.account.ID, preference, keys[i])
+			ids[i] = lockstep.ChoiceID(s.account.ID, r.Values[2].Text(), keys[i])
 		}
-		if was, ok := byRow[r.ID]; ok && was != id { // deleted, or shows something else now
+		if was, ok := byRow[r.ID]; ok && was != ids[i] { // deleted, or shows something else now
 			c := known[was]
 			c.Row, c.Lost, c.CRM = lockstep.ID{}, r.ID, lockstep.Said{}
 			known[was], changed[was] = c, true
 			delete(byRow, r.ID)
 		}
+	}
+	for i := range page {
+		r := &page[i]
+		n.Read++
+		id := ids[i]
 		if !s.ours(r) || r.Values[3].Kind() != lockstep.Bool {
 			n.Equal++ // says nothing to us
 			continue
@@ -463,6 +466,7 @@ func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
 			})
 			continue
 		}
+		preference := r.Values[2].Text()
 		if _, ok := p.defined[preference]; !ok {
 			n.Rejected++
 			s.finding(lockstep.Finding{

@@ -350,6 +350,9 @@ func choicesAgree(s *sim) {
 			if said == "" && len(shown) == 0 {
 				continue
 			}
+			if len(shown) == 0 && s.tokensDied() && s.choiceTaken(key) {
+				continue // a full reading does not tell what is gone: the row comes back with the next change
+			}
 			if said == "" && s.madeLater(c, shown) {
 				continue // who says nothing has opted in to nothing
 			}
@@ -360,12 +363,32 @@ func choicesAgree(s *sim) {
 	}
 }
 
-// madeLater reports whether a contact came after all rows of a choice had said no.
+// tokensDied reports whether the CRM had to be read from the beginning.
+func (s *sim) tokensDied() bool {
+	for k := range s.coverage {
+		if k.kind == "delta-expired" {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.plan.Rounds, func(r round) bool { return r.Pause > 7*24*time.Hour })
+}
+
+// choiceTaken reports whether a person took away a row of a choice.
+func (s *sim) choiceTaken(c choice) bool {
+	return s.lastChange(func(x change) bool {
+		return x.table == lockstep.ChoiceTable && x.who == person && x.kind == "delete" && s.history.records[x.table][x.id].choice() == c
+	}) >= 0
+}
+
+// madeLater reports whether a contact came after its address had been opted out in the
+// CRM: who says nothing has not opted in.
 func (s *sim) madeLater(c *contact, rows []*record) bool {
 	made := s.lastChange(func(x change) bool { return x.side == "mail" && x.id == c.id && x.kind == "create" })
 	for _, r := range rows {
-		said := s.lastChange(func(x change) bool { return x.id == r.id && x.name == "lockstep_optedin" })
-		if said > made || r.cols["lockstep_optedin"] != "false" {
+		first := slices.IndexFunc(s.history.changes, func(x change) bool {
+			return x.name == "lockstep_optedin" && x.new == "false" && s.history.records[x.table][x.id].choice() == r.choice()
+		})
+		if first > made || r.cols["lockstep_optedin"] != "false" {
 			return false
 		}
 	}

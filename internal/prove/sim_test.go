@@ -347,8 +347,12 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 	s.queued = false
 	p := played{round: s.round, from: len(s.history.changes)}
 	s.started = ""
+	before, _ := s.app.Runs(s.ctx, app.RunFilter{Limit: 1})
 	defer func() {
 		p.run, p.to = s.lastRun(), len(s.history.changes)
+		if len(before) > 0 && before[0].ID == p.run.ID {
+			p.run = lockstep.Run{} // killed before there was one
+		}
 		s.played = append(s.played, p)
 		s.note("%d.%d %s %s is %s: %s %+v", s.round, s.requests, p.run.Mode, p.run.Type, p.run.Status, p.run.Error, p.run.Counts)
 	}()
