@@ -309,6 +309,11 @@ func (s *session) hear(said []statement) error {
 		id := lockstep.RestrictionID(s.account.ID, st.scope, st.object, key)
 		r, stands := known[id]
 		if stands && !s.adds(&r, st) {
+			if st.ref.Table == lockstep.SuppressionTable && r.Ref.Table != st.ref.Table && r.Released.IsZero() {
+				r.Ref = st.ref // closed with ours when the person comes back
+				known[id] = r
+				c.Restrictions = append(c.Restrictions, r)
+			}
 			n.Equal++
 			continue
 		}
