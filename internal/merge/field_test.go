@@ -1,7 +1,6 @@
 package merge
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -40,97 +39,7 @@ func show(o FieldOutcome) string {
 	return s
 }
 
-// The whole matrix of two-way conflicts: 4 states of the CRM side, 5 of the
-// platform side, 4 policies. The platform changed later; the account deletes
-// contacts with their records. Values: base b, CRM x, platform y.
-const goldens = `
-CRM      platform  crm             platform        newest          hold
-same     same      -               -               -               -
-same     changed   C=y             C=y             C=y             C=y
-same     equal     -               -               -               -
-same     cleared   C=              C=              C=              C=
-same     deleted   close,gone      close,gone      close,gone      close,gone
-changed  same      P=x             P=x             P=x             P=x
-changed  changed   !P=x            !C=y            !C=y            ?-
-changed  equal     -               -               -               -
-changed  cleared   !P=x            !C=             !C=             ?-
-changed  deleted   !close,gone     !close,gone     !close,gone     !close,gone
-cleared  same      P=              P=              P=              P=
-cleared  changed   !P=             !C=y            !C=y            ?-
-cleared  equal     -               -               -               -
-cleared  cleared   -               -               -               -
-cleared  deleted   !close,gone     !close,gone     !close,gone     !close,gone
-deleted  same      close,leave,del close,leave,del close,leave,del close,leave,del
-deleted  changed   !close,leave,del !close,leave   !close,leave    ?leave
-deleted  equal     !close,leave,del !close,leave   !close,leave    ?leave
-deleted  cleared   !close,leave,del !close,leave   !close,leave    ?leave
-deleted  deleted   close           close           close           close
-`
-
-func TestConflictMatrix(t *testing.T) {
-	policies := []lockstep.Winner{lockstep.WinnerCRM, lockstep.WinnerPlatform, lockstep.WinnerNewest, lockstep.WinnerHold}
-	// The four kinds of value behave alike: {base, CRM's, platform's}.
-	scalars := map[string][3]lockstep.Value{
-		"text":    {text("b"), text("x"), text("y")},
-		"option":  {num("1"), num("2"), num("3")},
-		"choices": {lockstep.CanonicalValue(lockstep.Choices, "1,2"), lockstep.CanonicalValue(lockstep.Choices, "4"), lockstep.CanonicalValue(lockstep.Choices, "1,2,3")},
-		"date":    {lockstep.TimeValue(early), lockstep.TimeValue(late), lockstep.TimeValue(late.Add(time.Hour))},
-	}
-	cells := 0
-	for _, line := range strings.Split(strings.TrimSpace(goldens), "\n")[1:] {
-		cell := strings.Fields(line)
-		for i, policy := range policies {
-			want := cell[2+i]
-			cells++
-			for kind, v := range scalars {
-				got := goldenCell(cell[0], cell[1], policy, v)
-				got = strings.NewReplacer("="+v[1].Text(), "=x", "="+v[2].Text(), "=y").Replace(got)
-				if got != want {
-					t.Errorf("%s: CRM %s, platform %s, policy %s: got %s, want %s", kind, cell[0], cell[1], policy, got, want)
-				}
-			}
-		}
-	}
-	if cells != 80 {
-		t.Errorf("the matrix has %d cells, want 80", cells)
-	}
-}
-
 func num(s string) lockstep.Value { return lockstep.CanonicalValue(lockstep.Number, s) }
-
-func goldenCell(crm, platform string, policy lockstep.Winner, v [3]lockstep.Value) string {
-	if crm == "deleted" || platform == "deleted" {
-		return showRecord(Record(RecordInput{
-			CRMDeleted: crm == "deleted", PlatformDeleted: platform == "deleted",
-			CRMChanged: crm == "changed" || crm == "cleared", PlatformChanged: platform != "same" && platform != "deleted",
-			DeleteContact: true, Policy: policy, CRMAt: early, PlatformAt: late,
-		}))
-	}
-	in := FieldInput{Rule: twoWayRule(policy), Base: v[0], CRMAt: early, PlatformAt: late}
-	in.CRM = map[string]lockstep.Value{"same": v[0], "changed": v[1], "cleared": null}[crm]
-	in.Platform = map[string]lockstep.Value{"same": v[0], "changed": v[2], "cleared": null, "equal": in.CRM}[platform]
-	return show(Field(in))
-}
-
-func showRecord(o RecordOutcome) string {
-	var parts []string
-	for _, p := range []struct {
-		on   bool
-		name string
-	}{{o.CloseLink, "close"}, {o.LeaveBooks, "leave"}, {o.DeleteContact, "del"}, {o.Finding == lockstep.FindingContactGone, "gone"}} {
-		if p.on {
-			parts = append(parts, p.name)
-		}
-	}
-	s := strings.Join(parts, ",")
-	switch {
-	case o.Conflict && o.Winner == Neither:
-		return "?" + s
-	case o.Conflict:
-		return "!" + s
-	}
-	return s
-}
 
 func twoWayRule(policy lockstep.Winner) Rule {
 	m := &lockstep.DataMapping{Winner: policy, Empty: lockstep.EmptyClear}
