@@ -68,7 +68,10 @@ type ColumnValue struct {
 type RecordWrite struct {
 	ID     ID
 	Create bool
-	Fields []ColumnValue
+	// Version is what an update rests on: if the record has another one by now, the row
+	// is refused with CodeStale. 0 = whatever the record's version is.
+	Version int64
+	Fields  []ColumnValue
 }
 
 // RecordWriter writes CRM records.

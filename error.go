@@ -13,7 +13,8 @@ type Code string
 const (
 	CodeInvalid      Code = "invalid"      // the input is wrong; msg names the field, hint the fix
 	CodeNotFound     Code = "not_found"    // it does not exist, or the caller may not see it
-	CodeConflict     Code = "conflict"     // it exists already, or somebody else changed it meanwhile
+	CodeConflict     Code = "conflict"     // it exists already, or contradicts what is there
+	CodeStale        Code = "stale"        // somebody else changed it since it was read
 	CodeUnauthorized Code = "unauthorized" // the other side does not accept our credential
 	CodeForbidden    Code = "forbidden"    // the credential is accepted but lacks a right
 	CodeThrottled    Code = "throttled"    // a limit was reached; After tells when to go on

@@ -76,6 +76,7 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"WriteRecords keeps good rows when one is refused", (*crmSuite).oneRefused},
 		{"WriteRecords takes a repeated create as written", (*crmSuite).repeatedCreate},
 		{"WriteRecords never creates on update", (*crmSuite).updateMissing},
+		{"WriteRecords leaves a record alone that changed since it was read", (*crmSuite).changedSince},
 		{"WriteRecords clears with an empty value and leaves absent ones alone", (*crmSuite).clear},
 		{"WriteRecords survives a lost answer", (*crmSuite).lostWrite},
 		{"Lists reads static and dynamic lists", (*crmSuite).lists},
@@ -606,6 +607,35 @@ func (s *crmSuite) updateMissing() {
 	}
 	if len(s.byID(lockstep.RecordQuery{Table: "contact"}, crmID(77))) != 0 {
 		s.Error("an update created a record")
+	}
+}
+
+func (s *crmSuite) changedSince() {
+	s.create(1, 3)
+	query := lockstep.RecordQuery{Table: "contact", Columns: []string{"jobtitle"}}
+	title := func(r lockstep.Record, title string) lockstep.RecordWrite {
+		return lockstep.RecordWrite{ID: r.ID, Version: r.Version, Fields: []lockstep.ColumnValue{set("jobtitle", lockstep.TextValue(title))}}
+	}
+	read := s.byID(query, crmIDs(1, 3)...)
+	if len(read) != 3 || read[crmID(2)].Version == 0 {
+		s.Fatalf("read %+v", read)
+	}
+	// Somebody changes the second one, in a column that nobody asked for.
+	s.done(1)(s.WriteRecords(s.Context(), "contact", []lockstep.RecordWrite{{ID: read[crmID(2)].ID, Fields: []lockstep.ColumnValue{set("lastname", lockstep.TextValue("Other"))}}}))
+	results, err := s.WriteRecords(s.Context(), "contact", []lockstep.RecordWrite{title(read[crmID(1)], "a"), title(read[crmID(2)], "b"), title(read[crmID(3)], "c")})
+	if err != nil || results[0] != nil || results[2] != nil || results[1] == nil || results[1].Code != lockstep.CodeStale || results[1].Scope != lockstep.ScopeRecord {
+		s.Fatalf("%v %v", results, err)
+	}
+	now := s.byID(query, crmIDs(1, 3)...)
+	for n, want := range []string{"a", "", "c"} {
+		if got := now[crmID(n+1)].Values[0].Text(); got != want {
+			s.Errorf("record %d: %q, want %q", n+1, got, want)
+		}
+	}
+	// Of several writes to one record in a call, the later ones rest on the first.
+	s.done(2)(s.WriteRecords(s.Context(), "contact", []lockstep.RecordWrite{title(now[crmID(2)], "d"), title(now[crmID(2)], "e")}))
+	if got := s.byID(query, crmID(2))[crmID(2)].Values[0].Text(); got != "e" {
+		s.Errorf("after two writes %q", got)
 	}
 }
 

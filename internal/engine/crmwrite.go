@@ -10,7 +10,8 @@ import (
 )
 
 // writeRecords writes to the CRM what the platform said about these people. A row
-// that is refused keeps its old base, so that the difference is seen again.
+// that is refused keeps its old base, so that the difference is seen again. A record
+// that somebody edits in this moment is left alone and looked at again, as it is then.
 func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 	if len(people) == 0 {
 		return nil
@@ -42,7 +43,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 	}
 	rows := make([]lockstep.RecordWrite, len(kept))
 	for i, p := range kept {
-		rows[i] = lockstep.RecordWrite{ID: p.rec.ID, Fields: p.toCRM}
+		rows[i] = lockstep.RecordWrite{ID: p.rec.ID, Version: p.rec.Version, Fields: p.toCRM}
 	}
 	s.e.step("write-records.before")
 	results, err := s.crm.WriteRecords(s.ctx, plan.table, rows)
@@ -52,7 +53,12 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 	s.e.step("write-records.after")
 	var n lockstep.Counts
 	for i, p := range kept {
-		if refused := results[i]; refused != nil {
+		if refused := results[i]; refused != nil && refused.Code == lockstep.CodeStale {
+			changes[i].State, changes[i].Cause = lockstep.Dropped, refused.Msg
+			s.undo(p)
+			p.row.hash = transform.Hash128{} // fits no content
+			continue
+		} else if refused != nil {
 			changes[i].State, changes[i].Cause = lockstep.Refused, refused.Msg
 			s.finding(lockstep.Finding{
 				Code: lockstep.FindingRejected, Table: plan.table, Record: p.rec.ID, Contact: p.row.contact, Field: refused.Field,

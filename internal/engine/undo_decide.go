@@ -37,9 +37,10 @@ type undoWork struct {
 
 // recordUndo is one CRM record that gets old values back.
 type recordUndo struct {
-	change lockstep.Change
-	before crosswalk.Entry
-	after  crosswalk.Entry
+	change  lockstep.Change
+	version int64 // of the record that the decision rests on
+	before  crosswalk.Entry
+	after   crosswalk.Entry
 }
 
 // undoBatch reverses one batch of the run.
@@ -473,7 +474,7 @@ func (s *session) undoRecord(u *undoing, w *undoWork, c *lockstep.Change, x *sub
 			continue
 		}
 		if len(out.change.Fields) == 0 {
-			after = *x.rec
+			after, out.version = *x.rec, x.rec.Version
 			after.Values = slices.Clone(x.rec.Values)
 			out.before, out.after = x.entry, x.entry
 			out.after.Base, out.after.Apart = slices.Clone(x.entry.Base), slices.Clone(x.entry.Apart)

@@ -72,7 +72,7 @@ func (s *session) undoRecords(table string, todo []recordUndo) error {
 	marks := make([]crosswalk.Entry, len(todo))
 	for i := range todo {
 		changes[i] = todo[i].change
-		rows[i].ID = changes[i].Ref.ID
+		rows[i].ID, rows[i].Version = changes[i].Ref.ID, todo[i].version
 		for _, f := range changes[i].Fields {
 			rows[i].Fields = append(rows[i].Fields, lockstep.ColumnValue{Column: f.Name, Value: f.New})
 		}

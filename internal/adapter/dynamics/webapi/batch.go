@@ -20,7 +20,7 @@ import (
 type part struct {
 	method, target string
 	prefer         string
-	ifMatch        bool
+	ifMatch        string // what the row's entity tag has to be; "*" = any, "" = the row may be missing
 	body           []byte
 }
 
@@ -46,8 +46,8 @@ func (c *Client) batch(ctx context.Context, op string, parts []part) ([]partAnsw
 		if p.prefer != "" {
 			b.WriteString("Prefer: " + p.prefer + "\r\n")
 		}
-		if p.ifMatch {
-			b.WriteString("If-Match: *\r\n")
+		if p.ifMatch != "" {
+			b.WriteString("If-Match: " + p.ifMatch + "\r\n")
 		}
 		if p.body != nil {
 			b.WriteString("Content-Type: application/json; type=entry\r\n\r\n")

@@ -75,12 +75,14 @@ type Client struct {
 	// asking is held by the one caller that negotiates the version.
 	asking chan struct{}
 
-	mu       sync.Mutex
-	version  string // "v9.2" once negotiated
-	server   string // the server's own version, when it was asked
-	tables   map[string]*table
-	bulk     map[string]bulkMessages
-	identity lockstep.OrganizationIdentity
+	mu      sync.Mutex
+	version string // "v9.2" once negotiated
+	server  string // the server's own version, when it was asked
+	tables  map[string]*table
+	bulk    map[string]bulkMessages
+	// unversioned are tables that cannot compare versions before they write.
+	unversioned map[string]bool
+	identity    lockstep.OrganizationIdentity
 }
 
 var (
@@ -97,7 +99,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, asking: make(chan struct{}, 1), pageRows: pageSize}
+	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, unversioned: map[string]bool{}, asking: make(chan struct{}, 1), pageRows: pageSize}
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -46,6 +46,7 @@ const (
 	errColumnTaken      = 0x80047013
 	errImporting        = 0x80048543
 	errCustomizing      = 0x80071151
+	errUnversioned      = 0x8006088D
 )
 
 type meaning struct {
@@ -71,14 +72,14 @@ var meanings = map[uint32]meaning{
 	errDuplicateID: {lockstep.CodeConflict, record, "a record with the same key exists already", ""},
 	errKeyTaken:    {lockstep.CodeConflict, record, "a record with the same alternate key exists already", ""},
 	0x80040333:     {lockstep.CodeConflict, record, "a duplicate detection rule of Dynamics stopped the record", "merge the duplicates or exempt the application user from the rule"},
-	0x80060882:     {lockstep.CodeConflict, record, "somebody else changed the record meanwhile", ""},
+	0x80060882:     {lockstep.CodeStale, record, "somebody else changed the record meanwhile", ""},
 	errNameTaken:   {lockstep.CodeConflict, record, "the name is taken already", ""},
 	errColumnTaken: {lockstep.CodeConflict, record, "the column exists already", ""},
 
-	0x8006089D: {lockstep.CodeInvalid, call, "several records have the same alternate key", "activate the key in Dynamics"},
-	0x80060890: {lockstep.CodeInvalid, call, "the columns are no alternate key", "define the key in Dynamics"},
-	0x80060883: {lockstep.CodeInvalid, call, "Dynamics asks for a version that was not sent", ""},
-	0x8006088D: {lockstep.CodeInvalid, call, "the table has no optimistic concurrency", ""},
+	0x8006089D:     {lockstep.CodeInvalid, call, "several records have the same alternate key", "activate the key in Dynamics"},
+	0x80060890:     {lockstep.CodeInvalid, call, "the columns are no alternate key", "define the key in Dynamics"},
+	0x80060883:     {lockstep.CodeInvalid, call, "Dynamics asks for a version that was not sent", ""},
+	errUnversioned: {lockstep.CodeInvalid, call, "the table has no optimistic concurrency", ""},
 
 	0x80060888:        {lockstep.CodeInvalid, call, "Dynamics does not understand the request", "a mapped column may have been removed: read the tables again"},
 	errUndeclared:     {lockstep.CodeInvalid, call, "a column that was sent does not exist or has another type", "a mapped column may have been removed: read the tables again"},

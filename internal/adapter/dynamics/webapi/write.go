@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,9 @@ const writeCalls = 8
 
 // WriteRecords creates and updates records, a hundred a call. Rows of one call to
 // a bulk message stand or fall together; when one is refused, that call's rows are
-// sent again one by one in a single $batch.
+// sent again one by one in a single $batch. Updates of a certain version go that way
+// at once: bulk messages compare no versions (Dataverse developer guide, "Optimistic
+// concurrency" and "Use bulk operation messages").
 func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.RecordWrite) ([]*lockstep.Error, error) {
 	results := make([]*lockstep.Error, len(rows))
 	if len(rows) == 0 {
@@ -42,7 +45,7 @@ func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.
 	if err != nil {
 		return results, err
 	}
-	w := &writer{c: c, t: t, rows: rows, results: results, bodies: make([][]byte, len(rows))}
+	w := &writer{c: c, t: t, rows: rows, results: results, bodies: make([][]byte, len(rows)), versions: make([]int64, len(rows))}
 	if w.bulk, err = c.bulkOf(ctx, name); err != nil {
 		return results, err
 	}
@@ -66,7 +69,9 @@ func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.
 			continue
 		}
 		if _, ok := seen[rows[i].ID]; ok {
-			repeated = true
+			repeated = true // the later ones rest on ours and compare no version
+		} else if !rows[i].Create && rows[i].Version != 0 {
+			w.versions[i] = rows[i].Version
 		}
 		seen[rows[i].ID] = struct{}{}
 		if rows[i].Create {
@@ -106,13 +111,15 @@ func (c *Client) WriteRecords(ctx context.Context, name string, rows []lockstep.
 }
 
 type writer struct {
-	c       *Client
-	t       *table
-	api     string
-	bulk    bulkMessages
-	rows    []lockstep.RecordWrite
-	bodies  [][]byte // the fields of each row: `"a":1,"b":null`
-	results []*lockstep.Error
+	c      *Client
+	t      *table
+	api    string
+	bulk   bulkMessages
+	rows   []lockstep.RecordWrite
+	bodies [][]byte // the fields of each row: `"a":1,"b":null`
+	// versions that the rows' updates rest on; 0 = any.
+	versions []int64
+	results  []*lockstep.Error
 
 	mu    sync.Mutex
 	first error
@@ -140,6 +147,9 @@ func (w *writer) fail(err error) error {
 func (w *writer) write(ctx context.Context, chunk []int, attempt int) error {
 	create := w.rows[chunk[0]].Create
 	useBulk := len(chunk) > 1 && (create && w.bulk.create || !create && w.bulk.update)
+	if slices.ContainsFunc(chunk, func(i int) bool { return w.condition(i) != anyVersion }) {
+		useBulk = false
+	}
 	if !useBulk {
 		return w.rowByRow(ctx, chunk)
 	}
@@ -170,6 +180,18 @@ func (w *writer) write(ctx context.Context, chunk []int, attempt int) error {
 		return w.rowByRow(ctx, chunk)
 	}
 	return w.fail(err)
+}
+
+const anyVersion = "*"
+
+// condition is the entity tag that a row must have to be updated.
+func (w *writer) condition(i int) string {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	if w.versions[i] == 0 || w.c.unversioned[w.t.name] {
+		return anyVersion
+	}
+	return `W/"` + strconv.FormatInt(w.versions[i], 10) + `"`
 }
 
 // together sends rows with a bulk message: all or none is written.
@@ -211,23 +233,37 @@ func (w *writer) rowByRow(ctx context.Context, chunk []int) error {
 			continue
 		}
 		body := append(append([]byte{'{'}, w.bodies[i]...), '}')
-		parts[n] = part{method: patch, target: w.api + w.t.set + "(" + id + ")", ifMatch: true, body: body}
+		parts[n] = part{method: patch, target: w.api + w.t.set + "(" + id + ")", ifMatch: w.condition(i), body: body}
 	}
 	results := make([]*lockstep.Error, len(chunk))
 	err := w.c.each(ctx, "write "+w.t.name, parts, results)
 	if err != nil {
 		return w.fail(err)
 	}
-	var collided []int
+	var collided, unversioned []int
 	for n, i := range chunk {
 		e := results[n]
 		if e != nil {
 			e.Op = w.op(i)
+			if codeOf(e) == errUnversioned && w.versions[i] != 0 {
+				unversioned = append(unversioned, i)
+			}
 			if code := codeOf(e); w.rows[i].Create && (code == errDuplicateID || code == errKeyTaken) {
 				collided = append(collided, i) // of a row that is there, either may be told
 			}
 		}
 		w.results[i] = e
+	}
+	if len(unversioned) > 0 {
+		w.c.mu.Lock()
+		w.c.unversioned[w.t.name] = true
+		w.c.mu.Unlock()
+		for _, i := range unversioned {
+			w.versions[i] = 0
+		}
+		if err := w.rowByRow(ctx, unversioned); err != nil {
+			return err
+		}
 	}
 	return w.settle(ctx, collided)
 }
