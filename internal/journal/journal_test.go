@@ -1,6 +1,9 @@
 package journal_test
 
 import (
+	"fmt"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,6 +71,38 @@ func TestDamageIsDetected(t *testing.T) {
 		}
 		if _, err := journal.Changes(payload[:i]); err == nil {
 			t.Errorf("a payload cut at byte %d went unnoticed", i)
+		}
+	}
+}
+
+// Of a journal that was cut off anywhere, nothing is acted upon. make properties cuts
+// one of a megabyte at every byte.
+func TestCutOffAnywhere(t *testing.T) {
+	size := 32 << 10
+	if n, err := strconv.Atoi(os.Getenv("RAPID_CHECKS")); err == nil {
+		size = max(size, min(n, 1<<20))
+	}
+	var w journal.Writer
+	for i, length := 0, 0; length < size; i++ {
+		c := lockstep.Change{
+			Kind: lockstep.ChangeKind(1 + i%12), State: lockstep.ChangeState(1 + i%6), Why: fmt.Sprint("reason ", i%7), Name: fmt.Sprint("name ", i),
+			Ref: lockstep.Ref{Table: "contact", ID: lockstep.ID{byte(i), byte(i >> 8)}}, Contact: lockstep.ContactID(fmt.Sprint(i)), Email: fmt.Sprintf("p%d@example.com", i),
+			Books: []lockstep.BookID{"1", "2"}, Fields: []lockstep.FieldChange{{Name: "JOBTITLE", Old: lockstep.NullValue(), New: lockstep.TextValue(fmt.Sprint("job ", i))}},
+		}
+		w.Add(&c)
+		length += 60
+	}
+	payload := w.Payload()
+	if len(payload) < size*9/10 {
+		t.Fatalf("the journal has %d bytes only", len(payload))
+	}
+	if n, err := journal.Changes(payload); err != nil || len(n) != w.Len() {
+		t.Fatalf("%d changes of %d, %v", len(n), w.Len(), err)
+	}
+	for n := range payload {
+		taken := 0
+		if err := journal.Decode(payload[:n], func(lockstep.Change) error { taken++; return nil }); lockstep.CodeOf(err) != lockstep.CodeInternal || taken > 0 {
+			t.Fatalf("cut off after %d bytes of %d: %d changes, %v", n, len(payload), taken, err)
 		}
 	}
 }

@@ -153,34 +153,11 @@ func (c *Client) FindByEmail(ctx context.Context, q lockstep.RecordQuery, emails
 	if l.state >= 0 && !q.Inactive {
 		base += "statecode%20eq%200%20and%20"
 	}
-	base += "Microsoft.Dynamics.CRM.In(PropertyName=%27emailaddress1%27,PropertyValues=%5B"
+	targets := emailsIn(base, emails)
 	wanted := make(map[string]bool, len(emails))
-	var targets []string
-	var b strings.Builder
-	count := 0
-	flush := func() {
-		if count > 0 {
-			targets = append(targets, base+b.String()+"%5D)")
-			b.Reset()
-			count = 0
-		}
-	}
 	for _, e := range emails {
-		if e == "" || wanted[e] || strings.ContainsFunc(e, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-			continue // no stored address has a control character
-		}
-		wanted[e] = true
-		v := escapeQuery(string(lockstep.AppendJSONString(nil, e)))
-		if count >= 500 || len(base)+b.Len()+len(v) > maxURL {
-			flush()
-		}
-		if count > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(v)
-		count++
+		wanted[e] = e != ""
 	}
-	flush()
 	return c.readInBatch(ctx, l, op, targets, func(records []lockstep.Record) error {
 		kept := records[:0]
 		for _, r := range records {
@@ -193,6 +170,41 @@ func (c *Client) FindByEmail(ctx context.Context, q lockstep.RecordQuery, emails
 		}
 		return each(kept)
 	})
+}
+
+// emailsIn writes the queries for records with one of these addresses, as few as the
+// length of an address on the web allows. base ends where the condition begins. No
+// stored address has a control character, so one that has is not asked for.
+func emailsIn(base string, emails []string) []string {
+	base += "Microsoft.Dynamics.CRM.In(PropertyName=%27emailaddress1%27,PropertyValues=%5B"
+	asked := make(map[string]bool, len(emails))
+	var targets []string
+	var b strings.Builder
+	count := 0
+	flush := func() {
+		if count > 0 {
+			targets = append(targets, base+b.String()+"%5D)")
+			b.Reset()
+			count = 0
+		}
+	}
+	for _, e := range emails {
+		if e == "" || asked[e] || strings.ContainsFunc(e, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+			continue
+		}
+		asked[e] = true
+		v := escapeQuery(string(lockstep.AppendJSONString(nil, e)))
+		if count >= 500 || len(base)+b.Len()+len(v) > maxURL {
+			flush()
+		}
+		if count > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(v)
+		count++
+	}
+	flush()
+	return targets
 }
 
 // join fills in the columns that are one lookup away: one read for all rows of a
