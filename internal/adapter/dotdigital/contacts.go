@@ -47,7 +47,7 @@ func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each
 		return "", err
 	}
 	since, next := was.advance(now)
-	if q.query, err = contactQuery(q.name(), query, fields, since); err != nil {
+	if q.query, err = contactQuery(q.name(), query, fields, since, c.pageSize); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -119,8 +119,8 @@ func parseCursor(op string, c lockstep.Cursor) (m mark, err error) {
 }
 
 // contactQuery writes the query of a listing; a zero since asks for everything.
-func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataField, since time.Time) (string, error) {
-	v := url.Values{"limit": {strconv.Itoa(contactPage)}, "include": {"channelProperties"}}
+func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataField, since time.Time, limit int) (string, error) {
+	v := url.Values{"limit": {strconv.Itoa(limit)}, "include": {"channelProperties"}}
 	if q.Memberships {
 		v.Set("include", "channelProperties|lists")
 	}

@@ -61,6 +61,7 @@ type Client struct {
 	sleep     remote.Sleeper // nil = in real time
 	jitter    func(n int64) int64
 	waits     waits
+	pageSize  int // contacts of a page
 	maxBody   int // bytes of one import
 
 	region region
@@ -116,6 +117,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 		sleep:     env.Sleep,
 		jitter:    env.Jitter,
 		waits:     defaultWaits,
+		pageSize:  contactPage,
 		maxBody:   maxImportBody,
 		region:    region{links: map[string]*link{}},
 	}
