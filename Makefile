@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test race check lint generate bench prove mutants crashes picture clean
+.PHONY: build demo test race check lint generate bench prove mutants crashes properties fuzz picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -33,6 +33,18 @@ SEEDS = 1000
 BASE = 1
 prove: ## SEEDS simulated lives of the product from BASE on; a failing one is made small and printed with how to replay it
 	go test ./internal/prove -v -count=1 -timeout 0 -run TestSeed -seeds=$(SEEDS) -base=$(BASE) -shrink=100 | grep -v -e '^=== ' -e '--- PASS: TestSeed/'
+
+DRAWS = 1000000
+properties: ## what must hold for every value, time and order, in DRAWS drawn cases where one costs microseconds, and in proportion where it takes calls
+	RAPID_CHECKS=$(DRAWS) go test -count=1 -timeout 0 ./internal/merge ./internal/transform ./internal/pagescan -run 'Field|Equal|Apart|Membership|Master|RoundTrip|Settle|NormalizeEmail|Agrees|Memory'
+	RAPID_CHECKS=$(DRAWS) go test -count=1 -timeout 0 ./internal/journal ./internal/remote ./internal/adapter/dynamics/webapi ./internal/adapter/dotdigital -run 'CutOff|TestPace|EveryChange'
+
+FUZZTIME = 60s
+fuzz: ## each fuzz target for FUZZTIME
+	@for target in $$(grep -rho --include='*_test.go' '^func Fuzz[A-Za-z]*' internal | sort -u | cut -c6-); do \
+		for file in $$(grep -rl --include='*_test.go' "^func $$target(" internal); do \
+			echo "$$target in $$(dirname $$file)"; go test ./$$(dirname $$file) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x | tail -3; \
+		done; done
 
 mutants: ## every planted bug must be caught by the simulation; half an hour
 	go test ./internal/prove -v -count=1 -timeout 0 -run TestMutants -mutants

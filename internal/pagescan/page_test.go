@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -280,6 +281,41 @@ func TestAgreesWithEncodingJSON(t *testing.T) {
 			text[i] = rapid.SampledFrom([]byte(`"\{}[],:0a `+"\x00\xff")).Draw(r, "byte")
 		}
 		agree(t, string(text))
+	})
+}
+
+// However a page is made, reading it takes no more memory than four times its length.
+func TestMemoryIsBounded(t *testing.T) {
+	cols := NewColumns("a", "b", "@odata.etag")
+	cells := make([]Cell, cols.Len())
+	piece := rapid.SampledFrom([]string{
+		`{}`, `{"a":"\u00e4\ud83d\ude00"}`, `{"a":"` + strings.Repeat(`\u0041`, 500) + `","b":"` + strings.Repeat(`\n`, 900) + `"}`, `{"\u0061":"\"","\u0062":1}`, `{"a":` + strings.Repeat("[", 50) + strings.Repeat("]", 50) + `}`,
+		`{"a":{"x":"\u0041"},"b":[` + strings.Repeat(`"\t",`, 300) + `1]}`, `{"x":null,"y":0,"z":true,"a":-1.5e300}`, `{"a":1,"a":2,"a":"\r","b":"","@odata.etag":"W/\"1\""}`, `{"a":"` + strings.Repeat("\u00e4", 700) + `"}`, `{"a":}`, `{"a":"\x"}`,
+	})
+	rapid.Check(t, func(r *rapid.T) {
+		text := `{"@odata.nextLink":"\u0078","value":[` + strings.Join(rapid.SliceOfN(piece, 0, 60).Draw(r, "rows"), ",") + `]}`
+		if rapid.IntRange(0, 3).Draw(r, "cut") == 0 {
+			text = text[:rapid.IntRange(0, len(text)).Draw(r, "at")]
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		p := New(text, "value", cols)
+		for {
+			ok, err := p.Next(cells)
+			if err != nil || !ok {
+				break
+			}
+			for _, c := range cells {
+				if c.Kind() != Absent {
+					_ = c.Text()
+				}
+			}
+		}
+		_ = p.Member("@odata.nextLink").Text()
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > uint64(4*len(text)+4096) {
+			r.Fatalf("%d bytes for a page of %d: %.300q", used, len(text), text)
+		}
 	})
 }
 
