@@ -319,3 +319,24 @@ func TestQueries(t *testing.T) {
 		}
 	}
 }
+
+// A table that cannot compare versions is written all the same; it is asked once.
+func TestVersionsWhereATableHasNone(t *testing.T) {
+	w := newWorld(t, options{})
+	c := w.open()
+	q := lockstep.RecordQuery{Table: "transactioncurrency", Columns: []string{"currencyname"}}
+	records, _, err := read(t.Context(), c, q, "")
+	if err != nil || len(records) == 0 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, name := range []string{"Crowns", "Shillings"} {
+		rows := []lockstep.RecordWrite{{ID: records[0].ID, Version: 1, Fields: []lockstep.ColumnValue{{Column: "currencyname", Value: lockstep.TextValue(name)}}}}
+		n := w.count(func() { w.write(c, "transactioncurrency", rows) })
+		if i == 1 && n != 1 {
+			t.Errorf("the second write took %d calls", n)
+		}
+		if got, _, err := read(t.Context(), c, q, ""); err != nil || got[0].Values[0].Text() != name {
+			t.Errorf("%v %v, want %s", got, err, name)
+		}
+	}
+}
