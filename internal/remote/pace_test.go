@@ -116,12 +116,12 @@ func TestPaceUsesWhatIsAllowed(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range workers + urgent {
 				wg.Go(func() {
-					ctx := t.Context()
+					ctx, pause := t.Context(), time.Duration(0)
+					if i >= workers { // an opt-out now and then
+						ctx, pause = lockstep.WithUrgency(ctx), 10*time.Second
+					}
 					for time.Now().Before(end) {
-						if i >= workers { // an opt-out now and then
-							ctx = lockstep.WithUrgency(ctx)
-							time.Sleep(10 * time.Second)
-						}
+						time.Sleep(pause)
 						_, _ = c.Do(ctx, remote.Call{Op: "read", Method: http.MethodGet, URL: c.Base()})
 					}
 				})
