@@ -134,3 +134,39 @@ func TestWritersRacingOnARow(t *testing.T) {
 		t.Errorf("the race goes on: %+v", again.Counts)
 	}
 }
+
+// TestUndoRacingWithAnEdit edits a record just before an undo gives it its old value
+// back: the edit stays and goes to the platform, somebody is told, and others are undone.
+func TestUndoRacingWithAnEdit(t *testing.T) {
+	w, edit := racing(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann, ben := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer"}), w.cast("contact", "ben@stage.example", cols{"jobtitle": "Clerk"})
+	w.join(l, ann, ben)
+	w.sync()
+	w.sync()
+	w.editContact("ann@stage.example", cols{"JOBTITLE": "Boss"})
+	w.editContact("ben@stage.example", cols{"JOBTITLE": "Chief"})
+	run := w.sync()
+	people := func() {
+		w.twins.Clock.Advance(2 * time.Second)
+		w.editRecord("contact", ann, cols{"jobtitle": "Queen"})
+		edit.Store(nil)
+	}
+	edit.Store(&people)
+	undo := w.undo(app.UndoRequest{Run: run.ID})
+	if edit.Load() != nil {
+		t.Fatal("the undo wrote nothing to the CRM")
+	}
+	w.told(undo, lockstep.FindingRejected, ann)
+	w.sync()
+	w.sync()
+	for who, want := range map[string][2]string{ann: {"Queen", "Queen"}, ben: {"Clerk", "Chief"}} {
+		email := map[string]string{ann: "ann@stage.example", ben: "ben@stage.example"}[who]
+		if got := [2]string{w.record("contact", who, "jobtitle").str("jobtitle"), fmt.Sprint(w.field(email, "JOBTITLE"))}; got != want {
+			t.Errorf("%s: %v, want %v", email, got, want)
+		}
+	}
+	if again := w.sync(); again.Counts.Written != 0 {
+		t.Errorf("afterwards %+v", again.Counts)
+	}
+}
