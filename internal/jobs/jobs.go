@@ -81,6 +81,7 @@ type Jobs struct {
 
 	mu      sync.Mutex
 	ended   chan struct{}      // closed and replaced whenever a run ends here
+	told    chan struct{}      // closed and replaced whenever a run is cancelled here
 	trouble map[string]trouble // by run, since its last good slice
 	working map[int64]int      // jobs that this process works on
 }
@@ -100,7 +101,7 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
+	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), told: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
 	var err error
 	if j.queue, err = newQueue(ctx, j); err != nil {
 		return nil, fmt.Errorf("jobs: start River: %w", err)
@@ -242,8 +243,14 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (lockstep.Run, error) {
 		run, err = j.store.EndRunIn(ctx, tx, id, lockstep.RunCancelled, "", "")
 		return err
 	})
-	if err == nil && run.Status.Ended() {
+	switch {
+	case err == nil && run.Status.Ended():
 		j.announce(id)
+	case err == nil:
+		j.mu.Lock()
+		close(j.told)
+		j.told = make(chan struct{})
+		j.mu.Unlock()
 	}
 	return run, err
 }

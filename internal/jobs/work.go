@@ -143,23 +143,32 @@ func (j *Jobs) watchProgress(ctx context.Context, meter *lockstep.Meter, cancel 
 // its run. A slice ends by itself between two batches, so this is for one that
 // hangs.
 func (j *Jobs) watchCancel(ctx context.Context, id string, cancel context.CancelCauseFunc) {
-	look := time.NewTicker(j.timing.watch)
-	defer look.Stop()
+	// Where other processes share the database one of them may be told; otherwise all
+	// who cancel do it here.
+	var look <-chan time.Time
+	if !j.store.Exclusive() {
+		ticker := time.NewTicker(j.timing.watch)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	for {
+		j.mu.Lock()
+		told := j.told
+		j.mu.Unlock()
+		if asked, err := j.store.CancelRequested(ctx, id); err == nil && asked {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C:
+		case <-told:
+		case <-look:
 		}
-		if asked, err := j.store.CancelRequested(ctx, id); err != nil || !asked {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(j.timing.cancelGrace):
-			cancel(errCancelGrace)
-		}
-		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(j.timing.cancelGrace):
+		cancel(errCancelGrace)
 	}
 }
 

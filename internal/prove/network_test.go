@@ -45,7 +45,7 @@ type network struct {
 
 // turn is a goroutine that waits to go on.
 type turn struct {
-	key string
+	key func() string // asked only where there is a choice
 	on  chan struct{}
 }
 
@@ -71,7 +71,7 @@ type reply struct {
 func newNetwork() *network { return &network{wake: make(chan struct{}, 1)} }
 
 // turn waits until it is the caller's turn to do what the key tells.
-func (n *network) turn(key string) {
+func (n *network) turn(key func() string) {
 	t := &turn{key, make(chan struct{})}
 	n.mu.Lock()
 	n.turns = append(n.turns, t)
@@ -82,13 +82,15 @@ func (n *network) turn(key string) {
 
 // callTurn is turn for a call.
 func (n *network) callTurn(req *http.Request) {
-	var body []byte
-	if req.GetBody != nil {
-		if r, err := req.GetBody(); err == nil {
-			body, _ = io.ReadAll(r)
+	n.turn(func() string {
+		var body []byte
+		if req.GetBody != nil {
+			if r, err := req.GetBody(); err == nil {
+				body, _ = io.ReadAll(r)
+			}
 		}
-	}
-	n.turn(keyOf(req, body))
+		return keyOf(req, body)
+	})
 }
 
 // next gives the next turn and reports whether somebody waited for it.
@@ -99,9 +101,12 @@ func (n *network) next() bool {
 		return false
 	}
 	first := 0
-	for i, t := range n.turns {
-		if t.key < n.turns[first].key {
-			first = i
+	if len(n.turns) > 1 {
+		least := n.turns[0].key()
+		for i, t := range n.turns[1:] {
+			if key := t.key(); key < least {
+				first, least = i+1, key
+			}
 		}
 	}
 	close(n.turns[first].on)
@@ -118,7 +123,10 @@ func (n *network) awake() {
 
 // keyOf tells a request from others.
 func keyOf(req *http.Request, body []byte) string {
-	return routeOf(req) + " " + req.URL.RequestURI() + " " + string(boundary.ReplaceAll(body, []byte("batch_")))
+	if bytes.Contains(body, []byte("batch_")) {
+		body = boundary.ReplaceAll(body, []byte("batch_"))
+	}
+	return routeOf(req) + " " + req.URL.RequestURI() + " " + string(body)
 }
 
 // RoundTrip implements http.RoundTripper for the product.

@@ -63,29 +63,28 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 
 // addTotals brings what people see of the run up to date.
 func addTotals(ctx context.Context, tx Tx, c lockstep.Commit, counts lockstep.Counts) error {
+	var count, calls, stage *string // nil leaves what is there
 	if c.Counts != (lockstep.Counts{}) {
 		counts.Add(c.Counts)
 		doc, err := json.Marshal(counts)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE runs SET counts = $2 WHERE id = $1`, c.Run, string(doc)); err != nil {
-			return err
-		}
+		count = new(string(doc))
 	}
 	if c.Calls != (lockstep.Calls{}) {
 		doc, err := json.Marshal(c.Calls)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE runs SET calls = $2 WHERE id = $1`, c.Run, string(doc)); err != nil {
-			return err
-		}
+		calls = new(string(doc))
 	}
 	if c.Stage != "" {
-		if _, err := tx.Exec(ctx, `UPDATE runs SET stage = $2 WHERE id = $1`, c.Run, clean(c.Stage)); err != nil {
-			return err
-		}
+		stage = new(clean(c.Stage))
 	}
-	return nil
+	if count == nil && calls == nil && stage == nil {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE runs SET counts = COALESCE($2, counts), calls = COALESCE($3, calls), stage = COALESCE($4, stage) WHERE id = $1`, c.Run, count, calls, stage)
+	return err
 }

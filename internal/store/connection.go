@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -168,7 +169,8 @@ func (s *Store) SaveTables(ctx context.Context, organization string, tables []lo
 	}))
 }
 
-// Tables returns an organization's table metadata as last saved, by name.
+// Tables returns an organization's table metadata as last saved, by name. The columns
+// are shared with other callers and must not be changed.
 func (s *Store) Tables(ctx context.Context, organization string) ([]lockstep.Table, error) {
 	tables, err := collect(ctx, s.db, func(r Rows) (lockstep.Table, error) {
 		var t lockstep.Table
@@ -177,7 +179,48 @@ func (s *Store) Tables(ctx context.Context, organization string) ([]lockstep.Tab
 		if err := r.Scan(&name, &doc, &crc); err != nil {
 			return t, err
 		}
-		return t, fromDoc(doc, crc, &t, "table", organization, name)
+		if s.schema.get(organization, name, doc, crc, &t) {
+			return t, nil
+		}
+		if err := fromDoc(doc, crc, &t, "table", organization, name); err != nil {
+			return t, err
+		}
+		s.schema.put(organization, name, doc, crc, t)
+		return t, nil
 	}, `SELECT name, doc, crc FROM crm_tables WHERE organization = $1 ORDER BY name`, organization)
 	return tables, in("store: read tables", err)
+}
+
+// decoded keeps table metadata in both forms: every slice of a run reads it, and it
+// seldom changes.
+type decoded struct {
+	mu     sync.Mutex
+	tables map[[2]string]storedTable // by organization and name
+}
+
+type storedTable struct {
+	doc   string
+	crc   int64
+	table lockstep.Table
+}
+
+// get returns what exactly this document was decoded to before.
+func (d *decoded) get(organization, name, doc string, crc int64, t *lockstep.Table) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k, ok := d.tables[[2]string{organization, name}]
+	if !ok || k.crc != crc || k.doc != doc {
+		return false
+	}
+	*t = k.table
+	return true
+}
+
+func (d *decoded) put(organization, name, doc string, crc int64, t lockstep.Table) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tables == nil {
+		d.tables = map[[2]string]storedTable{}
+	}
+	d.tables[[2]string{organization, name}] = storedTable{doc, crc, t}
 }

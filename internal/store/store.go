@@ -64,6 +64,8 @@ type Store struct {
 
 	salt    []byte // of address keys
 	saltErr error  // why there is none
+
+	schema decoded
 }
 
 // Open opens the database, makes or updates its tables, and, on SQLite, takes the
