@@ -31,6 +31,8 @@ generate: ## the pages' Go code from their templates
 
 SEEDS = 1000
 BASE = 1
+prove: SHELL = bash
+prove: .SHELLFLAGS = -o pipefail -c
 prove: ## SEEDS simulated lives of the product from BASE on; a failing one is made small and printed with how to replay it
 	go test ./internal/prove -v -count=1 -timeout 0 -run TestSeed -seeds=$(SEEDS) -base=$(BASE) -shrink=100 | grep -v -e '^=== ' -e '--- PASS: TestSeed/'
 

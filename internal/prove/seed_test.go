@@ -83,7 +83,9 @@ func TestSeed(t *testing.T) {
 				fmt.Println(c)
 			}
 		}
-		report(t, s)
+		if replay := report(t, s); replay != "" {
+			t.Log(replay)
+		}
 		return
 	}
 	n := *seedsFlag
@@ -91,7 +93,11 @@ func TestSeed(t *testing.T) {
 		n = ordinarySeeds
 	}
 	began := time.Now()
+	var failed failures
 	t.Cleanup(func() {
+		for _, line := range failed.lines() {
+			t.Log(line)
+		}
 		if *seedsFlag > 0 {
 			t.Logf("%d seeds of %d actions from %d on in %s: %.0f a minute", n, actionCount(), *baseFlag, time.Since(began).Round(time.Second), float64(n)/time.Since(began).Minutes())
 			t.Log(coverage.String())
@@ -105,16 +111,19 @@ func TestSeed(t *testing.T) {
 			p.Dropped = parseDrop(*dropFlag)
 			s := simulate(t, p)
 			coverage.add(s)
-			report(t, s)
+			if replay := report(t, s); replay != "" {
+				failed.add(seed, replay)
+			}
 		})
 	}
 }
 
-// report fails the test with what was broken and how to see it again.
-func report(t *testing.T, s *sim) {
+// report fails the test with what was broken and returns how to see it again; "" when
+// nothing was.
+func report(t *testing.T, s *sim) string {
 	t.Helper()
 	if len(s.broken) == 0 {
-		return
+		return ""
 	}
 	if *shrinkFlag > 0 {
 		s = shrink(t, s, actionCount(), *shrinkFlag)
@@ -126,7 +135,33 @@ func report(t *testing.T, s *sim) {
 	if d := formatDrop(s.plan.Dropped); d != "" {
 		drop = " -drop=" + d
 	}
-	t.Logf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s%s -log", len(s.broken), s.plan.Seed, actionCount(), map[bool]string{true: " -open"}[*openFlag], drop)
+	return fmt.Sprintf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s%s -log", len(s.broken), s.plan.Seed, actionCount(), map[bool]string{true: " -open"}[*openFlag], drop)
+}
+
+// failures are how to replay the seeds that failed. Of a life that is over nothing else
+// is kept.
+type failures struct {
+	mu     sync.Mutex
+	replay map[uint64]string
+}
+
+func (f *failures) add(seed uint64, replay string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.replay == nil {
+		f.replay = map[uint64]string{}
+	}
+	f.replay[seed] = replay
+}
+
+func (f *failures) lines() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for _, seed := range slices.Sorted(maps.Keys(f.replay)) {
+		out = append(out, f.replay[seed])
+	}
+	return out
 }
 
 // regression is a plan that once failed. It is kept whole, so that it stays what it is when
