@@ -1,14 +1,17 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
 	"github.com/lockstep-sync/lockstep/internal/twin"
 )
 
@@ -164,7 +167,7 @@ func (w *world) agree(strangersBefore map[lockstep.BookID]map[string]bool) {
 			}
 			stays := !l.Dynamic && l.MembershipAction != lockstep.ActionRemove
 			if !stays || !strangersBefore[l.Book][email] {
-				w.t.Errorf("list %q (%s, dynamic %t): %s has no business in the address book", l.Name, l.MembershipAction, l.Dynamic, email)
+				w.t.Errorf("list %q (%s, dynamic %t): %s has no business in the address book; %s", l.Name, l.MembershipAction, l.Dynamic, email, w.story(email))
 			}
 		}
 	}
@@ -223,4 +226,39 @@ func TestFirstSyncAgrees(t *testing.T) {
 			w.agree(before)
 		})
 	}
+}
+
+// story tells all that is known of an address, for a test that failed.
+func (w *world) story(email string) string {
+	w.t.Helper()
+	var b strings.Builder
+	x, err := w.app.Explain(w.t.Context(), w.account.ID, email)
+	said, _ := json.MarshalIndent(x, "", " ")
+	fmt.Fprintf(&b, "explained (%v): %s\n", err, said)
+	contact := w.contacts("")[email]
+	fmt.Fprintf(&b, "on the platform: %+v\n", contact)
+	for _, table := range []string{"contact", "lead", "account"} {
+		for id, r := range w.people(table) {
+			if lockstep.NormalizeEmail(r.str("emailaddress1")) == email || strings.Contains(string(said), id) {
+				fmt.Fprintf(&b, "%s %s: %v\n", table, id, r)
+			}
+		}
+	}
+	runs, err := w.app.Runs(w.t.Context(), app.RunFilter{Limit: 100})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range slices.Backward(runs) {
+		changes, _, err := w.app.Changes(w.t.Context(), r.ID, 0, 100_000)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range changes {
+			line, _ := json.Marshal(c)
+			if c.Email == email || strings.Contains(string(line), `"`+email+`"`) || c.Contact != "" && string(c.Contact) == fmt.Sprint(contact.ContactID) {
+				fmt.Fprintf(&b, "%s %s %s: %s\n", r.Created.Format(time.TimeOnly), r.ID, r.Status, line)
+			}
+		}
+	}
+	return b.String()
 }
