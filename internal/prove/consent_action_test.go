@@ -203,6 +203,13 @@ var massActions = []action{
 		}
 		return fmt.Sprintf("%d contacts have no job title any more", n)
 	}, false},
+	{"change a column of many", 1, func(w *people) string {
+		all := w.shuffled("contact")
+		for i, r := range all {
+			w.edit(r, cols{"jobtitle": fmt.Sprint(w.word, " ", i)})
+		}
+		return fmt.Sprintf("%d contacts have another job title", len(all))
+	}, false},
 	{"edit a mapping", 1, func(w *people) string {
 		if w.during {
 			return ""

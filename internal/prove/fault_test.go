@@ -50,6 +50,8 @@ type kind struct {
 	applies func(x *exchange) bool
 	// make decides the details by rnd.
 	make func(rnd *rand.Rand) *hit
+	// weight is how often it is drawn among those that apply; 0 = 1.
+	weight int
 }
 
 func anywhere(*exchange) bool   { return true }
@@ -69,15 +71,15 @@ func changeFeed(x *exchange) bool {
 var kinds = []kind{
 	{"refuse", anywhere, transport(func(s *sim, x *exchange) {
 		x.reply(nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})
-	})},
+	}), 0},
 	{"reset-before", anywhere, transport(func(s *sim, x *exchange) {
 		x.connected()
 		x.reply(nil, reset)
-	})},
+	}), 0},
 	{"ack-lost", anywhere, transport(func(s *sim, x *exchange) {
 		s.serve(x)
 		x.reply(nil, reset)
-	})},
+	}), 0},
 	{"late-apply", notToken, func(rnd *rand.Rand) *hit {
 		delay := time.Duration(100+rnd.IntN(120_000)) * time.Millisecond
 		code := []int{500, 502, 503, 504}[rnd.IntN(4)]
@@ -87,7 +89,7 @@ var kinds = []kind{
 			s.later(delay, func() { s.call("late", req.Method, req.URL.String(), req.Header, x.body) })
 			s.reply(x, code, nil, "")
 		}}
-	}},
+	}, 0},
 	{"hang", anywhere, func(rnd *rand.Rand) *hit {
 		applied := rnd.IntN(2) == 0
 		return &hit{arg: fmt.Sprintf("applied %t", applied), act: func(s *sim, x *exchange) {
@@ -96,7 +98,7 @@ var kinds = []kind{
 				s.serve(x)
 			}
 		}}
-	}},
+	}, 0},
 	{"slow-body", anywhere, func(rnd *rand.Rand) *hit {
 		for1 := time.Duration(1+rnd.IntN(40)) * time.Second
 		return &hit{arg: for1.String(), act: func(s *sim, x *exchange) {
@@ -104,7 +106,7 @@ var kinds = []kind{
 			res.Body = &slowBody{ReadCloser: res.Body, pause: for1, x: x}
 			x.reply(res, nil)
 		}}
-	}},
+	}, 0},
 	{"truncate", anywhere, func(rnd *rand.Rand) *hit {
 		share, announced := rnd.Float64(), rnd.IntN(2) == 0
 		return &hit{arg: fmt.Sprintf("%.2f announced %t", share, announced), act: func(s *sim, x *exchange) {
@@ -120,7 +122,7 @@ var kinds = []kind{
 			}
 			x.reply(res, nil)
 		}}
-	}},
+	}, 0},
 	{"garbage", anywhere, func(rnd *rand.Rand) *hit {
 		variant := []string{"html", "empty", "null", "array", "gzip", "bom"}[rnd.IntN(6)]
 		applied := rnd.IntN(2) == 0
@@ -147,14 +149,14 @@ var kinds = []kind{
 			}
 			s.reply(x, http.StatusOK, h, body)
 		}}
-	}},
+	}, 0},
 	{"status", notToken, func(rnd *rand.Rand) *hit {
 		code := []int{400, 401, 403, 404, 408, 409, 412, 413, 415, 500, 502, 503, 504}[rnd.IntN(13)]
 		return &hit{arg: strconv.Itoa(code), act: func(s *sim, x *exchange) {
 			x.connected()
 			s.reply(x, code, nil, "")
 		}}
-	}},
+	}, 0},
 	{"retry-after", notToken, func(rnd *rand.Rand) *hit {
 		code := []int{429, 503}[rnd.IntN(2)]
 		value := []string{"", "0", "-1", "1000000000", "1.5", "7", "Sat, 01 Jan 2000 00:00:30 GMT", "soon"}[rnd.IntN(8)]
@@ -166,16 +168,16 @@ var kinds = []kind{
 			}
 			s.reply(x, code, h, "")
 		}}
-	}},
-	{"throttle", notToken, inside("")},
-	{"token-expire", tokens, inside("")},
-	{"delta-expired", changeFeed, inside("")},
-	{"row-poison", crmWrite, inside(`{"code":"0x80040265"}`, `{"code":"0x80044331"}`, `{"code":"0x80040237"}`, `{"code":"0x80040220"}`)},
-	{"row-poison", imports, inside("")},
-	{"bulk-partial", imports, inside("", `{"mode":"watchdog"}`, `{"mode":"lost"}`, `{"mode":"no-report"}`, `{"share":0.5}`)},
-	{"too-many-imports", imports, inside("")},
-	{"page-dup", paged, inside("", `{"variant":"loop","mode":"loop"}`, `{"variant":"empty"}`, `{"variant":"host"}`)},
-	{"page-drift", mailOnly, inside("")},
+	}, 0},
+	{"throttle", notToken, inside(""), 0},
+	{"token-expire", tokens, inside(""), 0},
+	{"delta-expired", changeFeed, inside(""), 0},
+	{"row-poison", crmWrite, inside(`{"code":"0x80040265"}`, `{"code":"0x80044331"}`, `{"code":"0x80040237"}`, `{"code":"0x80040220"}`), 0},
+	{"row-poison", imports, inside(""), 10},
+	{"bulk-partial", imports, inside("", `{"mode":"watchdog"}`, `{"mode":"lost"}`, `{"mode":"no-report"}`, `{"share":0.5}`), 6},
+	{"too-many-imports", imports, inside(""), 2},
+	{"page-dup", paged, inside("", `{"variant":"loop","mode":"loop"}`, `{"variant":"empty"}`, `{"variant":"host"}`), 0},
+	{"page-drift", mailOnly, inside(""), 0},
 }
 
 var reset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
@@ -241,13 +243,19 @@ const faultRate = 0.02
 // chooseFault draws the fault of a request, if any.
 func (s *sim) chooseFault(x *exchange) *hit {
 	rnd := s.random("fault", s.round, x.number)
-	if !s.faulty || s.plan.Dropped["faults"] || rnd.Float64() >= s.plan.FaultRate {
+	rate := s.plan.FaultRate
+	if imports(x) {
+		rate *= 3 // most of what is written goes this way, in few calls
+	}
+	if !s.faulty || s.plan.Dropped["faults"] || rnd.Float64() >= rate {
 		return nil
 	}
 	var fit []kind
 	for _, k := range kinds {
 		if k.applies(x) {
-			fit = append(fit, k)
+			for range max(k.weight, 1) {
+				fit = append(fit, k)
+			}
 		}
 	}
 	k := fit[rnd.IntN(len(fit))]

@@ -219,7 +219,7 @@ func (s *sim) populate() {
 			switch rnd.IntN(20) {
 			case 0:
 				email = ""
-			case 1, 2:
+			case 1, 2, 4, 5:
 				email = fmt.Sprintf("P%d@People.Example", n)
 			case 3:
 				if !s.plan.Shared {
