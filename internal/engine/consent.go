@@ -369,8 +369,9 @@ func (s *session) adds(r *lockstep.Restriction, st *statement) bool {
 	switch {
 	case !r.Released.IsZero():
 		// The person came back and is opted out anew; a row read again that is older
-		// than the coming back says nothing new.
-		return st.at.After(r.Released) || st.at.IsZero()
+		// than the coming back says nothing new. The CRM tells whole seconds: within one
+		// the opt-out counts.
+		return !st.at.Before(r.Released.Truncate(time.Second)) || st.at.IsZero()
 	case st.reason > r.Reason:
 		return true // a complaint is more than an unsubscribe
 	case st.system == lockstep.ConsentCRM && st.scope == lockstep.ScopeAccount:

@@ -159,6 +159,9 @@ var consentActions = []action{
 		did := w.does(c, dotdigital.Act{Kind: dotdigital.Prefer, Preference: p, OptedIn: in})
 		for _, row := range w.history.alive(lockstep.ChoiceTable) {
 			if row.choice() == (choice{c.email, strconv.Itoa(int(p))}) {
+				if row.cols["lockstep_optedin"] == strconv.FormatBool(!in) {
+					return did // saying it again would be a newer word
+				}
 				return did + "; " + w.edit(row, cols{"lockstep_optedin": !in})
 			}
 		}
@@ -209,6 +212,22 @@ var massActions = []action{
 			w.edit(r, cols{"jobtitle": fmt.Sprint(w.word, " ", i)})
 		}
 		return fmt.Sprintf("%d contacts have another job title", len(all))
+	}, false},
+	{"break or mend the query of a dynamic list", 1, func(w *people) string {
+		for _, l := range lists {
+			if l.dynamic == "" {
+				continue
+			}
+			var row struct{ Query string }
+			w.crm("GET", "lists("+l.id()+")?$select=query", nil, &row)
+			query := strings.ReplaceAll(row.Query, "address1_city", "address9_city")
+			if query == row.Query {
+				query = strings.ReplaceAll(row.Query, "address9_city", "address1_city")
+			}
+			w.crm("PATCH", "lists("+l.id()+")", cols{"query": query}, nil)
+			return "list " + l.name + " asks " + query
+		}
+		return ""
 	}, false},
 	{"edit a mapping", 1, func(w *people) string {
 		if w.during {
@@ -322,4 +341,21 @@ func (c *contact) chosen(preference string) string { return c.fields["preference
 
 func isChoice(name string) (preference string, ok bool) {
 	return strings.CutPrefix(name, "preference:")
+}
+
+// poison chooses the record that a plug-in guards, where the plan wants one: a person
+// in a list, so that there is something to write. Nothing of it may keep the others
+// from being written.
+func (s *sim) poison() {
+	if !s.plan.Poison {
+		return
+	}
+	for _, r := range s.history.alive("contact") {
+		for _, in := range s.history.members {
+			if in[r.id] && r.email() != "" {
+				s.injector.poisoned = r.id
+				return
+			}
+		}
+	}
 }

@@ -244,7 +244,7 @@ func consentAgrees(s *sim) {
 			for _, r := range m.sharing[c.email] {
 				// A record that nobody mails is closed when the address opts out, not when
 				// it is opened or made later.
-				if r.cols["donotbulkemail"] != "true" && (known[r] || s.closedLast(r, c)) {
+				if r.cols["donotbulkemail"] != "true" && r.id != s.injector.poisoned && (known[r] || s.closedLast(r, c)) {
 					s.violated("I9 consent", "%s is %s on the platform, %s %s allows bulk email", c.email, c.status, r.table, r.id)
 				}
 			}
@@ -268,6 +268,9 @@ func consentAgrees(s *sim) {
 			}
 		}
 		for _, r := range m.sharing[c.email] {
+			if r.id == s.injector.poisoned {
+				continue
+			}
 			want := slices.Index([]string{"Unknown", "Single", "Double", "VerifiedDouble"}, c.fields["optInType"])
 			if got := r.cols[lockstep.OptInTypeColumn]; got != "" && got != "0" || want > 0 {
 				if got != string(rune('0'+max(want, 0))) && s.toldOptIn(r, c) {
@@ -280,8 +283,8 @@ func consentAgrees(s *sim) {
 
 // lastChange is the place of the last change that fits, -1 without one.
 func (s *sim) lastChange(fits func(x change) bool) int {
-	for i := len(s.history.changes) - 1; i >= 0; i-- {
-		if fits(s.history.changes[i]) {
+	for i, x := range slices.Backward(s.history.changes) {
+		if fits(x) {
 			return i
 		}
 	}

@@ -270,12 +270,17 @@ func (s *sim) chooseFault(x *exchange) *hit {
 }
 
 // injector hands the twins the faults that they carry out themselves.
-type injector struct{ current *hit }
+type injector struct {
+	current *hit
+	// poisoned is a record of the CRM that a plug-in never lets the product write.
+	poisoned string
+	history  *history
+}
 
 var _ fault.Injector = (*injector)(nil)
 
 // Take implements fault.Injector.
-func (i *injector) Take(_, kind, _ string) (fault.Hit, bool) {
+func (i *injector) Take(twin, kind, _ string) (fault.Hit, bool) {
 	if h := i.current; h != nil && h.act == nil && h.kind == kind && !h.taken {
 		h.taken = true
 		args := h.args
@@ -283,6 +288,9 @@ func (i *injector) Take(_, kind, _ string) (fault.Hit, bool) {
 			args = json.RawMessage("{}")
 		}
 		return fault.Hit{Kind: kind, Args: args}, true
+	}
+	if twin == "dataverse" && kind == "row-poison" && i.poisoned != "" && i.history.who != person {
+		return fault.Hit{Kind: kind, Args: json.RawMessage(`{"id":"` + i.poisoned + `"}`)}, true
 	}
 	return fault.Hit{}, false
 }

@@ -34,10 +34,12 @@ type model struct {
 	doubtful map[string]bool
 	// moved are addresses that were given or taken by anybody.
 	moved map[string]bool
+	// broken are lists whose query the CRM refuses.
+	broken map[string]bool
 }
 
 func newModel(s *sim) *model {
-	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}, moved: map[string]bool{}}
+	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}, moved: map[string]bool{}, broken: map[string]bool{}}
 	h := s.history
 	for _, r := range h.alive("contact", "lead", "account") {
 		if r.email() != "" {
@@ -54,7 +56,9 @@ func newModel(s *sim) *model {
 	for _, l := range lists {
 		for _, set := range all {
 			if set.CRMID.String() == l.id() {
-				m.lists = append(m.lists, m.expect(l, set))
+				if e := m.expect(l, set); !m.broken[l.name] {
+					m.lists = append(m.lists, e)
+				}
 			}
 		}
 	}
@@ -129,7 +133,7 @@ func (m *model) members(l list) []*record {
 	var row struct{ Query string }
 	m.s.crm("GET", "lists("+l.id()+")?$select=query", nil, &row)
 	var page struct{ Value []map[string]any }
-	m.s.crm("GET", l.table+"s?fetchXml="+url.QueryEscape(row.Query), nil, &page)
+	m.broken[l.name] = !m.s.crm("GET", l.table+"s?fetchXml="+url.QueryEscape(row.Query), nil, &page)
 	for _, v := range page.Value {
 		if id, ok := v[l.table+"id"].(string); ok {
 			out = append(out, m.s.history.records[l.table][id])
@@ -195,7 +199,7 @@ func (m *model) stable() map[*record]*contact {
 	out := map[*record]*contact{}
 	for _, r := range h.alive("contact", "lead", "account") {
 		e := r.email()
-		if !m.moved[e] && born[e] == 1 && r.cols["merged"] != "true" {
+		if r.id != m.s.injector.poisoned && !m.moved[e] && born[e] == 1 && r.cols["merged"] != "true" {
 			if c := h.byEmail(e); c != nil {
 				out[r] = c
 			}

@@ -18,7 +18,9 @@ type plan struct {
 	// Shared lets several records have one address, and addresses move between them.
 	Shared bool
 	// Floor is how many people the guards always let through; 0 = the usual number.
-	Floor  int
+	Floor int
+	// Poison has a plug-in of the CRM refuse every write of one record.
+	Poison bool
 	Rounds []round
 	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
@@ -78,6 +80,7 @@ func newPlan(seed uint64, n int, open bool) *plan {
 		p.FaultRate = 5 * faultRate
 	}
 	p.Floor = pick(dice(seed, "settings"), []int{3, 5, 0, 0})
+	p.Poison = dice(seed, "poison").IntN(4) == 0
 	total := 0
 	for _, a := range actions {
 		total += a.drawn(open)

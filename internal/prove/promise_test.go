@@ -76,7 +76,7 @@ func valuesAgree(s *sim) {
 		outward, inward := m.flows(e.list.table)
 		for _, email := range sortedKeys(e.must) {
 			r, c := e.must[email], s.history.byEmail(email)
-			if c == nil || len(m.sharing[email]) > 1 || seen[r] {
+			if c == nil || len(m.sharing[email]) > 1 || seen[r] || r.id == s.injector.poisoned {
 				continue
 			}
 			seen[r] = true
