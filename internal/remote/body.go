@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -45,22 +46,38 @@ func openBody(resp *http.Response, limit int64) (io.ReadCloser, int64, error) {
 // inflater opens the gzip stream at the first read, so that an empty body with a
 // gzip header is an error of reading and not of the call.
 type inflater struct {
-	src io.Reader
-	z   *gzip.Reader
+	src  io.Reader
+	open *gunzip
+	done bool
 }
 
+// gunzip is a decompressor with what it reads from; together they are 110 KB.
+type gunzip struct {
+	in *bufio.Reader
+	z  gzip.Reader
+}
+
+var gunzips = sync.Pool{New: func() any { return &gunzip{in: bufio.NewReaderSize(nil, 64<<10)} }}
+
 func (i *inflater) Read(p []byte) (int, error) {
-	if i.z == nil {
-		z, err := gzip.NewReader(bufio.NewReaderSize(i.src, 64<<10))
-		if errors.Is(err, io.EOF) {
-			return 0, io.EOF
-		}
-		if err != nil {
+	if i.done {
+		return 0, io.EOF
+	}
+	if i.open == nil {
+		g := gunzips.Get().(*gunzip)
+		g.in.Reset(i.src)
+		if err := g.z.Reset(g.in); err != nil {
 			return 0, err
 		}
-		i.z = z
+		i.open = g
 	}
-	return i.z.Read(p)
+	n, err := i.open.z.Read(p)
+	if errors.Is(err, io.EOF) {
+		i.open.in.Reset(nil)
+		gunzips.Put(i.open)
+		i.open, i.done = nil, true
+	}
+	return n, err
 }
 
 // capped ends with an error once more than limit bytes came out.

@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -228,6 +229,8 @@ func (c *Client) Do(ctx context.Context, call Call) (*Response, error) {
 
 func (c *Client) op(call *Call) string { return c.o.Name + ": " + call.Op }
 
+var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
 // ReadText reads a whole answer into one string and closes it. sizeHint spares
 // copying; 0 when nothing is known.
 func ReadText(r *Response, sizeHint int) (string, error) {
@@ -239,8 +242,9 @@ func ReadText(r *Response, sizeHint int) (string, error) {
 	if sizeHint > 0 && sizeHint <= 64<<20 {
 		b.Grow(sizeHint)
 	}
-	buf := make([]byte, 64<<10)
-	if _, err := io.CopyBuffer(&b, struct{ io.Reader }{r.Body}, buf); err != nil {
+	buf := copyBuffers.Get().(*[64 << 10]byte)
+	defer copyBuffers.Put(buf)
+	if _, err := io.CopyBuffer(&b, struct{ io.Reader }{r.Body}, buf[:]); err != nil {
 		return "", err
 	}
 	return b.String(), nil

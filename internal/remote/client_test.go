@@ -485,6 +485,35 @@ func TestPaceClimbsAndKeepsItsCeiling(t *testing.T) {
 	})
 }
 
+// One answer after the other is inflated, whatever became of those before.
+func TestInflatesAnswersInTurn(t *testing.T) {
+	c, _ := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		fmt.Fprint(z, strings.Repeat(r.URL.Path, 50_000))
+		_ = z.Close()
+		w.Header().Set("Content-Encoding", "gzip")
+		if strings.HasSuffix(r.URL.Path, "cut") {
+			b.Truncate(b.Len() / 2)
+		}
+		_, _ = w.Write(b.Bytes())
+	}), nil)
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			path := fmt.Sprintf("/%d", i)
+			if i%3 == 0 {
+				path += "cut"
+			}
+			text, _, err := c.Fetch(t.Context(), get(c, path), 0)
+			if cut := i%3 == 0; cut != (err != nil) || !cut && text != strings.Repeat(path, 50_000) {
+				t.Errorf("%s: %d bytes, %v", path, len(text), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // Who asked first goes first, also after a pause that all had to wait for.
 func TestPaceKeepsTheOrder(t *testing.T) {
 	for range 20 {
