@@ -490,7 +490,7 @@ func TestInflatesAnswersInTurn(t *testing.T) {
 	c, _ := open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
-		fmt.Fprint(z, strings.Repeat(r.URL.Path, 50_000))
+		fmt.Fprint(z, strings.Repeat(r.URL.Path, 5_000))
 		_ = z.Close()
 		w.Header().Set("Content-Encoding", "gzip")
 		if strings.HasSuffix(r.URL.Path, "cut") {
@@ -499,14 +499,16 @@ func TestInflatesAnswersInTurn(t *testing.T) {
 		_, _ = w.Write(b.Bytes())
 	}), nil)
 	var wg sync.WaitGroup
-	for i := range 30 {
+	for i := range 12 {
 		wg.Go(func() {
 			path := fmt.Sprintf("/%d", i)
 			if i%3 == 0 {
 				path += "cut"
 			}
-			text, _, err := c.Fetch(t.Context(), get(c, path), 0)
-			if cut := i%3 == 0; cut != (err != nil) || !cut && text != strings.Repeat(path, 50_000) {
+			call := get(c, path)
+			call.Repeatable = false
+			text, _, err := c.Fetch(t.Context(), call, 0)
+			if cut := i%3 == 0; cut != (err != nil) || !cut && text != strings.Repeat(path, 5_000) {
 				t.Errorf("%s: %d bytes, %v", path, len(text), err)
 			}
 		})
