@@ -13,6 +13,9 @@ const EmailColumn = "emailaddress1"
 // BulkEmailColumn is the CRM column of DoNotBulkEmail.
 const BulkEmailColumn = "donotbulkemail"
 
+// AllEmailColumn is the CRM column of DoNotEmail.
+const AllEmailColumn = "donotemail"
+
 // StateColumn is the CRM column that says whether a record is active (0) or not (1).
 const StateColumn = "statecode"
 

@@ -138,9 +138,9 @@ func (l *layer) install(t *testing.T) {
 			t.Error("SQLite has no file system")
 			return
 		}
-		real := at[sqlite3.Tsqlite3_vfs](l.real)
-		l.open = function[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](real.FxOpen)
-		ours := clone(tls, real)
+		sqlite := at[sqlite3.Tsqlite3_vfs](l.real)
+		l.open = function[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](sqlite.FxOpen)
+		ours := clone(tls, sqlite)
 		name, err := libc.CString("faulty")
 		if err != nil {
 			t.Error(err)

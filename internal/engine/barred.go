@@ -22,11 +22,20 @@ type barred struct {
 	stamp  int64
 	lifted int64
 	// closed are records that a CRM user closed to email.
-	closed map[lockstep.Ref]lockstep.AddressKey
-	// unmarked are addresses of suppressed people whose record does not say so, and
-	// opened are records that a CRM user opened again.
+	closed map[lockstep.Ref]closing
+	// unmarked are addresses of suppressed people whose record does not say so;
+	// opened are records that a CRM user opened again, and reverted those that are open
+	// because the CRM was set back to a backup.
 	unmarked map[lockstep.AddressKey]bool
 	opened   map[lockstep.Ref]opening
+	reverted map[lockstep.Ref]lockstep.AddressKey
+}
+
+// closing is when a record was closed to bulk email and to all email; zero = it was
+// not.
+type closing struct {
+	key       lockstep.AddressKey
+	bulk, all time.Time
 }
 
 // opening is a record that was closed to email and says now that it is not.
@@ -71,10 +80,10 @@ func (s *session) loadBarred() error {
 	}
 	c := s.e.cache.of(s.account.ID)
 	if c.barred == nil || c.barred.lifted != lifted {
-		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]lockstep.AddressKey{}}
+		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]closing{}}
 	}
 	s.sync.barred = c.barred
-	s.sync.barred.unmarked, s.sync.barred.opened = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}
+	s.sync.barred.unmarked, s.sync.barred.opened, s.sync.barred.reverted = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}, map[lockstep.Ref]lockstep.AddressKey{}
 	err = s.refreshBarred()
 	clear(s.sync.barred.fresh)
 	return err
@@ -93,7 +102,13 @@ func (s *session) refreshBarred() error {
 			b.account[r.Key], b.fresh[r.Key] = true, true
 		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
 			b.fresh[r.Key] = true
-			b.closed[r.Ref] = r.Key
+			c := b.closed[r.Ref]
+			if c.key = r.Key; r.Scope == lockstep.ScopeBulk {
+				c.bulk = r.At
+			} else {
+				c.all = r.At
+			}
+			b.closed[r.Ref] = c
 		}
 		return nil
 	})
@@ -116,15 +131,30 @@ func (s *session) bars(email string, optOut lockstep.OptOut) bool {
 	return true
 }
 
-// reopens notes a record that a CRM user had closed to email and that is open now.
+// reopens notes a record that a CRM user had closed to email and that is open now. One
+// that is older than its closing was opened by nobody: the CRM was set back to a backup.
+// It is taken as closed, and will be closed again.
 func (s *session) reopens(r *lockstep.Record) {
 	b := s.sync.barred
 	if len(b.closed) == 0 || r.OptOut&lockstep.DoNotBulkEmail != 0 && r.OptOut&lockstep.DoNotEmail != 0 {
 		return
 	}
-	if key, ok := b.closed[r.Ref]; ok {
-		b.opened[r.Ref] = opening{key, r.OptOut, r.Modified}
+	c, ok := b.closed[r.Ref]
+	if !ok {
+		return
 	}
+	reverted := func(flag lockstep.OptOut, at time.Time) lockstep.OptOut {
+		if r.OptOut&flag != 0 || at.IsZero() || r.Modified.IsZero() || !r.Modified.Before(at) {
+			return 0
+		}
+		return flag
+	}
+	if back := reverted(lockstep.DoNotBulkEmail, c.bulk) | reverted(lockstep.DoNotEmail, c.all); back != 0 {
+		r.OptOut |= back
+		b.reverted[r.Ref] = c.key
+		return
+	}
+	b.opened[r.Ref] = opening{c.key, r.OptOut, r.Modified}
 }
 
 // reopen ends what CRM users had closed themselves.
@@ -166,33 +196,44 @@ func (s *session) reopen(c *lockstep.Commit) error {
 }
 
 // remark lets the consent lane close records to bulk email that have a suppressed
-// address and do not say so: made, imported or opened after the opt-out. What a CRM
-// user had closed and opened again is open.
+// address and do not say so: made, imported or opened after the opt-out, and records
+// that a backup of the CRM has opened. What a CRM user had closed and opened again is
+// open.
 func (s *session) remark() error {
 	b := s.sync.barred
-	if s.dry() || b == nil || len(b.unmarked) == 0 && len(b.opened) == 0 {
+	if s.dry() || b == nil || len(b.unmarked)+len(b.opened)+len(b.reverted) == 0 {
 		return nil
 	}
 	var c lockstep.Commit
 	if err := s.reopen(&c); err != nil {
 		return err
 	}
-	keys := make([]lockstep.AddressKey, 0, len(b.unmarked))
+	keys := make([]lockstep.AddressKey, 0, len(b.unmarked)+len(b.reverted))
 	for k := range b.unmarked {
 		keys = append(keys, k)
 	}
-	clear(b.unmarked)
+	for _, k := range b.reverted {
+		if !b.unmarked[k] {
+			keys = append(keys, k)
+		}
+	}
 	rs, err := s.e.Store.Restrictions(s.ctx, s.account.ID, keys)
 	if err != nil {
 		return err
 	}
 	for _, r := range rs {
-		if _, told := r.Told[toldFlags]; told && r.Scope == lockstep.ScopeAccount && r.Released.IsZero() && r.Email != "" {
+		again := r.Scope == lockstep.ScopeAccount && b.unmarked[r.Key]
+		if r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail {
+			_, again = b.reverted[r.Ref]
+		}
+		if _, told := r.Told[toldFlags]; told && again && r.Released.IsZero() && r.Email != "" {
 			delete(r.Told, toldFlags)
 			r.Pending = true
 			c.Restrictions = append(c.Restrictions, r)
 		}
 	}
+	clear(b.unmarked)
+	clear(b.reverted)
 	if len(c.Restrictions) == 0 && len(c.Lifted) == 0 {
 		return nil
 	}

@@ -508,6 +508,7 @@ func (s *session) tellPage(page []lockstep.Restriction) error {
 		keep(s.tellAccounts(whole))
 	}
 	keep(s.tellBooks(books))
+	keep(s.tellClosed(books))
 	if keep(s.tellFlags(whole)) {
 		keep(s.tellRows(whole))
 	}
@@ -564,7 +565,7 @@ func (s *session) destinations(r *lockstep.Restriction) []string {
 	case r.Scope == lockstep.ScopeList:
 		return s.withRow(lockstep.UnsubscriberTable, toldFlags)
 	}
-	return []string{toldBooks}
+	return []string{toldBooks, toldFlags}
 }
 
 // withRow adds the row of our own table to destinations where the CRM has the table.

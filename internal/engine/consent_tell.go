@@ -146,6 +146,39 @@ func (s *session) tellFlags(rs []*lockstep.Restriction) error {
 	return nil
 }
 
+// tellClosed closes records again that a CRM user had closed and a backup of the CRM
+// has opened. A record that is gone or closed has nothing to be told.
+func (s *session) tellClosed(rs []*lockstep.Restriction) error {
+	for _, r := range waiting(rs, toldFlags) {
+		column, flag := lockstep.BulkEmailColumn, lockstep.DoNotBulkEmail
+		if r.Scope == lockstep.ScopeEmail {
+			column, flag = lockstep.AllEmailColumn, lockstep.DoNotEmail
+		}
+		open := false
+		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: r.Ref.Table, Inactive: true}, []lockstep.ID{r.Ref.ID}, func(page []lockstep.Record) error {
+			for i := range page {
+				open = open || page[i].OptOut&flag == 0
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if !open {
+			r.Told[toldFlags] = s.e.Now()
+			continue
+		}
+		change := lockstep.Change{
+			Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: r.Ref, Contact: r.Contact, Email: r.Email, Why: "a backup of the CRM had opened it",
+			Fields: []lockstep.FieldChange{{Name: column, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
+		}
+		if err := s.writeOne(change, r, toldFlags, "the CRM refused to close the record again"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // telling carries opt-outs to the CRM records with their addresses.
 type telling struct {
 	s             *session
@@ -518,7 +551,7 @@ func (s *session) openRecords(r *lockstep.Restriction) error {
 		for _, e := range entries {
 			after = e.Seq
 			switch {
-			case e.Act == lockstep.ActTold && e.Target == toldFlags && e.Ref.Table != "":
+			case e.Act == lockstep.ActTold && e.Target == toldFlags && e.Scope == lockstep.ScopeAccount && e.Ref.Table != "":
 				ours[e.Ref] = true
 			case e.Act == lockstep.ActRestricted && (e.Scope == lockstep.ScopeBulk || e.Scope == lockstep.ScopeEmail):
 				delete(ours, e.Ref) // a user closed it too
