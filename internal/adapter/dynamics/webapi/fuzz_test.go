@@ -91,7 +91,8 @@ func FuzzListQuery(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s, rewritten as %s: %v", text, ours, err)
 		}
-		if again.body != q.body || again.volatile != q.volatile || again.decided != q.decided || !slices.Equal(again.tables, q.tables) {
+		// An attribute that nobody knows keeps a query from being decided here, and is left out.
+		if again.body != q.body || again.volatile != q.volatile || q.decided && !again.decided || !slices.Equal(again.tables, q.tables) {
 			t.Fatalf("%s, rewritten as %s, is read as %s", text, ours, again.body)
 		}
 		if diff := cmp.Diff(conditions(text), conditions(ours)); diff != "" {
@@ -104,7 +105,10 @@ func FuzzListQuery(f *testing.F) {
 // links that hold them, read without the parser under test.
 func conditions(text string) (out []string) {
 	d := xml.NewDecoder(strings.NewReader(text))
-	keep := []string{"attribute", "operator", "value", "valueof", "entityname", "column", "type", "name", "from", "to", "alias", "link-type"}
+	keep := map[string][]string{
+		"condition": {"attribute", "operator", "value", "valueof", "entityname", "column"}, "filter": {"type", "hint"},
+		"link-entity": {"name", "from", "to", "alias", "link-type", "intersect"},
+	}
 	for {
 		token, err := d.Token()
 		if err != nil {
@@ -120,7 +124,7 @@ func conditions(text string) (out []string) {
 		case "condition", "filter", "link-entity":
 			line := start.Name.Local
 			for _, a := range start.Attr {
-				if a.Name.Space == "" && slices.Contains(keep, a.Name.Local) {
+				if a.Name.Space == "" && slices.Contains(keep[start.Name.Local], a.Name.Local) {
 					line += " " + a.Name.Local + "=" + a.Value
 				}
 			}
