@@ -174,10 +174,12 @@ func (c *Client) Suppress(ctx context.Context, emails []string) ([]*lockstep.Err
 			done[lockstep.NormalizeEmail(*r.Email)] = true
 		}
 	}
-	for key, at := range place {
+	for _, r := range rows {
+		key := lockstep.NormalizeEmail(r.Email)
 		if done[key] {
 			continue
 		}
+		at := place[key]
 		// Unknown, or in the recycle bin: it must be blocked all the same before
 		// somebody adds it.
 		err := c.unsubscribe(ctx, emails[at[0]])
