@@ -26,6 +26,20 @@ type mutant struct {
 }
 
 // mutants are planted one at a time. Each is a mistake that somebody could make.
+//
+// How soon they were seen when each was last tried, in seeds of 200 actions from 1 on:
+//
+//	within 10   a conflict is not noted; the platform's edit of a two-way field is overwritten; changes are told by time instead
+//	            of by the base; an empty value never clears; a dynamic list keeps who left its query; the filter guards entry and
+//	            not exit; strangers are never removed; addresses are compared with their case; do-not-bulk-email is not looked
+//	            at; an opt-out does not count as a change of the record; inactive records are mailed; what the platform changed
+//	            is taken for an echo; a removal is not remembered; new members whose record did not change are not looked at;
+//	            an opt-out is heard and told to nobody; an opt-out that was heard is not kept; an opt-out is not written into
+//	            the ledger
+//	within 40   a refusal is taken for success (26); interrupted work is forgotten (34)
+//	not in 50   a batch is stored although one before it failed
+//
+// The others have not been tried since the table grew.
 var mutants = []mutant{
 	{"a conflict is not noted", "internal/merge/field.go", "\tout.Conflict = true\n", "\tout.Conflict = false\n", false},
 	{"the platform's edit of a two-way field is overwritten", "internal/merge/field.go", "\tcase platform == in.Base:\n\t\treturn write(Platform", "\tcase true:\n\t\treturn write(Platform", false},
@@ -63,7 +77,7 @@ var mutants = []mutant{
 	{"an opt-out is heard and told to nobody", "internal/engine/consent.go", "Told: told, Pending: !st.quiet,", "Told: told, Pending: false,", false},
 	{"an opt-out that was heard is not kept", "internal/engine/consent.go", "\t\tc.Restrictions = append(c.Restrictions, r)\n\t\tn.OptOutsSeen++", "\t\tn.OptOutsSeen++", false},
 	{"an opt-out is not written into the ledger", "internal/engine/consent.go", "\t\tc.Consent = append(c.Consent, e)\n\t\tc.Restrictions", "\t\tc.Restrictions", false},
-	{"what was read before the opt-out lets the person back", "internal/engine/consent_back.go", "|| !contact.Modified.After(said) {", "|| said.Equal(contact.Modified) {", false},
+	{"whom the platform was not told of yet has come back", "internal/engine/consent_back.go", "\t\tif !ok || r.Scope", "\t\tif false && !ok || r.Scope", false},
 	{"a soft bounce is an opt-out", "internal/engine/consent.go", "\t\t\tif r.Reason == lockstep.SoftBounced {", "\t\t\tif false {", false},
 	{"an opt-out that nobody was told of cannot be heard again", "internal/engine/consent.go", "\t\t\tmaps.Copy(told, r.Told) //", "\t\t\ttold = maps.Clone(r.Told) //", false},
 	{"a refused return ends the telling", "internal/engine/consent_back.go", "\t\tr.Asked, r.Pending = time.Time{}, pending\n", "\t\tr.Asked, r.Pending = time.Time{}, pending && false\n", false},
