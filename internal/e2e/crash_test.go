@@ -40,9 +40,6 @@ func reference(t *testing.T, o worldOptions) *world {
 	w.switchOn("Webinar waiting list", lockstep.ActionCreateContact)
 	w.switchOn("Customers in France", lockstep.ActionIgnore)
 	w.sync()
-	w.intoBook(w.listNamed("Company newsletter"), "stranger.who.leaves@example.net", nil) // in the run after the next
-	w.sync()
-
 	news, webinar, germany := w.listNamed("Company newsletter"), w.listNamed("Webinar waiting list"), w.listNamed("Newsletter – Germany")
 	people := w.people("contact")
 	var members []string // of the newsletter, who may be mailed and whose address nobody shares
@@ -57,6 +54,11 @@ func reference(t *testing.T, o worldOptions) *world {
 		t.Fatalf("only %d members to play with", len(members))
 	}
 	email := func(i int) string { return lockstep.NormalizeEmail(people[members[i]].str("emailaddress1")) }
+	w.intoBook(news, "stranger.who.leaves@example.net", nil) // in the run after the next
+	const sharer = "7b3f0a52-6a0a-4c4e-9a4e-6f3a6f1d0002"
+	w.crm("POST", "contacts", map[string]any{"firstname": "Sharing", "lastname": "Somebody", "emailaddress1": email(9), "contactid": sharer}, nil)
+	w.enlist(news, sharer)
+	w.sync()
 
 	w.editRecord("contact", members[0], map[string]any{"address1_city": "Valparaíso", "jobtitle": nil})
 	w.editContact(email(1), map[string]any{"JOBTITLE": "Keeper of the seals"})
@@ -73,6 +75,9 @@ func reference(t *testing.T, o worldOptions) *world {
 	}, nil)
 	w.enlist(news, "7b3f0a52-6a0a-4c4e-9a4e-6f3a6f1d0001")
 	w.editRecord("contact", members[8], map[string]any{"address1_country": "France"})
+	// One of two with the same address takes another one, the other one leaves the list.
+	w.editRecord("contact", members[9], map[string]any{"emailaddress1": "no.longer.shared@example.org"})
+	w.delist(news, sharer)
 	for i := 10; i < 18; i++ {
 		w.editRecord("contact", members[i], map[string]any{"telephone1": fmt.Sprintf("+56 2 55 %04d", i)})
 	}

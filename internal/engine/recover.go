@@ -215,21 +215,40 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 	}
 	out := newLinkChunks(s.sync.names)
 	s.mu.Lock()
-	var known []crosswalk.Link
+	var known, left []crosswalk.Link
 	var fresh []int
+	moved := map[lockstep.Ref]bool{} // to a contact of their own, from one that they shared
 	for i, c := range changes {
 		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
 			continue
 		}
-		if l, ok := s.linkOf(c.Ref); ok {
+		l, ok := s.linkOf(c.Ref)
+		switch {
+		case ok && l.Contact == c.Contact:
 			known = append(known, l)
 			continue
+		case ok:
+			moved[c.Ref] = true
+			for _, o := range s.sync.links.ByContact(l.Contact, nil) {
+				if o.Ref != c.Ref && o.Ref.Table != "" {
+					left = append(left, o) // one of these may have to speak for it now
+				}
+			}
 		}
 		fresh = append(fresh, i)
 	}
 	s.mu.Unlock()
 	for _, i := range fresh {
 		out.add(s.recovered(changes[i], created[i]))
+	}
+	others, err := s.entries(left)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range others {
+		if e.Hash = [16]byte{}; !moved[e.Ref] {
+			out.add(e)
+		}
 	}
 	entries, err := s.entries(known)
 	if err != nil {
@@ -256,7 +275,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 		out.add(e)
 	}
 	into.Links = out.payloads()
-	return true, s.recoverMembers(changes, into)
+	return true, s.recoverMembers(changes, moved, into)
 }
 
 // recovered is the link of a record whose contact an interrupted import wrote.
@@ -282,24 +301,36 @@ func (s *session) recovered(c lockstep.Change, created bool) crosswalk.Entry {
 // recoverMembers notes whom an interrupted import put into address books. Their lists
 // are read in full by whoever works on them next: a record that was deleted or left a
 // list meanwhile has to leave the book, and nothing would tell of it again.
-func (s *session) recoverMembers(changes []lockstep.Change, into *lockstep.Commit) error {
+//
+// The contact that a record left with this import has to leave its books too, unless
+// another record keeps it there.
+func (s *session) recoverMembers(changes []lockstep.Change, moved map[lockstep.Ref]bool, into *lockstep.Commit) error {
 	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
 	if err != nil {
 		return err
 	}
 	for i := range settings {
 		set := &settings[i]
+		l := &listState{set: *set}
 		batch := crosswalk.NewMemberBatch()
 		for _, c := range changes {
-			if c.State == lockstep.Acknowledged && c.Ref.Table == set.MemberTable && set.Book != "" && slices.Contains(c.Books, set.Book) {
-				batch.Append(crosswalk.Member{Record: c.Ref.ID, Contact: c.Contact, InList: true, InBook: true})
+			if c.State != lockstep.Acknowledged || c.Ref.Table != set.MemberTable || set.Book == "" || !slices.Contains(c.Books, set.Book) {
+				continue
 			}
+			if moved[c.Ref] {
+				if err := s.loadMembers(l); err != nil {
+					return err
+				}
+				if was, ok := l.members.Record(c.Ref.ID); ok && was.InBook && was.Contact != "" && was.Contact != c.Contact {
+					batch.Append(crosswalk.Member{Contact: was.Contact, InBook: true, Former: true})
+				}
+			}
+			batch.Append(crosswalk.Member{Record: c.Ref.ID, Contact: c.Contact, InList: true, InBook: true})
 		}
 		if batch.Len() == 0 {
 			continue
 		}
 		into.Members = append(into.Members, lockstep.MemberBlob{List: set.ID, Payload: batch.Bytes()})
-		l := &listState{set: *set}
 		if err := s.loadSummary(l); err != nil {
 			return err
 		}
