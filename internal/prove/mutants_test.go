@@ -35,8 +35,15 @@ type mutant struct {
 //	            at; an opt-out does not count as a change of the record; inactive records are mailed; what the platform changed
 //	            is taken for an echo; a removal is not remembered; new members whose record did not change are not looked at;
 //	            an opt-out is heard and told to nobody; an opt-out that was heard is not kept; an opt-out is not written into
-//	            the ledger
+//	            the ledger; a soft bounce is an opt-out; an opt-out that nobody was told of cannot be heard again; who
+//	            unsubscribed from a list stays in the marketing list; a suppression that a CRM user entered for every account
+//	            is passed over; of two choices the older counts; of two choices of the same moment the opt-in counts; choices
+//	            go to the CRM alone; a row that replaces a deleted one is taken for the deleted one; the opt-in type only
+//	            rises; no number of removals is too large; clearing a column of everybody is nothing special
 //	within 40   a refusal is taken for success (26); interrupted work is forgotten (34)
+//	not in 20   a refused return ends the telling; what a batch says of opt-outs is stored after it; who comes back is opened
+//	            although a CRM user closed the record; a choice in the CRM opts in who is closed to all mail; an account without
+//	            data fields is believed
 //	not in 50   a batch is stored although one before it failed
 //
 // The others have not been tried since the table grew.
