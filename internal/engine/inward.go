@@ -160,14 +160,18 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 				}
 			}
 		}
-		if len(known) > 0 {
-			if !b.Unsubscribed {
-				s.came(l, known)
-			}
-			continue
-		}
 		if b.Unsubscribed {
 			continue
+		}
+		if len(known) > 0 {
+			s.came(l, known)
+		}
+		if slices.ContainsFunc(known, func(m crosswalk.Member) bool { return m.InList || m.InBook || m.Former }) {
+			continue
+		}
+		for _, m := range known { // left the list, and its book by unsubscribing, and comes back as anybody would
+			m.Unsubscribed, m.Excluded = false, false
+			s.keep(l, m)
 		}
 		stranger, met := l.members.Stranger(c.ID)
 		ours := false

@@ -129,6 +129,9 @@ type batch struct {
 	job     lockstep.JobID
 }
 
+// lost reports that the platform took the import and cannot say what became of it.
+func (b *batch) lost(err error) bool { return err != nil && b.job != "" && lockstep.IsUnknown(err) }
+
 // writer carries batches to the platform, a few at a time, and commits their
 // outcomes in the order in which they were filled, so that a stored cursor never
 // covers work that is not done.
@@ -533,6 +536,8 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	for i := range b.rows {
 		r := &b.rows[i]
 		switch {
+		case b.lost(refusedAll):
+			r.state, r.cause = lockstep.Unknown, lockstep.AsError(refusedAll).Msg
 		case refusedAll != nil:
 			r.state, r.cause = lockstep.Refused, lockstep.AsError(refusedAll).Msg
 		case r.result == nil:
@@ -576,7 +581,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	for _, f := range findings {
 		s.finding(f)
 	}
-	if len(b.rows) > 0 {
+	if len(b.rows) > 0 && !b.lost(refusedAll) { // else it stays open, and the next run finds out
 		state := lockstep.Acknowledged
 		if refusedAll != nil {
 			state = lockstep.Refused
@@ -600,6 +605,9 @@ func (s *session) refused(r *row) lockstep.Finding {
 		}
 	}
 	f := lockstep.Finding{Code: lockstep.FindingRejected, Table: r.ref.Table, Record: r.ref.ID, Contact: r.contact, Message: "the platform refused the contact: " + r.cause}
+	if r.state == lockstep.Unknown {
+		f.Message = "it is not known whether the platform took the contact: " + r.cause
+	}
 	if r.result != nil && r.result.Fault != nil {
 		f.Hint = r.result.Fault.Hint
 	}

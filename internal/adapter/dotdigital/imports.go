@@ -3,6 +3,7 @@ package dotdigital
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -125,13 +126,24 @@ func (c *Client) awaitImport(ctx context.Context, id string, each func([]lockste
 		return true, nil
 	})
 	if err != nil {
-		return err
+		return outcomeUnknown(err)
 	}
 	// What the result tells is delivered even when the import ended badly.
 	if err := deliver(&q, cells[:], each); err != nil {
 		return err
 	}
 	return importEnded(q.name(), id, cells[colResult].Text())
+}
+
+// outcomeUnknown says of an error in asking about a job that the job may have been
+// carried out all the same.
+func outcomeUnknown(err error) error {
+	if _, ok := errors.AsType[*lockstep.Error](err); !ok {
+		return err // the caller's own
+	}
+	e := *lockstep.AsError(err)
+	e.Unknown = true
+	return &e
 }
 
 // importEnded says what a final status asks for; nil = the import was carried out.
