@@ -30,11 +30,12 @@ generate: ## the pages' Go code from their templates
 	$(TOOL) templ generate -path internal/web
 
 SEEDS = 1000
+ACTIONS = 200
 BASE = 1
 prove: SHELL = bash
 prove: .SHELLFLAGS = -o pipefail -c
-prove: ## SEEDS simulated lives of the product from BASE on; a failing one is made small and printed with how to replay it
-	go test ./internal/prove -v -count=1 -timeout 0 -run TestSeed -seeds=$(SEEDS) -base=$(BASE) -shrink=100 | grep -v -e '^=== ' -e '--- PASS: TestSeed/'
+prove: ## SEEDS simulated lives of the product, of ACTIONS each, from BASE on; a failing one is made small and printed with how to replay it
+	go test ./internal/prove -v -count=1 -timeout 0 -run TestSeed -seeds=$(SEEDS) -actions=$(ACTIONS) -base=$(BASE) -shrink=100 | grep -v -e '^=== ' -e '--- PASS: TestSeed/'
 
 DRAWS = 1000000
 properties: ## what must hold for every value, time and order, in DRAWS drawn cases where one costs microseconds, and in proportion where it takes calls
