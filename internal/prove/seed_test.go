@@ -34,12 +34,6 @@ const (
 	ordinaryActions = 200
 )
 
-// openSeeds are left out of the ordinary tests because of what they are known to show;
-// with -seeds they are played.
-var openSeeds = map[uint64]string{
-	13: "testdata/open/signed-up-for-the-book-of-a-dynamic-list.json",
-}
-
 func actionCount() int {
 	if *actionsFlag > 0 {
 		return *actionsFlag
@@ -111,9 +105,6 @@ func TestSeed(t *testing.T) {
 	})
 	for i := range n {
 		seed := *baseFlag + uint64(i)
-		if *seedsFlag == 0 && openSeeds[seed] != "" {
-			continue
-		}
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			p := newPlan(seed, actionCount(), *openFlag)
