@@ -211,7 +211,7 @@ func (b *bench) usual() error {
 	say("full load of %d contacts", b.contacts)
 	var loads, statics []measured
 	var floors []floorRun
-	var agains, fulls []measured
+	var seconds, repeats []measured
 	var delta deltaRun
 	c := twinsConfig{Contacts: b.contacts}
 	for i := range b.runs {
@@ -233,7 +233,7 @@ func (b *bench) usual() error {
 			if err != nil {
 				return err
 			}
-			agains, fulls = append(agains, again), append(fulls, full)
+			seconds, repeats = append(seconds, again), append(repeats, full)
 			if !last {
 				return nil
 			}
@@ -280,10 +280,10 @@ func (b *bench) usual() error {
 		result{id: "PF-2", what: "static list: CPU of the process", unit: "s", values: pick(statics, cpu), target: 1.2, stretch: 0.6},
 		result{id: "PF-3", what: "static list: peak RSS", unit: "MB", values: pick(statics, rss), target: 64, stretch: 40},
 		result{id: "PF-4", what: "static list: API calls, status polls apart", unit: "calls", values: pick(statics, calls), target: 24, stretch: 21},
-		result{id: "PF-7", what: "second run, nothing changed: calls that write", unit: "calls", values: pick(agains, writes), note: fmt.Sprintf("%d calls in all, %.2f s", agains[0].callCount(), median(pick(agains, wall)))},
+		result{id: "PF-7", what: "second run, nothing changed: calls that write", unit: "calls", values: pick(seconds, writes), note: fmt.Sprintf("%d calls in all, %.2f s", seconds[0].callCount(), median(pick(seconds, wall)))},
 		result{
-			id: "PF-7", what: "second full load (delta token expired), nothing changed: calls that write", unit: "calls", values: pick(fulls, writes),
-			note: fmt.Sprintf("%s records read and compared, %.2f s", thousands(int(fulls[0].run.Counts.Read)), median(pick(fulls, wall))),
+			id: "PF-7", what: "second full load (delta token expired), nothing changed: calls that write", unit: "calls", values: pick(repeats, writes),
+			note: fmt.Sprintf("%s records read and compared, %.2f s", thousands(int(repeats[0].run.Counts.Read)), median(pick(repeats, wall))),
 		},
 		result{
 			id: "PF-8", what: fmt.Sprintf("delta of %d in a running server: start of the run to change visible", changedRows), unit: "ms", values: delta.visible,
