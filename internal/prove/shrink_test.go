@@ -10,8 +10,8 @@ import (
 )
 
 // What a plan can do without is named like this: "a17" is an action, "k4" the kill of
-// a round, "f3.12" the fault of a request; "faults", "kills" and "mid" are all faults,
-// all kills, and that people act during a cycle instead of before it.
+// a round, "r4" the whole round, "f3.12" the fault of a request; "faults", "kills" and "mid"
+// are all faults, all kills, and that people act during a cycle instead of before it.
 
 func (p *plan) drops(what, id string) bool { return p.Dropped[what+id] }
 
@@ -61,10 +61,10 @@ func formatDrop(dropped map[string]bool) string {
 	return strings.Join(out, ",")
 }
 
-// shrink takes out of a failing plan what it fails without, in at most tries plays.
+// shrink takes out of a failing plan what it fails without, in at most tries plays. What
+// remains fails in the same way, if of other people.
 func shrink(t *testing.T, failed *sim, n, tries int) *sim {
 	t.Helper()
-	promise, _, _ := strings.Cut(failed.broken[0], ":")
 	best := failed
 	try := func(drop ...string) bool {
 		if tries--; tries < 0 {
@@ -76,7 +76,7 @@ func shrink(t *testing.T, failed *sim, n, tries int) *sim {
 			p.Dropped[d] = true
 		}
 		s := simulate(t, p)
-		if slices.ContainsFunc(s.broken, func(b string) bool { return strings.HasPrefix(b, promise+":") }) {
+		if slices.Contains(s.kinds, failed.kinds[0]) {
 			best = s
 			return true
 		}
@@ -100,8 +100,16 @@ func shrink(t *testing.T, failed *sim, n, tries int) *sim {
 			}
 		}
 	}
+	var rounds []string
+	for i := range failed.plan.Rounds {
+		rounds = append(rounds, fmt.Sprintf("r%d", i))
+	}
+	reduce(rounds)
 	var acts, kills []string
 	for i, r := range failed.plan.Rounds {
+		if best.plan.drops("r", strconv.Itoa(i)) {
+			continue
+		}
 		for _, a := range r.Actions {
 			acts = append(acts, fmt.Sprintf("a%d", a.Index))
 		}

@@ -104,6 +104,7 @@ type sim struct {
 	acted    map[string]int
 	coverage map[coverKey]int
 	broken   []string // promises
+	kinds    []string // what is wrong in each, without naming anybody
 	alarms   []string // that the product raised
 }
 
@@ -113,6 +114,7 @@ func (s *sim) note(format string, a ...any) { s.log = append(s.log, fmt.Sprintf(
 
 func (s *sim) violated(promise, format string, a ...any) {
 	s.broken = append(s.broken, promise+": "+fmt.Sprintf(format, a...))
+	s.kinds = append(s.kinds, promise+": "+format)
 }
 
 // directoryKey signs the tokens of every simulated directory. It is short: a token is
@@ -433,6 +435,9 @@ func (s *sim) play() {
 		s.settle(r.Pause)
 		s.round, s.history.round, s.requests, s.steps = i, i, 0, 0
 		s.skew += r.Skew
+		if s.plan.drops("r", strconv.Itoa(i)) {
+			continue
+		}
 		s.waiting = nil
 		for _, a := range r.Actions {
 			if a.During > 0 && !s.plan.Dropped["mid"] {
