@@ -52,6 +52,11 @@ func outAgain(v verdict, agreed lockstep.Said) bool {
 	return v.answer == lockstep.OptedOut && later(v.at, agreed.At)
 }
 
+// lose notes that the row of a choice was deleted, or shows something else now.
+func lose(c *lockstep.Choice) {
+	c.Row, c.Lost, c.CRM = lockstep.ID{}, c.Row, lockstep.Said{}
+}
+
 // later reports whether a is known to be after b. The CRM tells whole seconds, so
 // less than one apart is no difference.
 func later(a, b time.Time) bool {

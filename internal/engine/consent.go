@@ -28,6 +28,8 @@ type ConsentStore interface {
 	// choices that rows of the CRM show.
 	Choices(ctx context.Context, account string, keys []lockstep.AddressKey) ([]lockstep.Choice, error)
 	ChoicesShown(ctx context.Context, account string, rows []lockstep.ID) ([]lockstep.Choice, error)
+	// ChoicesWithRows returns those that rows above after show, by row.
+	ChoicesWithRows(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Choice, error)
 	// PendingChoices returns those with an id above after of which a side has still to
 	// be told, by id.
 	PendingChoices(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Choice, error)

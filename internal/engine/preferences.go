@@ -397,8 +397,51 @@ func (s *session) hearChoiceRows(p *preferences) error {
 	q := lockstep.RecordQuery{Table: lockstep.ChoiceTable, Columns: []string{
 		lockstep.EmailTextColumn, lockstep.AccountColumn, lockstep.PreferenceColumn, lockstep.OptedInColumn,
 	}}
+	if since == "" {
+		if err := s.missRows(p); err != nil {
+			return err
+		}
+	}
 	next, err := s.crm.Changes(s.ctx, q, since, func(page lockstep.RecordPage) error { return s.heardRows(p, page.Records) })
 	return s.heard(name, since, next, err, func() error { return s.hearChoiceRows(p) })
+}
+
+// missRows notes which of the rows that we know are gone: reading all rows, as has to be
+// done when the CRM's token of changes has expired, does not tell.
+func (s *session) missRows(p *preferences) error {
+	var after lockstep.ID
+	for {
+		page, err := s.e.Store.ChoicesWithRows(s.ctx, s.account.ID, after, choicePage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		after = page[len(page)-1].Row
+		missing := make(map[lockstep.ID]bool, len(page))
+		ids := make([]lockstep.ID, len(page))
+		for i := range page {
+			ids[i] = page[i].Row
+			missing[ids[i]] = true
+		}
+		err = s.crm.Records(s.ctx, lockstep.RecordQuery{Table: lockstep.ChoiceTable}, ids, func(found []lockstep.Record) error {
+			for i := range found {
+				delete(missing, found[i].ID)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		known, changed := map[lockstep.ID]lockstep.Choice{}, map[lockstep.ID]bool{}
+		for _, c := range page {
+			if missing[c.Row] {
+				lose(&c)
+				known[c.ID], changed[c.ID] = c, true
+			}
+		}
+		if err := s.keepChoices(p, known, changed); err != nil {
+			return err
+		}
+	}
 }
 
 func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
@@ -443,7 +486,7 @@ func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
 		}
 		if was, ok := byRow[r.ID]; ok && was != ids[i] { // deleted, or shows something else now
 			c := known[was]
-			c.Row, c.Lost, c.CRM = lockstep.ID{}, r.ID, lockstep.Said{}
+			lose(&c)
 			known[was], changed[was] = c, true
 			delete(byRow, r.ID)
 		}

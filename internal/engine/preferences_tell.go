@@ -182,7 +182,7 @@ func (s *session) lookAgain(due []*dueChoice) ([]*dueChoice, error) {
 			continue
 		}
 		if c := &d.choice; !d.there && !c.Row.IsZero() { // deleted meanwhile
-			c.Lost, c.Row, c.CRM = c.Row, lockstep.ID{}, lockstep.Said{}
+			lose(c)
 		}
 		kept = append(kept, d)
 	}

@@ -353,9 +353,6 @@ func choicesAgree(s *sim) {
 			if said == "" && len(shown) == 0 {
 				continue
 			}
-			if len(shown) == 0 && s.tokensDied() && s.choiceTaken(key) {
-				continue // a full reading does not tell what is gone: the row comes back with the next change
-			}
 			if said == "" && s.madeLater(c, shown) {
 				continue // who says nothing has opted in to nothing
 			}
@@ -364,23 +361,6 @@ func choicesAgree(s *sim) {
 			}
 		}
 	}
-}
-
-// tokensDied reports whether the CRM had to be read from the beginning.
-func (s *sim) tokensDied() bool {
-	for k := range s.coverage {
-		if k.kind == "delta-expired" {
-			return true
-		}
-	}
-	return slices.ContainsFunc(s.plan.Rounds, func(r round) bool { return r.Pause > 7*24*time.Hour })
-}
-
-// choiceTaken reports whether a person took away a row of a choice.
-func (s *sim) choiceTaken(c choice) bool {
-	return s.lastChange(func(x change) bool {
-		return x.table == lockstep.ChoiceTable && x.who == person && x.kind == "delete" && s.history.records[x.table][x.id].choice() == c
-	}) >= 0
 }
 
 // madeLater reports whether a contact came after its address had been opted out in the

@@ -108,6 +108,17 @@ func (s *Store) choicesBy(ctx context.Context, account, column string, values []
 	return all, in("store: read choices", err)
 }
 
+// ChoicesWithRows returns choices that a row of the CRM shows, by row, with rows above
+// after.
+func (s *Store) ChoicesWithRows(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Choice, error) {
+	if s.saltErr != nil {
+		return nil, s.saltErr
+	}
+	all, err := collect(ctx, s.db, choiceRow, `SELECT `+choiceColumns+` FROM choices
+WHERE account = $1 AND length(shown) > 0 AND shown > $2 ORDER BY shown LIMIT $3`, account, after[:], pageSize(limit))
+	return all, in("store: read choices with rows", err)
+}
+
 // PendingChoices returns choices of which a side has still to be told, by id, with
 // ids above after.
 func (s *Store) PendingChoices(ctx context.Context, account string, after lockstep.ID, limit int) ([]lockstep.Choice, error) {
