@@ -55,7 +55,7 @@ type kind struct {
 }
 
 func anywhere(*exchange) bool   { return true }
-func mailOnly(x *exchange) bool { return x.twin == "dotdigital" }
+func mailPaged(x *exchange) bool { return x.twin == "dotdigital" && paged(x) }
 func imports(x *exchange) bool {
 	return strings.HasSuffix(x.route, "/import") && x.twin == "dotdigital"
 }
@@ -177,7 +177,7 @@ var kinds = []kind{
 	{"bulk-partial", imports, inside("", `{"mode":"watchdog"}`, `{"mode":"lost"}`, `{"mode":"no-report"}`, `{"share":0.5}`), 6},
 	{"too-many-imports", imports, inside(""), 2},
 	{"page-dup", paged, inside("", `{"variant":"loop","mode":"loop"}`, `{"variant":"empty"}`, `{"variant":"host"}`), 0},
-	{"page-drift", mailOnly, inside(""), 0},
+	{"page-drift", mailPaged, inside(""), 0},
 }
 
 var reset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
