@@ -54,7 +54,7 @@ type kind struct {
 	weight int
 }
 
-func anywhere(*exchange) bool   { return true }
+func anywhere(*exchange) bool    { return true }
 func mailPaged(x *exchange) bool { return x.twin == "dotdigital" && paged(x) }
 func imports(x *exchange) bool {
 	return strings.HasSuffix(x.route, "/import") && x.twin == "dotdigital"
