@@ -57,6 +57,9 @@ type Env struct {
 	// Jitter returns a number from 0 to below n, with which waits are spread; nil
 	// draws it at random.
 	Jitter func(n int64) int64
+	// PageRows is how many rows of a feed to ask for at a time; 0 takes the most that
+	// the service gives. For tests.
+	PageRows int
 	// Transport sends requests; nil means a guarded transport of the adapter's
 	// own choosing that refuses internal addresses.
 	Transport http.RoundTripper

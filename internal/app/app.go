@@ -37,6 +37,8 @@ type Config struct {
 	AllowHosts []string
 	// ImportRows, InFlight: see engine.Config.
 	ImportRows, InFlight int
+	// PageRows: see adapter.Env. For tests.
+	PageRows int
 	// RetryPause is the first pause of a run after an error that may pass; 0 takes
 	// the default. For tests.
 	RetryPause time.Duration

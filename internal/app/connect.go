@@ -35,7 +35,7 @@ func (c connector) Platform(ctx context.Context, account lockstep.EmailAccount) 
 }
 
 func (a *App) env() adapter.Env {
-	return adapter.Env{Log: a.log, Now: a.now, Sleep: a.cfg.Sleep, Jitter: a.cfg.Jitter, Transport: a.cfg.Transport, AllowHosts: a.cfg.AllowHosts}
+	return adapter.Env{Log: a.log, Now: a.now, Sleep: a.cfg.Sleep, Jitter: a.cfg.Jitter, PageRows: a.cfg.PageRows, Transport: a.cfg.Transport, AllowHosts: a.cfg.AllowHosts}
 }
 
 func (a *App) crm(ctx context.Context, org lockstep.Organization) (lockstep.CRM, error) {

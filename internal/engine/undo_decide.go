@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -131,8 +132,8 @@ func (s *session) subjects(u *undoing, changes []lockstep.Change) (map[lockstep.
 			x.entry.Standing, x.entry.OptIn = c.Standing, c.OptIn
 		}
 	}
-	for table, ids := range byTable {
-		plan := s.sync.plans[table]
+	for _, table := range slices.Sorted(maps.Keys(byTable)) { // the same calls in the same order each time
+		plan, ids := s.sync.plans[table], byTable[table]
 		err := s.crm.Records(s.ctx, plan.query, ids, func(recs []lockstep.Record) error {
 			for i := range recs {
 				r := recs[i]

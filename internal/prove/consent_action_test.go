@@ -23,15 +23,30 @@ var consentActions = []action{
 		if r == nil {
 			return ""
 		}
+		if w.rnd.IntN(4) == 0 { // somebody closes too what is closed already
+			for _, x := range w.shuffled("contact", "lead", "account") {
+				if x.cols["donotbulkemail"] == "true" && x.cols["donotemail"] != "true" {
+					return w.edit(x, cols{"donotemail": true})
+				}
+			}
+		}
 		return w.edit(r, cols{pick(w.rnd, []string{"donotbulkemail", "donotbulkemail", "donotemail"}): true})
 	}, false},
 	{"opt in in the CRM", 3, func(w *people) string {
+		var open *record
+		of := w.rnd.IntN(2) == 0 // somebody whom the platform does not mail
 		for _, r := range w.shuffled("contact", "lead", "account") {
-			if r.optedOut() {
-				return w.edit(r, cols{"donotbulkemail": false, "donotemail": false})
+			if !r.optedOut() {
+				continue
+			}
+			if c := w.history.byEmail(r.email()); open == nil || of && c != nil && c.blocked() {
+				open = r
 			}
 		}
-		return ""
+		if open == nil {
+			return ""
+		}
+		return w.edit(open, cols{"donotbulkemail": false, "donotemail": false})
 	}, false},
 	{"unsubscribe on the platform", 4, func(w *people) string {
 		c := w.subscriber()
@@ -79,6 +94,9 @@ var consentActions = []action{
 		all, err := w.app.Suppressions(w.ctx, app.SuppressionFilter{Account: w.account, Limit: 1000})
 		if err != nil {
 			w.t.Fatal(err)
+		}
+		if w.rnd.IntN(2) == 0 { // while others have not heard of the opt-out yet
+			all = slices.DeleteFunc(all, func(x app.Suppression) bool { return !x.Pending })
 		}
 		w.rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		for _, x := range all {
@@ -140,6 +158,13 @@ var consentActions = []action{
 	}, false},
 	{"choose in the CRM", 6, func(w *people) string {
 		rows := w.shuffled(lockstep.ChoiceTable)
+		if w.rnd.IntN(4) == 0 { // of somebody who is closed to all mail
+			for _, r := range rows {
+				if c := w.history.byEmail(lower(r.cols["lockstep_email"])); c != nil && c.blocked() && r.cols["lockstep_optedin"] == "false" {
+					return w.edit(r, cols{"lockstep_optedin": true})
+				}
+			}
+		}
 		if len(rows) > 0 && w.rnd.IntN(3) > 0 {
 			return w.edit(rows[0], cols{"lockstep_optedin": rows[0].cols["lockstep_optedin"] != "true"})
 		}

@@ -344,6 +344,9 @@ func choicesAgree(s *sim) {
 	m := newModel(s)
 	rows := s.choiceRows()
 	for _, c := range s.history.contacts() {
+		if c.blocked() && !m.moved[c.email] {
+			s.closedToChoices(c, rows)
+		}
 		if m.moved[c.email] || m.doubtful[c.email] || !usable(c.email) || c.blocked() || len(m.sharing[c.email]) == 0 {
 			continue
 		}
@@ -361,6 +364,35 @@ func choicesAgree(s *sim) {
 			}
 		}
 	}
+}
+
+// closedToChoices: a user does not opt in who is closed to all mail; the row is set back.
+func (s *sim) closedToChoices(c *contact, rows map[choice][]*record) {
+	closed := s.lastChange(func(x change) bool { return x.side == "mail" && x.id == c.id && x.name == "status" })
+	for i := range preferences {
+		key := choice{c.email, string(rune('1' + i))}
+		if len(rows[key]) != 1 || c.chosen(key.preference) == "true" {
+			continue
+		}
+		r := rows[key][0]
+		if r.cols["lockstep_optedin"] != "true" || s.choiceTaken(key) {
+			continue
+		}
+		last := s.lastChange(func(x change) bool { return x.id == r.id && x.name == "lockstep_optedin" })
+		out := s.lastChange(func(x change) bool { return x.id == r.id && x.name == "lockstep_optedin" && x.new == "false" })
+		// A row that was changed and changed back before anybody looked was not changed.
+		seen := out < 0 || slices.ContainsFunc(s.played, func(p played) bool { return p.done(lockstep.SyncPreferences) && out < p.from && p.to <= last })
+		if last > closed && s.history.changes[last].who == person && seen {
+			s.violated("I6 ratchet", "a user opted %s in to preference %s, who is %s: the row was not set back", c.email, key.preference, c.status)
+		}
+	}
+}
+
+// choiceTaken reports whether a person took away a row of a choice.
+func (s *sim) choiceTaken(c choice) bool {
+	return s.lastChange(func(x change) bool {
+		return x.table == lockstep.ChoiceTable && x.who == person && x.kind == "delete" && s.history.records[x.table][x.id].choice() == c
+	}) >= 0
 }
 
 // madeLater reports whether a contact came after its address had been opted out in the
@@ -482,7 +514,11 @@ func nobodyIsOptedIn(s *sim) {
 		case x.side == "crm" && x.name == "donotbulkemail" && x.old == "true" && x.new != "true" && x.ours():
 			if r := w.records[x.id]; back[r.email()].IsZero() && !m.moved[r.email()] {
 				s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
+			} else if r.cols["donotemail"] == "true" && s.heardFlag(w, x) && !m.moved[r.email()] {
+				s.violated("I6 ratchet", "the product opened a record that a user has closed: %v", x)
 			}
+		case x.side == "mail" && x.ours() && x.new == "true" && strings.HasPrefix(x.name, "preference:") && w.people[x.id].blocked() && s.longBefore(w, "blocked "+x.id, x):
+			s.violated("I6 ratchet", "the product opts somebody in who is %s: %v", w.people[x.id].status, x)
 		case x.side == "crm" && x.name == "donotemail" && x.old == "true" && x.ours():
 			s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
 		case x.side == "mail" && x.name == "optInType" && x.old != "" && x.ours():
@@ -553,6 +589,22 @@ func (s *sim) optedIn(x change, mine, other []said) {
 			return
 		}
 	}
+}
+
+// longBefore reports whether something has held since before the round of a change.
+func (s *sim) longBefore(w *past, what string, x change) bool {
+	since, ok := w.since[what]
+	return ok && s.history.changes[since].round < x.round
+}
+
+// heardFlag reports whether a user closed a record to all email after the product had
+// closed it to bulk email, and a run that reads opt-outs has ended well between that and
+// the round of a change.
+func (s *sim) heardFlag(w *past, x change) bool {
+	since, ok := w.since["flag "+x.id+" donotemail"]
+	return ok && since > w.since["flag "+x.id+" donotbulkemail"] && slices.ContainsFunc(s.played, func(p played) bool {
+		return p.done(lockstep.SyncSuppressions) && since < p.from && p.round < x.round
+	})
 }
 
 // harmIsBounded: no run takes more people out of a book, or clears a value of more,

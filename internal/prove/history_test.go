@@ -177,9 +177,16 @@ func text(null bool, s string) string {
 
 // mail hears of every write on the platform.
 func (h *history) mail(w dotdigital.Write) {
-	h.writes[h.who]++
+	who := h.who
+	switch {
+	case w.Source == "fault":
+		who = person // somebody changes a contact while its pages are read
+	case w.Source == "import" && who == person:
+		who = product // a job of the product's that a person's call finds due
+	}
+	h.writes[who]++
 	id := strconv.FormatInt(w.ContactID, 10)
-	c := change{at: w.Time, round: h.round, who: h.who, side: "mail", id: id, kind: w.Kind}
+	c := change{at: w.Time, round: h.round, who: who, side: "mail", id: id, kind: w.Kind}
 	if w.List != 0 {
 		c.list = strconv.Itoa(int(w.List))
 	}
@@ -223,7 +230,7 @@ func (h *history) mail(w dotdigital.Write) {
 		case "status":
 			p.status = x.new
 		default:
-			p.fields[f.Name], p.by[f.Name] = x.new, h.who
+			p.fields[f.Name], p.by[f.Name] = x.new, who
 		}
 		h.changes = append(h.changes, x)
 	}

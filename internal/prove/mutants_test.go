@@ -100,6 +100,7 @@ var mutants = []mutant{
 	{"the opt-in type only rises", "internal/engine/optin.go", "\t\t\t\tif want == was[i] {", "\t\t\t\tif true {", false},
 	{"no number of removals is too large", "internal/engine/guard.go", "\tif len(held) <= limit {", "\tif len(held) >= 0 {", false},
 	{"clearing a column of everybody is nothing special", "internal/engine/guard.go", "\tif s.sync.unblanked || !p.linked", "\tif true || !p.linked", false},
+	{"a record is written although somebody edited it meanwhile", "internal/engine/crmwrite.go", "{ID: p.rec.ID, Version: p.rec.Version, Fields: p.toCRM}", "{ID: p.rec.ID, Fields: p.toCRM}", false},
 	{"an account without data fields is believed", "internal/adapter/dotdigital/fields.go", "func() bool { return len(rows) > 0 }", "func() bool { return true }", false},
 }
 

@@ -280,7 +280,7 @@ func (s *sim) admit() {
 		}
 		x.log = len(s.log)
 		s.log = append(s.log, fmt.Sprintf("%s %d.%d %s %08x %s", time.Now().UTC().Format("02T15:04:05.000000"), s.round, x.number, x.route, sum(x.key), name))
-		if x.fault != nil {
+		if x.fault != nil && x.fault.act != nil {
 			s.coverage[coverKey{x.fault.kind, x.twin, x.route}]++
 		}
 		latency := 2*time.Millisecond + time.Duration(x.rnd.ExpFloat64()*float64(40*time.Millisecond))
@@ -326,11 +326,10 @@ func (s *sim) serve(x *exchange) *http.Response {
 	x.connected()
 	s.injector.current = x.fault
 	defer func() { s.injector.current = nil }()
-	who := product
-	if x.fault != nil && x.fault.kind == "page-drift" {
-		who = person // somebody changes a contact while its pages are read
+	res := s.call(product, x.req.Method, x.req.URL.String(), x.req.Header, x.body)
+	if x.fault != nil && x.fault.taken { // not every call has what its fault needs, such as a second page
+		s.coverage[coverKey{x.fault.kind, x.twin, x.route}]++
 	}
-	res := s.call(who, x.req.Method, x.req.URL.String(), x.req.Header, x.body)
 	s.log[x.log] += fmt.Sprintf(" %d", res.StatusCode)
 	if x.twin != "entra" { // a token is another each time
 		b, _ := io.ReadAll(res.Body)

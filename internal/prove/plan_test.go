@@ -21,7 +21,12 @@ type plan struct {
 	Floor int
 	// Poison has a plug-in of the CRM refuse every write of one record.
 	Poison bool
-	Rounds []round
+	// PageRows is how many rows of a feed the product asks for at a time; 0 = as in
+	// earnest, which no life of this size fills.
+	PageRows int
+	// ImportRows is how many contacts an import has at most; 0 = the usual number.
+	ImportRows int
+	Rounds     []round
 	// Dropped names what the shrinker took out, see shrink_test.go.
 	Dropped map[string]bool
 }
@@ -81,6 +86,8 @@ func newPlan(seed uint64, n int, open bool) *plan {
 	}
 	p.Floor = pick(dice(seed, "settings"), []int{3, 5, 0, 0})
 	p.Poison = dice(seed, "poison").IntN(4) == 0
+	p.ImportRows = pick(dice(seed, "import rows"), []int{0, 3})
+	p.PageRows = pick(dice(seed, "pages"), []int{0, 0, 4, 15})
 	total := 0
 	for _, a := range actions {
 		total += a.drawn(open)

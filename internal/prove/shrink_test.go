@@ -10,8 +10,9 @@ import (
 )
 
 // What a plan can do without is named like this: "a17" is an action, "k4" the kill of
-// a round, "r4" the whole round, "f3.12" the fault of a request; "faults", "kills" and "mid"
-// are all faults, all kills, and that people act during a cycle instead of before it.
+// a round, "r4" the whole round, "f3.12" the fault of a request; "faults", "kills", "mid"
+// and "pages" are all faults, all kills, that people act during a cycle instead of before
+// it, and that pages and imports are small.
 
 func (p *plan) drops(what, id string) bool { return p.Dropped[what+id] }
 
@@ -82,7 +83,7 @@ func shrink(t *testing.T, failed *sim, n, tries int) *sim {
 		}
 		return false
 	}
-	for _, all := range []string{"faults", "kills", "mid"} {
+	for _, all := range []string{"faults", "kills", "mid", "pages"} {
 		try(all)
 	}
 	reduce := func(items []string) {

@@ -11,6 +11,7 @@
 package prove
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -257,8 +258,12 @@ func (s *sim) open() {
 	s.net.mu.Unlock()
 	s.killed = false
 	s.runCtx, s.die = context.WithCancel(remote.WithTurn(s.ctx, s.net.callTurn))
+	importRows, pageRows := cmp.Or(s.plan.ImportRows, 8), s.plan.PageRows
+	if s.plan.Dropped["pages"] {
+		importRows, pageRows = 8, 0
+	}
 	a, err := app.Open(s.ctx, app.Config{
-		DataDir: s.dir, Transport: s.net, ImportRows: 8, Log: slog.New(alarm{s}),
+		DataDir: s.dir, Transport: s.net, ImportRows: importRows, PageRows: pageRows, Log: slog.New(alarm{s}),
 		Now: func() time.Time { return time.Now().Add(s.skew) },
 		// The jitter depends on the moment alone, not on who asks first.
 		Jitter: func(n int64) int64 {

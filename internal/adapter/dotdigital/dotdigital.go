@@ -27,6 +27,7 @@
 package dotdigital
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -117,7 +118,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 		sleep:     env.Sleep,
 		jitter:    env.Jitter,
 		waits:     defaultWaits,
-		pageSize:  contactPage,
+		pageSize:  cmp.Or(env.PageRows, contactPage),
 		maxBody:   maxImportBody,
 		region:    region{links: map[string]*link{}},
 	}

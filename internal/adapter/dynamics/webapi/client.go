@@ -25,6 +25,7 @@
 package webapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -99,7 +100,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, unversioned: map[string]bool{}, asking: make(chan struct{}, 1), pageRows: pageSize}
+	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, unversioned: map[string]bool{}, asking: make(chan struct{}, 1), pageRows: cmp.Or(env.PageRows, pageSize)}
 	if c.now == nil {
 		c.now = time.Now
 	}
