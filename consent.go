@@ -135,6 +135,9 @@ type Restriction struct {
 	Pending bool `json:"pending"`
 	// Asked is when a resubscription was asked for that waits for the person.
 	Asked time.Time `json:"asked,omitzero"`
+	// Listed is when the account closed to the address, by the platform's own clock;
+	// zero while the platform does not say it by itself.
+	Listed time.Time `json:"listed,omitzero"`
 	// Released is set once the person came back by the platform's own flow: it
 	// restricts nothing any more and goes when everybody was told.
 	Released time.Time `json:"released,omitzero"`

@@ -192,25 +192,25 @@ func (a *App) Suppress(ctx context.Context, r SuppressRequest) (s Suppression, m
 		ID: lockstep.RestrictionID(r.Account, lockstep.ScopeAccount, "", e.Key), Account: r.Account, Scope: lockstep.ScopeAccount, Key: e.Key, Email: email,
 		Reason: reason, System: lockstep.ConsentLockstep, Actor: r.Actor, Evidence: r.Evidence, At: now, Seen: now, Entry: e.ID, Pending: true,
 	}
-	made = true
-	put := []lockstep.Restriction{x}
 	standing, err := a.store.Restriction(ctx, x.ID)
 	switch {
 	case lockstep.CodeOf(err) == lockstep.CodeNotFound:
+		made = true
 	case err != nil:
 		return s, false, err
-	case standing.Released.IsZero():
-		made = false
-		if slices.Index(reasons, standing.Reason) >= slices.Index(reasons, reason) || standing.Reason > lockstep.Complained {
-			put = nil
+	case !standing.Released.IsZero():
+		made = true
+	default:
+		// Everybody is told anew: nobody knows whether the person had come back meanwhile.
+		x.Contact, x.Listed = standing.Contact, standing.Listed
+		if slices.Index(reasons, standing.Reason) > slices.Index(reasons, reason) || standing.Reason > lockstep.Complained {
+			x.Reason = standing.Reason
 		}
 	}
-	if err := a.store.AppendConsent(ctx, []lockstep.ConsentEntry{e}, put, nil); err != nil {
+	if err := a.store.AppendConsent(ctx, []lockstep.ConsentEntry{e}, []lockstep.Restriction{x}, nil); err != nil {
 		return s, false, err
 	}
-	if put != nil {
-		a.tellSoon(ctx, r.Account)
-	}
+	a.tellSoon(ctx, r.Account)
 	stored, err := a.store.Restriction(ctx, x.ID)
 	return suppression(&stored), made, err
 }

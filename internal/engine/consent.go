@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -24,6 +23,8 @@ type ConsentStore interface {
 	LiftedRestrictions(ctx context.Context) (int64, error)
 	// ConsentOf returns an address's ledger entries with a place above after.
 	ConsentOf(ctx context.Context, key lockstep.AddressKey, after int64, limit int) ([]lockstep.ConsentEntry, error)
+	// ConsentNoted returns which of these entries the ledger has, by id.
+	ConsentNoted(ctx context.Context, ids []lockstep.ID) (map[lockstep.ID]bool, error)
 	// Choices returns what addresses chose, for every preference; ChoicesShown the
 	// choices that rows of the CRM show.
 	Choices(ctx context.Context, account string, keys []lockstep.AddressKey) ([]lockstep.Choice, error)
@@ -72,8 +73,9 @@ type statement struct {
 	actor   string
 	why     string
 	at      time.Time
-	told    []string // destinations that said it themselves
-	quiet   bool     // nobody has to be told
+	edited  time.Time // a row of the CRM: when anybody changed it last
+	told    []string  // destinations that said it themselves
+	quiet   bool      // nobody has to be told
 }
 
 // suppressions is the run of the type: opt-outs from all mail of the account, both
@@ -259,7 +261,7 @@ func (s *session) hearRows() error {
 			}
 			st := statement{
 				email: lockstep.NormalizeEmail(r.Values[0].Text()), scope: lockstep.ScopeAccount, reason: lockstep.Suppressed, system: lockstep.ConsentCRM,
-				ref: r.Ref, at: cmp.Or(r.Created, r.Modified), why: "the address is in the CRM's list of suppressions", told: []string{toldRow},
+				ref: r.Ref, at: cmp.Or(r.Created, r.Modified), edited: r.Modified, why: "the address is in the CRM's list of suppressions", told: []string{toldRow},
 			}
 			key := s.e.Store.AddressKey(st.email)
 			if r.ID == lockstep.RestrictionID(s.account.ID, st.scope, "", key) {
@@ -290,10 +292,18 @@ func (s *session) hear(said []statement) error {
 	if err != nil {
 		return err
 	}
+	entries := make([]lockstep.ConsentEntry, len(said))
+	for i := range said {
+		entries[i] = s.entry(&said[i], keys[i])
+	}
+	noted, err := s.noted(entries)
+	if err != nil {
+		return err
+	}
 	var c lockstep.Commit
 	var n lockstep.Counts
 	for i := range said {
-		st := &said[i]
+		st, key, e := &said[i], keys[i], &entries[i]
 		n.Read++
 		if problem := lockstep.CheckEmail(st.email); problem != "" {
 			if st.system == lockstep.ConsentCRM && st.scope != lockstep.ScopeAccount {
@@ -307,42 +317,45 @@ func (s *session) hear(said []statement) error {
 			})
 			continue
 		}
-		key := keys[i]
-		id := lockstep.RestrictionID(s.account.ID, st.scope, st.object, key)
-		r, stands := known[id]
-		if stands && !s.adds(&r, st) {
-			if st.ref.Table == lockstep.SuppressionTable && r.Ref.Table != st.ref.Table && r.Released.IsZero() {
-				r.Ref = st.ref // closed with ours when the person comes back
-				known[id] = r
-				c.Restrictions = append(c.Restrictions, r)
-			}
+		var r *lockstep.Restriction
+		if x, ok := known[lockstep.RestrictionID(s.account.ID, st.scope, st.object, key)]; ok {
+			r = &x
+		}
+		back, err := s.lastBack(r, st, key)
+		if err != nil {
+			return err
+		}
+		switch weigh(r, st, noted[e.ID], back) {
+		case saidBefore:
 			n.Equal++
 			continue
+		case saidEcho:
+			n.Equal++
+			r.Listed = st.at
+			c.Restrictions = append(c.Restrictions, *r)
+			known[r.ID] = *r
+			continue
+		case saidLate:
+			n.Equal++
+			x, allowed := s.tooLate(r, st, e, back)
+			c.Consent = append(c.Consent, *e, allowed)
+			c.Restrictions = append(c.Restrictions, x)
+			known[x.ID], noted[e.ID] = x, true
+			continue
+		case saidAnew:
 		}
 		if st.scope == lockstep.ScopeBulk && suppressed[key] {
 			n.Equal++ // set by ourselves because the address is suppressed
 			continue
 		}
-		e := lockstep.ConsentEntry{
-			Account: s.account.ID, Act: lockstep.ActRestricted, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref,
-			Contact: st.contact, Reason: st.reason, System: st.system, Actor: st.actor, Evidence: st.why, At: st.at, Seen: s.e.Now(), Run: s.run.ID,
+		if noted[e.ID] && !st.edited.IsZero() { // said again with the same row
+			st.at = st.edited
+			*e = s.entry(st, key)
 		}
-		e.ID = lockstep.ConsentID(&e)
-		told := map[string]time.Time{}
-		if stands && r.Released.IsZero() {
-			maps.Copy(told, r.Told) // which is nil as long as nobody was told
-		}
-		for _, t := range st.told {
-			told[t] = e.Seen
-		}
-		r = lockstep.Restriction{
-			ID: id, Account: s.account.ID, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref, Contact: cmp.Or(st.contact, r.Contact),
-			Reason: max(st.reason, r.Reason), System: st.system, Origin: st.origin, Actor: st.actor, Evidence: st.why, At: st.at, Seen: e.Seen, Entry: e.ID,
-			Told: told, Pending: !st.quiet,
-		}
-		known[id] = r
-		c.Consent = append(c.Consent, e)
-		c.Restrictions = append(c.Restrictions, r)
+		x := s.restriction(r, st, e)
+		known[x.ID], noted[e.ID] = x, true
+		c.Consent = append(c.Consent, *e)
+		c.Restrictions = append(c.Restrictions, x)
 		n.OptOutsSeen++
 		n.Written++
 	}
@@ -366,21 +379,105 @@ func (s *session) countConsent(n lockstep.Counts) {
 	s.count(n)
 }
 
-// adds reports whether a statement says more than the restriction that stands.
-func (s *session) adds(r *lockstep.Restriction, st *statement) bool {
-	switch {
-	case !r.Released.IsZero():
-		// The person came back and is opted out anew; a row read again that is older
-		// than the coming back says nothing new. The CRM tells whole seconds: within one
-		// the opt-out counts.
-		return !st.at.Before(r.Released.Truncate(time.Second)) || st.at.IsZero()
-	case st.reason > r.Reason:
-		return true // a complaint is more than an unsubscribe
-	case st.system == lockstep.ConsentCRM && st.scope == lockstep.ScopeAccount:
-		_, known := r.Told[toldRow]
-		return len(st.told) > 0 && !known
+// entry is a statement as the ledger has it.
+func (s *session) entry(st *statement, key lockstep.AddressKey) lockstep.ConsentEntry {
+	e := lockstep.ConsentEntry{
+		Account: s.account.ID, Act: lockstep.ActRestricted, Scope: st.scope, Object: st.object, Key: key, Email: st.email, Ref: st.ref,
+		Contact: st.contact, Reason: st.reason, System: st.system, Actor: st.actor, Evidence: st.why, At: st.at, Seen: s.e.Now(), Run: s.run.ID,
 	}
-	return false
+	e.ID = lockstep.ConsentID(&e)
+	return e
+}
+
+// restriction is what stands from a new act on; was is what stood before, nil when
+// nothing did. Who was told of an earlier act is told of this one as well: nobody knows
+// what happened in between. Only a row that says it already need not be written.
+func (s *session) restriction(was *lockstep.Restriction, st *statement, e *lockstep.ConsentEntry) lockstep.Restriction {
+	r := lockstep.Restriction{
+		ID: lockstep.RestrictionID(e.Account, e.Scope, e.Object, e.Key), Account: e.Account, Scope: e.Scope, Object: e.Object, Key: e.Key, Email: e.Email,
+		Ref: e.Ref, Contact: e.Contact, Reason: e.Reason, System: e.System, Origin: st.origin, Actor: e.Actor, Evidence: e.Evidence, At: e.At, Seen: e.Seen,
+		Entry: e.ID, Told: map[string]time.Time{}, Pending: !st.quiet,
+	}
+	if was != nil {
+		r.Contact = cmp.Or(r.Contact, was.Contact)
+	}
+	if was != nil && was.Released.IsZero() {
+		r.Reason, r.Listed = max(r.Reason, was.Reason), listedSince(was)
+		if at, ok := was.Told[toldRow]; ok {
+			r.Told[toldRow] = at
+		}
+	}
+	for _, t := range st.told {
+		r.Told[t] = e.Seen
+	}
+	if st.system == lockstep.ConsentPlatform {
+		r.Listed = st.at
+	}
+	return r
+}
+
+// tooLate is what remains of an act that the person's return has overtaken: nothing
+// but to close the row that still says it.
+func (s *session) tooLate(was *lockstep.Restriction, st *statement, e *lockstep.ConsentEntry, back time.Time) (lockstep.Restriction, lockstep.ConsentEntry) {
+	allowed := lockstep.ConsentEntry{
+		Account: e.Account, Act: lockstep.ActAllowed, Scope: e.Scope, Object: e.Object, Key: e.Key, Email: e.Email, System: lockstep.ConsentPlatform,
+		Evidence: "came back after the address had been closed", At: back, Seen: e.Seen, About: e.ID, Run: e.Run,
+	}
+	allowed.ID = lockstep.ConsentID(&allowed)
+	if was != nil {
+		return *was, allowed
+	}
+	r := s.restriction(nil, st, e)
+	r.Released, r.Pending = back, true
+	return r, allowed
+}
+
+// noted tells which statements about a whole account the ledger has already.
+func (s *session) noted(entries []lockstep.ConsentEntry) (map[lockstep.ID]bool, error) {
+	var ids []lockstep.ID
+	for i := range entries {
+		if entries[i].Scope == lockstep.ScopeAccount {
+			ids = append(ids, entries[i].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return map[lockstep.ID]bool{}, nil
+	}
+	return s.e.Store.ConsentNoted(s.ctx, ids)
+}
+
+// lastBack returns when a person came back last. It is asked only of rows of the CRM
+// about addresses that nothing stands against.
+func (s *session) lastBack(r *lockstep.Restriction, st *statement, key lockstep.AddressKey) (time.Time, error) {
+	if r != nil || st.ref.Table != lockstep.SuppressionTable {
+		if r != nil {
+			return r.Released, nil
+		}
+		return time.Time{}, nil
+	}
+	var back time.Time
+	err := s.ledger(key, func(e *lockstep.ConsentEntry) {
+		if e.Act == lockstep.ActAllowed && e.Scope == lockstep.ScopeAccount && e.At.After(back) {
+			back = e.At
+		}
+	})
+	return back, err
+}
+
+// ledger hands the account's entries about an address to each, in their order.
+func (s *session) ledger(key lockstep.AddressKey, each func(*lockstep.ConsentEntry)) error {
+	for after := int64(0); ; {
+		entries, err := s.e.Store.ConsentOf(s.ctx, key, after, 1000)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for i := range entries {
+			after = entries[i].Seq
+			if entries[i].Account == s.account.ID {
+				each(&entries[i])
+			}
+		}
+	}
 }
 
 // suppressed tells which of the addresses whose records say that they are closed to

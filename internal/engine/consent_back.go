@@ -7,22 +7,34 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
+// isBack asks the platform whether it mails an address again of whose opt-out it was
+// told. Only the platform's own flow can have done that, because nothing that Lockstep
+// writes does; and because it is asked after it was told, no clock has to say which
+// came first.
+func (s *session) isBack(r *lockstep.Restriction) (c lockstep.Contact, back bool, err error) {
+	if _, told := r.Told[toldPlatform]; !told || r.Scope != lockstep.ScopeAccount || !r.Released.IsZero() || r.Email == "" {
+		return c, false, nil
+	}
+	c, err = s.platform.Contact(s.ctx, r.Email, nil)
+	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+		return c, false, nil
+	}
+	return c, c.Standing == lockstep.Subscribed || c.Standing == lockstep.SoftBounced, err
+}
+
 // askBack looks whether people who were asked to confirm that they want mail again
 // have done so.
 func (s *session) askBack(page []lockstep.Restriction) error {
 	for i := range page {
 		r := &page[i]
-		if r.Asked.IsZero() || !r.Released.IsZero() || r.Email == "" || s.dry() {
+		if r.Asked.IsZero() || s.dry() {
 			continue
 		}
-		c, err := s.platform.Contact(s.ctx, r.Email, nil)
-		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
-			continue
-		}
+		c, back, err := s.isBack(r)
 		if err != nil {
 			return err
 		}
-		if c.Standing.Mailable() && c.Standing != lockstep.StandingUnknown {
+		if back {
 			s.tellings = append(s.tellings, s.letBack(r, &c, "the person confirmed the wish to be mailed again"))
 		}
 	}
@@ -48,22 +60,21 @@ func (s *session) letBack(r *lockstep.Restriction, c *lockstep.Contact, why stri
 }
 
 // cameBack notes contacts that the platform mails again although an opt-out of its
-// account stands: only the platform's own flow can have brought them back, because
-// nothing that Lockstep writes does.
+// account stands. What was read may be older than the opt-out, so the platform is asked.
 func (s *session) cameBack(page []lockstep.Contact) error {
-	if s.dry() || s.sync.barred == nil || len(s.sync.barred.account) == 0 {
+	if s.dry() || s.sync.barred == nil {
 		return nil
 	}
+	if err := s.refreshBarred(); err != nil || len(s.sync.barred.account) == 0 {
+		return err
+	}
 	var keys []lockstep.AddressKey
-	by := map[lockstep.AddressKey]*lockstep.Contact{}
 	for i := range page {
 		c := &page[i]
 		if c.Standing != lockstep.Subscribed && c.Standing != lockstep.SoftBounced {
 			continue
 		}
-		key := s.e.Store.AddressKey(c.Email)
-		if s.sync.barred.account[key] && by[key] == nil {
-			by[key] = c
+		if key := s.e.Store.AddressKey(c.Email); s.sync.barred.account[key] {
 			keys = append(keys, key)
 		}
 	}
@@ -75,20 +86,17 @@ func (s *session) cameBack(page []lockstep.Contact) error {
 		return err
 	}
 	var c lockstep.Commit
-	for _, r := range rs {
-		told, ok := r.Told[toldPlatform]
-		contact := by[r.Key]
-		// What was read may be older than the telling: then it says nothing.
-		said := told
-		if r.System == lockstep.ConsentPlatform && r.Origin == "" && !r.At.IsZero() {
-			said = r.At
+	for i := range rs {
+		contact, back, err := s.isBack(&rs[i])
+		if err != nil {
+			return err
 		}
-		if !ok || r.Scope != lockstep.ScopeAccount || !r.Released.IsZero() || r.Email == "" || !contact.Modified.After(said) {
+		if !back {
 			continue
 		}
-		c.Consent = append(c.Consent, s.letBack(&r, contact, "subscribed again on the platform"))
-		c.Restrictions = append(c.Restrictions, r)
-		delete(s.sync.barred.account, r.Key)
+		c.Consent = append(c.Consent, s.letBack(&rs[i], &contact, "subscribed again on the platform"))
+		c.Restrictions = append(c.Restrictions, rs[i])
+		delete(s.sync.barred.account, rs[i].Key)
 	}
 	if len(c.Restrictions) == 0 {
 		return nil
@@ -113,6 +121,9 @@ func (e *Engine) Resubscribe(ctx context.Context, store ConsentWriter, account l
 	}
 	if r.Scope != lockstep.ScopeAccount || r.Email == "" || !r.Released.IsZero() {
 		return 0, &lockstep.Error{Code: lockstep.CodeInvalid, Op: op, Field: "id", Msg: "this is not a standing suppression of a known address", Hint: "a record that a CRM user closed is opened in the CRM; a list is joined again by its form"}
+	}
+	if _, told := r.Told[toldPlatform]; !told {
+		return 0, &lockstep.Error{Code: lockstep.CodeConflict, Op: op, Msg: "the email account was not told of this suppression yet, so it cannot ask the person whether to end it", Hint: "run suppressions first, then ask again"}
 	}
 	platform, err := e.Connector.Platform(ctx, account)
 	if err != nil {

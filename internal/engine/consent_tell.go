@@ -34,6 +34,7 @@ func (s *session) tellPlatform(rs []*lockstep.Restriction) error {
 					continue
 				}
 				changes[i].State = lockstep.Acknowledged
+				r.Listed = time.Time{} // the platform may list it anew
 				s.told(r, toldPlatform, lockstep.ConsentPlatform, lockstep.Ref{}, "blocked in the email account")
 			}
 			return nil
@@ -289,6 +290,7 @@ func (s *session) writeRows(rs []*lockstep.Restriction, table string, more func(
 	for part := range slices.Chunk(rs, consentPage) {
 		changes := make([]lockstep.Change, len(part))
 		rows := make([]lockstep.RecordWrite, len(part))
+		var there, taken []*lockstep.Restriction
 		for i, r := range part {
 			origin := string(r.System)
 			fields := append([]lockstep.ColumnValue{
@@ -309,28 +311,71 @@ func (s *session) writeRows(rs []*lockstep.Restriction, table string, more func(
 				return err
 			}
 			for i, r := range part {
-				if e := results[i]; e != nil {
+				if e := results[i]; e != nil && e.Code == lockstep.CodeConflict {
+					taken = append(taken, r)
+					changes[i].State, changes[i].Cause = lockstep.Refused, e.Msg
+				} else if e != nil {
 					s.optOutRefused(r, &changes[i], "the CRM refused the row", e)
-					continue
+				} else {
+					changes[i].State = lockstep.Acknowledged
+					there = append(there, r)
 				}
-				changes[i].State = lockstep.Acknowledged
-				s.told(r, toldRow, lockstep.ConsentCRM, changes[i].Ref, "shown as a row")
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.openRows(table, part); err != nil {
+		for _, r := range taken {
+			if err := s.takeRow(table, r); err != nil {
+				return err
+			}
+		}
+		if err := s.openRows(table, there); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// openRows activates rows that were closed when the person had come back in between.
+// takeRow lets a row that a user entered say an opt-out, where the key of the table lets
+// no second one in. One that was closed is opened again.
+func (s *session) takeRow(table string, r *lockstep.Restriction) error {
+	ids, err := s.rowsAbout(table, r)
+	if err != nil {
+		return err
+	}
+	var row *lockstep.Record
+	q := lockstep.RecordQuery{Table: table, Columns: []string{lockstep.AccountColumn}}
+	err = s.crm.Records(s.ctx, q, ids, func(page []lockstep.Record) error {
+		for i := range page {
+			if len(page[i].Values) == 1 && page[i].Values[0].Text() == s.account.ID {
+				x := page[i]
+				row = &x
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case row == nil:
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingRejected, Table: table, Record: r.ID, Contact: r.Contact,
+			Message: "the CRM has another row with the address, which was not read yet", Hint: "the next run reads it",
+		})
+		return nil
+	case !row.Inactive:
+		s.told(r, toldRow, lockstep.ConsentCRM, row.Ref, "shown as a row")
+		return nil
+	}
+	return s.openRow(row.Ref, r)
+}
+
+// openRows sees to it that rows which are there are open: one may have been closed when
+// the person had come back in between.
 func (s *session) openRows(table string, rs []*lockstep.Restriction) error {
-	if s.dry() {
+	if s.dry() || len(rs) == 0 {
 		return nil
 	}
 	by := make(map[lockstep.ID]*lockstep.Restriction, len(rs))
@@ -339,28 +384,33 @@ func (s *session) openRows(table string, rs []*lockstep.Restriction) error {
 		by[r.ID] = r
 		ids = append(ids, r.ID)
 	}
-	var closed []lockstep.ID
+	closed := map[lockstep.ID]bool{}
 	err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
 		for i := range page {
-			if page[i].Inactive {
-				closed = append(closed, page[i].ID)
-			}
+			closed[page[i].ID] = page[i].Inactive
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, id := range closed {
-		change := lockstep.Change{
-			Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: id}, Contact: by[id].Contact, Email: by[id].Email, Why: by[id].Evidence,
-			Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "0")}},
-		}
-		if err := s.writeOne(change, by[id], toldRow, "the CRM refused to open the row again"); err != nil {
+	for _, id := range ids {
+		row := lockstep.Ref{Table: table, ID: id}
+		if !closed[id] {
+			s.told(by[id], toldRow, lockstep.ConsentCRM, row, "shown as a row")
+		} else if err := s.openRow(row, by[id]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *session) openRow(row lockstep.Ref, r *lockstep.Restriction) error {
+	change := lockstep.Change{
+		Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: row, Contact: r.Contact, Email: r.Email, Why: r.Evidence,
+		Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "0")}},
+	}
+	return s.writeOne(change, r, toldRow, "the CRM refused to open the row again")
 }
 
 // tellBooks takes people whom the CRM closed to email out of the address books whose
@@ -472,7 +522,7 @@ func (s *session) tellBack(rs []*lockstep.Restriction) error {
 		if r.Scope == lockstep.ScopeList {
 			table = lockstep.UnsubscriberTable
 		}
-		if _, written := r.Told[toldRow]; written && s.table(table) != nil {
+		if s.table(table) != nil {
 			if err := s.closeRows(table, r); err != nil {
 				return err
 			}
@@ -482,14 +532,26 @@ func (s *session) tellBack(rs []*lockstep.Restriction) error {
 	return nil
 }
 
-// closeRows closes the rows about a restriction: ours, and the one that a user entered.
-func (s *session) closeRows(table string, r *lockstep.Restriction) error {
+// rowsAbout are the rows that may say an opt-out: ours, and those that users entered, as
+// the ledger knows them.
+func (s *session) rowsAbout(table string, r *lockstep.Restriction) ([]lockstep.ID, error) {
 	ids := []lockstep.ID{r.ID}
-	if r.Ref.Table == table && r.Ref.ID != r.ID {
-		ids = append(ids, r.Ref.ID)
+	err := s.ledger(r.Key, func(e *lockstep.ConsentEntry) {
+		if e.Act == lockstep.ActRestricted && e.Scope == r.Scope && e.Ref.Table == table && !slices.Contains(ids, e.Ref.ID) {
+			ids = append(ids, e.Ref.ID)
+		}
+	})
+	return ids, err
+}
+
+// closeRows closes the rows about a restriction.
+func (s *session) closeRows(table string, r *lockstep.Restriction) error {
+	ids, err := s.rowsAbout(table, r)
+	if err != nil {
+		return err
 	}
 	var open []lockstep.ID
-	err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
+	err = s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
 		for i := range page {
 			if !page[i].Inactive {
 				open = append(open, page[i].ID)

@@ -21,7 +21,7 @@ var (
 	baseFlag    = flag.Uint64("base", 1, "the first seed")
 	actionsFlag = flag.Int("actions", 0, "actions of a seed; 0 = the usual number")
 	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
-	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this")
+	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this, or everything that -seed's life says of this address")
 	openFlag    = flag.Bool("open", false, "draw the actions too that the product is known not to be equal to")
 	keepFlag    = flag.String("keep", "", "write the plan of -seed, without what -drop names, to this file of testdata/regressions")
 	planFlag    = flag.String("plan", "", "a kept plan to play instead of -seed's, such as testdata/open/x.json")
@@ -78,10 +78,8 @@ func TestSeed(t *testing.T) {
 		if *logFlag {
 			fmt.Println(strings.Join(s.log, "\n"))
 		}
-		for _, c := range s.history.changes {
-			if *traceFlag != "" && strings.Contains(c.String(), *traceFlag) {
-				fmt.Println(c)
-			}
+		if *traceFlag != "" {
+			s.trace(*traceFlag)
 		}
 		if replay := report(t, s); replay != "" {
 			t.Log(replay)
@@ -116,6 +114,32 @@ func TestSeed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// trace prints the changes that contain a text; of an address also those of the records
+// and contacts that ever had it, and what the ledger says.
+func (s *sim) trace(text string) {
+	had := map[string]bool{}
+	if strings.Contains(text, "@") {
+		s.replay(func(_ int, x change, w *past) {
+			if x.name == "emailaddress1" || x.name == "email" || x.name == "lockstep_email" {
+				had[x.id] = had[x.id] || lower(x.new) == text || lower(x.old) == text
+			}
+		})
+	}
+	next := 0
+	for i, c := range s.history.changes {
+		for ; next < len(s.played) && s.played[next].from <= i; next++ {
+			fmt.Println("      ", s.played[next].round, s.played[next].run.Mode, s.played[next].run.Type, s.played[next].run.Status)
+		}
+		if had[c.id] || strings.Contains(c.String(), text) {
+			fmt.Println(c)
+		}
+	}
+	if len(had) == 0 {
+		return
+	}
+	fmt.Println(s.said)
 }
 
 // report fails the test with what was broken and returns how to see it again; "" when

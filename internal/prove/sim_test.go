@@ -106,6 +106,7 @@ type sim struct {
 	coverage map[coverKey]int
 	broken   []string // promises
 	kinds    []string // what is wrong in each, without naming anybody
+	said     string   // what the ledger says of the address that is traced
 	alarms   []string // that the product raised
 }
 
@@ -484,7 +485,32 @@ func (s *sim) play() {
 	for _, c := range s.history.changes[before:] {
 		s.violated("I4 no echo", "on a day without any change: %v", c)
 	}
+	if strings.Contains(*traceFlag, "@") {
+		s.said = s.consentOf(*traceFlag)
+	}
 	s.close()
+}
+
+// consentOf is what the product has on record of an address, in lines.
+func (s *sim) consentOf(email string) string {
+	c, err := s.app.Consent(s.ctx, email)
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	when := func(t time.Time) string { return t.Format("02 15:04:05.000") }
+	for _, e := range c.Entries {
+		fmt.Fprintf(&b, "%d %s %s %s%s by %s at %s, seen %s: %s\n", e.Seq, e.Act, e.Scope, e.Object, e.Reason, e.System, when(e.At), when(e.Seen), e.Evidence)
+		for _, t := range e.Told {
+			fmt.Fprintf(&b, "  %d told %s %s at %s\n", t.Seq, t.System, t.Target, when(t.At))
+		}
+	}
+	for _, a := range c.Accounts {
+		for _, x := range a.Scopes {
+			fmt.Fprintf(&b, "%s %s %s by %s since %s, asked %s, pending %t, told %v\n", x.Word, x.Scope, x.Object, x.System, when(x.Since), when(x.Asked), x.Pending, x.Told)
+		}
+	}
+	return b.String()
 }
 
 // sync is a cycle of the marketing lists. Where a guard stops it, a person looks at a

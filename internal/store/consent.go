@@ -128,13 +128,7 @@ func (s *Store) appendEntries(ctx context.Context, tx Tx, run string, entries []
 	if err != nil {
 		return err
 	}
-	known := make(map[lockstep.ID]bool, len(ids))
-	err = inPortions(ctx, tx, ids, `SELECT id FROM consent WHERE id IN (`, func(r Rows) error {
-		var id []byte
-		err := r.Scan(&id)
-		known[lockstep.ID(id)] = true
-		return err
-	})
+	known, err := notedAmong(ctx, tx, ids)
 	if err != nil {
 		return err
 	}
@@ -165,6 +159,27 @@ func (s *Store) appendEntries(ctx context.Context, tx Tx, run string, entries []
 	}
 	_, err = tx.Exec(ctx, `UPDATE consent_head SET seq = $1, hash = $2, crc = $3`, head.Seq, head.Hash[:], headSum(head))
 	return err
+}
+
+// ConsentNoted returns which of these entries the ledger has, by id.
+func (s *Store) ConsentNoted(ctx context.Context, ids []lockstep.ID) (map[lockstep.ID]bool, error) {
+	values := make([][]byte, len(ids))
+	for i := range ids {
+		values[i] = ids[i][:]
+	}
+	known, err := notedAmong(ctx, s.db, values)
+	return known, in("store: read consent", err)
+}
+
+func notedAmong(ctx context.Context, r Reader, ids [][]byte) (map[lockstep.ID]bool, error) {
+	known := make(map[lockstep.ID]bool, len(ids))
+	err := inPortions(ctx, r, ids, `SELECT id FROM consent WHERE id IN (`, func(r Rows) error {
+		var id []byte
+		err := r.Scan(&id)
+		known[lockstep.ID(id)] = err == nil
+		return err
+	})
+	return known, err
 }
 
 func headSum(h consent.Head) int64 { return checksum(h.Hash[:], "consent", h.String()) }

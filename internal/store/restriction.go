@@ -91,7 +91,7 @@ func (s *Store) putRestrictions(ctx context.Context, tx Tx, restrictions []locks
 			blankRestriction(r)
 		}
 		r.Stamp = first + int64(i)
-		r.At, r.Seen, r.Asked, r.Released = r.At.UTC(), r.Seen.UTC(), r.Asked.UTC(), r.Released.UTC()
+		r.At, r.Seen, r.Asked, r.Listed, r.Released = r.At.UTC(), r.Seen.UTC(), r.Asked.UTC(), r.Listed.UTC(), r.Released.UTC()
 		doc, err := json.Marshal(restrictionDoc{*r, uint8(r.Reason)})
 		if err != nil {
 			return err
