@@ -35,7 +35,7 @@ type mutant struct {
 //	            at; an opt-out does not count as a change of the record; inactive records are mailed; what the platform changed
 //	            is taken for an echo; a removal is not remembered; new members whose record did not change are not looked at;
 //	            an opt-out is heard and told to nobody; an opt-out that was heard is not kept; an opt-out is not written into
-//	            the ledger; a soft bounce is an opt-out; an opt-out that nobody was told of cannot be heard again; who
+//	            the ledger; a soft bounce is an opt-out; who
 //	            unsubscribed from a list stays in the marketing list; a suppression that a CRM user entered for every account
 //	            is passed over; of two choices the older counts; of two choices of the same moment the opt-in counts; choices
 //	            go to the CRM alone; a row that replaces a deleted one is taken for the deleted one; the opt-in type only
@@ -81,12 +81,12 @@ var mutants = []mutant{
 	{"whom a refusal kept out stays out when it moves on", "internal/engine/refusal.go", "\tif was.Email != crosswalk.EmailKey(p.email) {", "\tif false {", true},
 	{"a removal is carried out although its reason is gone", "internal/engine/people.go", "\t\t\tif was.InBook && was.Excluded {", "\t\t\tif false {", true},
 	{"an address shared with one that refuses is mailed", "internal/engine/refusal.go", "\t\t\tall |= o.OptOut\n", "\t\t\t_ = o\n", true},
-	{"an opt-out is heard and told to nobody", "internal/engine/consent.go", "Told: told, Pending: !st.quiet,", "Told: told, Pending: false,", false},
-	{"an opt-out that was heard is not kept", "internal/engine/consent.go", "\t\tc.Restrictions = append(c.Restrictions, r)\n\t\tn.OptOutsSeen++", "\t\tn.OptOutsSeen++", false},
-	{"an opt-out is not written into the ledger", "internal/engine/consent.go", "\t\tc.Consent = append(c.Consent, e)\n\t\tc.Restrictions", "\t\tc.Restrictions", false},
-	{"whom the platform was not told of yet has come back", "internal/engine/consent_back.go", "\t\tif !ok || r.Scope", "\t\tif false && !ok || r.Scope", false},
+	{"an opt-out is heard and told to nobody", "internal/engine/consent.go", "Told: map[string]time.Time{}, Pending: !st.quiet,", "Told: map[string]time.Time{}, Pending: false,", false},
+	{"an opt-out that was heard is not kept", "internal/engine/consent.go", "\t\tc.Restrictions = append(c.Restrictions, x)\n\t\tn.OptOutsSeen++", "\t\tn.OptOutsSeen++", false},
+	{"an opt-out is not written into the ledger", "internal/engine/consent.go", "\t\tc.Consent = append(c.Consent, *e)\n\t\tc.Restrictions", "\t\tc.Restrictions", false},
+	{"whom the platform was not told of yet has come back", "internal/engine/consent_back.go", "; !told || r.Scope", "; false && !told || r.Scope", false},
 	{"a soft bounce is an opt-out", "internal/engine/consent.go", "\t\t\tif r.Reason == lockstep.SoftBounced {", "\t\t\tif false {", false},
-	{"an opt-out that nobody was told of cannot be heard again", "internal/engine/consent.go", "\t\t\tmaps.Copy(told, r.Told) //", "\t\t\ttold = maps.Clone(r.Told) //", false},
+	{"a new opt-out is not told to whom the last one was", "internal/engine/consent.go", "\t\tif at, ok := was.Told[toldRow]; ok {", "\t\tfor toldRow, at := range was.Told {", false},
 	{"a refused return ends the telling", "internal/engine/consent_back.go", "\t\tr.Asked, r.Pending = time.Time{}, pending\n", "\t\tr.Asked, r.Pending = time.Time{}, pending && false\n", false},
 	{"what a batch says of opt-outs is stored after it", "internal/engine/writer.go", "\tif err := w.s.remark(); err != nil {", "\tif err := w.failed(); err != nil {", false},
 	{"who unsubscribed from a list stays in the marketing list", "internal/engine/unsubscribes.go", "\t\tif !l.Dynamic && !l.Gone {", "\t\tif false {", false},
