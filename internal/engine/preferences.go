@@ -290,6 +290,12 @@ func (s *session) heardChoices(p *preferences, page []lockstep.PreferenceChoice)
 				strangers[email] = append(strangers[email], id)
 			}
 			n.Written++
+		case answer == lockstep.OptedOut && (c.Platform.At.IsZero() || later(said.At, c.Platform.At)):
+			// Said again: somebody opted in, in between, or it is their first word and
+			// what was known came from their saying nothing.
+			c.Platform.At, c.Contact = said.At, said.Contact
+			changed[id] = true
+			n.Equal++
 		case c.Contact != said.Contact:
 			c.Contact = said.Contact
 			changed[id] = true
@@ -539,12 +545,14 @@ func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
 			n.Written++
 			continue
 		}
-		if c.Row == r.ID && c.CRM.Answer == answer && c.Known {
+		// A row that says no and was written since may have said yes in between.
+		again := answer == lockstep.OptedOut && later(r.Modified, c.CRM.At)
+		if c.Row == r.ID && c.CRM.Answer == answer && c.Known && !again {
 			n.Equal++
 			continue
 		}
 		c.Row, c.Known = r.ID, true
-		if c.CRM.Answer != answer {
+		if c.CRM.Answer != answer || again {
 			c.CRM = lockstep.Said{Answer: answer, At: r.Modified}
 		}
 		byRow[r.ID] = id
