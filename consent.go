@@ -262,6 +262,9 @@ type Choice struct {
 	// that was deleted, or shows something else now.
 	Row  ID `json:"row,omitzero"`
 	Lost ID `json:"lost,omitzero"`
+	// Unread is set while what was last written to the row has not been read back: when
+	// it comes, nobody has said it again.
+	Unread bool `json:"unread,omitempty"`
 	// Known is set once a record of the CRM has the address. Others get no row.
 	Known    bool `json:"known,omitempty"`
 	Platform Said `json:"platform,omitzero"`

@@ -546,18 +546,21 @@ func (s *session) heardRows(p *preferences, page []lockstep.Record) error {
 			continue
 		}
 		// A row that says no and was written since may have said yes in between.
-		again := answer == lockstep.OptedOut && later(r.Modified, c.CRM.At)
+		again := answer == lockstep.OptedOut && !c.Unread && later(r.Modified, c.CRM.At)
 		if c.Row == r.ID && c.CRM.Answer == answer && c.Known && !again {
 			n.Equal++
-			continue
+			if !c.Unread {
+				continue
+			}
+		} else {
+			n.Written++
 		}
-		c.Row, c.Known = r.ID, true
+		c.Row, c.Known, c.Unread = r.ID, true, false
 		if c.CRM.Answer != answer || again {
 			c.CRM = lockstep.Said{Answer: answer, At: r.Modified}
 		}
 		byRow[r.ID] = id
 		known[id], changed[id] = c, true
-		n.Written++
 	}
 	s.count(n)
 	return s.keepChoices(p, known, changed)

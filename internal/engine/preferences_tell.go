@@ -335,7 +335,7 @@ func (s *session) writeChoiceRows(due []*dueChoice) error {
 				continue
 			}
 			changes[i].State = lockstep.Acknowledged
-			d.choice.Row, d.choice.Lost = rows[i].ID, lockstep.ID{}
+			d.choice.Row, d.choice.Lost, d.choice.Unread = rows[i].ID, lockstep.ID{}, true
 			d.choice.CRM = lockstep.Said{Answer: d.answer, At: d.at}
 			n := lockstep.Counts{RecordsUpdated: 1}
 			if rows[i].Create {
