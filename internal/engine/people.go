@@ -269,6 +269,7 @@ func (s *session) fetchEntries(people []person) error {
 	}
 	var wants []want
 	var ranges []lockstep.BlobRange
+	var same []crosswalk.Link
 	s.mu.Lock()
 	for i := range people {
 		p := &people[i]
@@ -279,11 +280,11 @@ func (s *session) fetchEntries(people []person) error {
 		if p.noEmail != "" {
 			continue
 		}
-		if p.linked && p.link.Email == crosswalk.EmailKey(p.email) {
-			continue
-		}
-		for _, l := range s.sync.links.ByEmail(p.email, nil) {
-			if l.Ref != p.rec.Ref && !s.left(l.Ref, p.email) {
+		// Who has the address already needs to know of those alone who refuse it.
+		own := p.linked && p.link.Email == crosswalk.EmailKey(p.email)
+		same = s.sync.links.ByEmail(p.email, same[:0])
+		for _, l := range same {
+			if l.Ref != p.rec.Ref && (!own || l.Contact == "") && !s.left(l.Ref, p.email) {
 				wants = append(wants, want{p, l, true})
 			}
 		}

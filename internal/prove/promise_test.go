@@ -241,12 +241,17 @@ func (s *sim) addsRespectOptOuts() {
 	round := -1
 	var refusing map[string]bool
 	member := map[string]map[string]bool{}
+	joined := map[string]int{} // record → the round in which it came into its first list
+	refuses := func(id string) bool {
+		r := records[id]
+		return r != nil && (r.bulk == "true" || r.mail == "true") && r.email != "" && len(member[id]) > 0
+	}
 	for i, x := range s.history.changes {
 		if x.round != round {
 			round = x.round
 			refusing = map[string]bool{}
 			for id, r := range records {
-				if (r.bulk == "true" || r.mail == "true") && r.email != "" && len(member[id]) > 0 {
+				if refuses(id) {
 					refusing[r.email] = true
 				}
 			}
@@ -257,9 +262,21 @@ func (s *sim) addsRespectOptOuts() {
 				member[x.id] = map[string]bool{}
 			}
 			if x.kind == "create" {
+				if len(member[x.id]) == 0 {
+					joined[x.id] = round
+				}
 				member[x.id][x.list] = true
 			} else {
+				// Who was in a list between two readings of it only is not known.
+				brief := refuses(x.id) && joined[x.id] >= round-1
 				delete(member[x.id], x.list)
+				if brief && len(member[x.id]) == 0 {
+					email := records[x.id].email
+					delete(refusing, email)
+					for id, r := range records {
+						refusing[email] = refusing[email] || r.email == email && refuses(id)
+					}
+				}
 			}
 		case x.side == "crm":
 			r := records[x.id]

@@ -1,0 +1,237 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
+)
+
+// newReturning is a stage with our tables, on which ann is a member of a list and the
+// platform knows her.
+func newReturning(t *testing.T, cfg app.Config) (w *stage, record string) {
+	t.Helper()
+	w = newStageWith(t, cfg)
+	w.installTables()
+	record = w.cast("contact", "ann@stage.example")
+	w.join(w.list("Readers", "contact", lockstep.ActionIgnore, ""), record)
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	return w, record
+}
+
+// enter has a CRM user enter ann's address as suppressed.
+func (w *stage) enter(more ...cols) (id string) {
+	w.t.Helper()
+	c := cols{"lockstep_suppressionid": newID(), "lockstep_name": "by hand", "lockstep_email": "ann@stage.example"}
+	for _, m := range more {
+		for k, v := range m {
+			c[k] = v
+		}
+	}
+	w.crm("POST", "lockstep_suppressions", c, nil)
+	return fmt.Sprint(c["lockstep_suppressionid"])
+}
+
+// back has ann come back by the platform's own flow.
+func (w *stage) back() {
+	w.t.Helper()
+	w.twins.Clock.Advance(time.Minute)
+	w.mail("POST", "/v2/contacts/resubscribe-with-no-challenge", cols{"unsubscribedContact": cols{"email": "ann@stage.example"}}, nil)
+	w.twins.Clock.Advance(time.Minute)
+}
+
+// open are the rows that say that an address is suppressed, by who entered them.
+func (w *stage) open() []string {
+	w.t.Helper()
+	out := []string{}
+	for _, r := range w.rows("lockstep_suppressions?$select=lockstep_name,lockstep_email,statecode") {
+		if r.str("statecode") == "0" {
+			out = append(out, r.str("lockstep_name"))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *stage) wantClosed(when string, records int, rows ...string) {
+	w.t.Helper()
+	if got := w.closed(); len(got) != records {
+		w.t.Errorf("%s: closed are %v, want %d", when, got, records)
+	}
+	if diff := cmp.Diff(rows, w.open()); diff != "" && len(rows)+len(w.open()) > 0 {
+		w.t.Errorf("%s: open rows (-want +got):\n%s", when, diff)
+	}
+	status := fmt.Sprint(w.contact("ann@stage.example").Channel["email"]["status"])
+	if status != "subscribed" != (records > 0) {
+		w.t.Errorf("%s: she is %s", when, status)
+	}
+}
+
+func (w *stage) suppression() app.Suppression {
+	w.t.Helper()
+	all, err := w.app.Suppressions(w.t.Context(), app.SuppressionFilter{Account: w.account.ID, Email: "ann@stage.example"})
+	if err != nil || len(all) != 1 {
+		w.t.Fatalf("the suppressions are %+v: %v", all, err)
+	}
+	return all[0]
+}
+
+// Several rows may say that an address is suppressed, those that were entered while it
+// was suppressed already among them. When the person comes back, all are closed.
+func TestComingBackClosesEveryRow(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	w.enter()
+	w.run(lockstep.SyncSuppressions)
+	w.enter()
+	w.enter(cols{"lockstep_account": w.account.ID})
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("suppressed", 1, "by hand", "by hand", "by hand")
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back", 0)
+	w.sync() // into the book again
+	w.quiet()
+}
+
+// Who came back, and whether, is not told by our clock: it may be wrong by an hour.
+func TestComingBackWhateverOurClockSays(t *testing.T) {
+	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			w, _ := newReturning(t, app.Config{Now: func() time.Time { return time.Now().Add(skew) }})
+			w.enter()
+			w.run(lockstep.SyncSuppressions)
+			w.sync()
+			w.run(lockstep.SyncSuppressions)
+			w.wantClosed("suppressed", 1, "by hand")
+			w.back()
+			w.sync()
+			w.run(lockstep.SyncSuppressions)
+			w.wantClosed("back", 0)
+		})
+	}
+}
+
+// The key of the table lets no second row of an address and account in: the one that a
+// user once entered says the next opt-out, and is opened for it.
+func TestRowOfAUserSaysTheNextOptOut(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	w.enter(cols{"lockstep_account": w.account.ID})
+	w.run(lockstep.SyncSuppressions)
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back", 0)
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("out again", 1, "by hand")
+	if s := w.suppression(); s.Pending || s.Reason != "unsubscribed" {
+		t.Errorf("the suppression is %+v", s)
+	}
+	w.quiet()
+}
+
+// Our own row is opened again as well, whichever of the two was told first.
+func TestOurRowIsOpenedAgain(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	for range 2 {
+		w.optOut("ann@stage.example")
+		w.run(lockstep.SyncSuppressions)
+		w.wantClosed("out", 1, "ann@stage.example")
+		w.back()
+		w.sync()
+		w.run(lockstep.SyncSuppressions)
+		w.wantClosed("back", 0)
+	}
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.back()
+	w.sync() // notes that she is back, which nobody was told of when she leaves again
+	w.optOut("ann@stage.example")
+	w.sync()
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back after nobody was told that she was out", 0)
+}
+
+// A row that a user opens again is a new opt-out.
+func TestRowThatIsOpenedByAUser(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	id := w.enter()
+	w.run(lockstep.SyncSuppressions)
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back", 0)
+	w.twins.Clock.Advance(time.Minute)
+	w.crm("PATCH", "lockstep_suppressions("+id+")", cols{"statecode": 0}, nil)
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("opened", 1, "by hand")
+}
+
+// A row that was entered before the person came back, and is read after that, is
+// closed: the person's act is the newer one.
+func TestRowThatIsReadTooLate(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.enter()
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back", 0)
+	w.twins.Clock.Advance(time.Minute)
+	w.enter()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("entered after that", 1, "by hand")
+}
+
+// Somebody who comes back and leaves again between two runs has left anew: what was
+// opened in between is closed.
+func TestOptOutAfterAReturnThatNobodySaw(t *testing.T) {
+	w, record := newReturning(t, app.Config{})
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.back()
+	w.editRecord("contact", record, cols{"donotbulkemail": false})
+	w.twins.Clock.Advance(time.Minute)
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("unsubscribed again", 1, "ann@stage.example")
+	w.back()
+	w.editRecord("contact", record, cols{"donotbulkemail": false})
+	w.twins.Clock.Advance(time.Minute)
+	w.act("ann@stage.example", dotdigital.Complain)
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("complained", 1, "ann@stage.example")
+	if s := w.suppression(); s.Pending || s.Reason != "complained" {
+		t.Errorf("the suppression is %+v", s)
+	}
+}
+
+// Nobody is let back whose opt-out the platform has not heard of: it would have nothing
+// to ask the person about.
+func TestAskedBeforeThePlatformWasTold(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	w.enter()
+	w.lock()
+	w.run(lockstep.SyncSuppressions)
+	w.unlock()
+	if _, err := w.app.Resubscribe(t.Context(), w.suppression().ID, "a letter", "Kim"); lockstep.CodeOf(err) != lockstep.CodeConflict {
+		t.Fatalf("asked: %v", err)
+	}
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("told", 1, "by hand")
+	got, err := w.app.Resubscribe(t.Context(), w.suppression().ID, "a letter", "Kim")
+	if err != nil || got.State != "challenged" {
+		t.Fatalf("asked again: %+v %v", got, err)
+	}
+}
