@@ -259,7 +259,7 @@ func consentAgrees(s *sim) {
 				continue
 			}
 			for _, r := range e.members {
-				if r.email() == c.email && e.list.dynamic == "" && !s.joinedAgain(r, c, e) {
+				if r.email() == c.email && r.id != s.injector.poisoned && e.list.dynamic == "" && !s.joinedAgain(r, c, e) {
 					s.violated("I9 consent", "%s unsubscribed from list %q, %s %s is a member", c.email, e.list.name, r.table, r.id)
 				}
 			}
