@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -31,9 +32,7 @@ func (w *stage) enter(more ...cols) (id string) {
 	w.t.Helper()
 	c := cols{"lockstep_suppressionid": newID(), "lockstep_name": "by hand", "lockstep_email": "ann@stage.example"}
 	for _, m := range more {
-		for k, v := range m {
-			c[k] = v
-		}
+		maps.Copy(c, m)
 	}
 	w.crm("POST", "lockstep_suppressions", c, nil)
 	return fmt.Sprint(c["lockstep_suppressionid"])
