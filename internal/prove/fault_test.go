@@ -178,6 +178,30 @@ var kinds = []kind{
 	{"too-many-imports", imports, inside(""), 2},
 	{"page-dup", paged, inside("", `{"variant":"loop","mode":"loop"}`, `{"variant":"empty"}`, `{"variant":"host"}`), 0},
 	{"page-drift", mailPaged, inside(""), 0},
+	// The platform's pages are counted, so that a row is skipped when one before it goes.
+	// Those of the CRM are not: that it leaves out a row nobody could notice.
+	{"page-skip", mailPaged, inside(""), 0},
+	// Somebody takes the account's rights away for a moment: one import fails for good
+	// beside others that do not.
+	{"status", imports, answer(401, ""), 6},
+	{"garbage", fields, answer(200, "[]"), 6},
+}
+
+// fields is the call that tells an account's data fields, of which every account has some.
+func fields(x *exchange) bool { return x.route == "GET /v2/data-fields" }
+
+// answer is a kind that says this instead of carrying the request out.
+func answer(code int, body string) func(*rand.Rand) *hit {
+	return func(*rand.Rand) *hit {
+		return &hit{arg: fmt.Sprint(code, body), act: func(s *sim, x *exchange) {
+			x.connected()
+			var h http.Header
+			if body != "" {
+				h = http.Header{"Content-Type": {"application/json; charset=utf-8"}}
+			}
+			s.reply(x, code, h, body)
+		}}
+	}
 }
 
 var reset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
@@ -243,11 +267,14 @@ const faultRate = 0.02
 // chooseFault draws the fault of a request, if any.
 func (s *sim) chooseFault(x *exchange) *hit {
 	rnd := s.random("fault", s.round, x.number)
-	rate := s.plan.FaultRate
+	if !s.faulty {
+		return nil
+	}
+	rate := s.plan.FaultRate * s.rarity(x)
 	if imports(x) {
 		rate *= 3 // most of what is written goes this way, in few calls
 	}
-	if !s.faulty || s.plan.Dropped["faults"] || rnd.Float64() >= rate {
+	if s.plan.Dropped["faults"] || rnd.Float64() >= rate {
 		return nil
 	}
 	var fit []kind
@@ -267,6 +294,24 @@ func (s *sim) chooseFault(x *exchange) *hit {
 	}
 	s.struck = append(s.struck, id)
 	return h
+}
+
+// rarity is how much more often than others a request is hit because its route is rare
+// in this life: a call that is made twice has to meet as many faults as one that is made
+// a hundred times.
+func (s *sim) rarity(x *exchange) float64 {
+	key := x.twin + " " + x.route
+	if s.routes[key] == 0 {
+		for _, k := range kinds {
+			if k.applies(x) {
+				s.possible[coverKey{k.name, x.twin, x.route}]++
+			}
+		}
+	}
+	s.routes[key]++
+	even := float64(s.requested) / float64(len(s.routes))
+	s.requested++
+	return min(6, max(0.5, even/float64(s.routes[key])))
 }
 
 // injector hands the twins the faults that they carry out themselves.

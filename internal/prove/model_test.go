@@ -217,7 +217,7 @@ func (m *model) flows(table string) (outward, inward map[string]string) {
 	}
 	outward, inward = map[string]string{}, map[string]string{}
 	for _, x := range all {
-		if x.Table != table {
+		if x.Table != table || x.Disabled != "" || x.Label == misfit {
 			continue
 		}
 		if x.Direction == lockstep.ToPlatform {

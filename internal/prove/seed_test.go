@@ -244,18 +244,24 @@ func keep(t *testing.T, file string, p *plan) {
 // covered counts what happened in all seeds of a run of the tests.
 type covered struct {
 	mu     sync.Mutex
-	faults map[coverKey]int
-	acts   map[string]int
-	kills  int
+	lives    int
+	faults   map[coverKey]int
+	possible map[coverKey]int // in how many lives
+	acts     map[string]int
+	kills    int
 }
 
-var coverage = covered{faults: map[coverKey]int{}, acts: map[string]int{}}
+var coverage = covered{faults: map[coverKey]int{}, possible: map[coverKey]int{}, acts: map[string]int{}}
 
 func (c *covered) add(s *sim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.lives++
 	for k, n := range s.coverage {
 		c.faults[k] += n
+	}
+	for k := range s.possible {
+		c.possible[k]++
 	}
 	for a, n := range s.acted {
 		c.acts[a] += n
@@ -267,24 +273,31 @@ func (c *covered) add(s *sim) {
 func (c *covered) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	type sum struct{ hits, routes, rare int }
+	type sum struct{ hits, met, routes, rare int }
 	kinds := map[string]*sum{}
-	for k, n := range c.faults {
+	rare := 0
+	for k := range c.possible {
 		x := kinds[k.twin+" "+k.kind]
 		if x == nil {
 			x = &sum{}
 			kinds[k.twin+" "+k.kind] = x
 		}
+		n := c.faults[k]
 		x.hits += n
 		x.routes++
-		if n < 100 {
+		if n > 0 {
+			x.met++
+		}
+		if 100*n < c.lives {
 			x.rare++
+			rare++
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d kills; %d pairs of fault and route:\n", c.kills, len(c.faults))
+	fmt.Fprintf(&b, "%d kills; %d pairs of fault and route met, of %d; %d of them fewer than 100 times in 10,000 lives:\n", c.kills, len(c.faults), len(c.possible), rare)
 	for _, k := range slices.Sorted(maps.Keys(kinds)) {
-		fmt.Fprintf(&b, "  %-30s %7d hits on %3d routes, %3d of them fewer than 100 times\n", k, kinds[k].hits, kinds[k].routes, kinds[k].rare)
+		x := kinds[k]
+		fmt.Fprintf(&b, "  %-30s %7d hits on %3d of %3d routes, %3d of them fewer than 100 times in 10,000 lives\n", k, x.hits, x.met, x.routes, x.rare)
 	}
 	b.WriteString("what people did:\n")
 	for _, a := range actions {

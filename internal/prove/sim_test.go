@@ -80,6 +80,7 @@ type sim struct {
 	played  []played       // every cycle, in order
 	queued  bool           // a person asked for something that starts a run
 	paused  func()         // takes back what a person paused
+	renamed bool           // a mapped column has another name
 	closed  map[string]int // addresses that a person closed in the product
 	books   []string       // of the lists, once they are there
 	skew    time.Duration
@@ -104,6 +105,10 @@ type sim struct {
 	refused  string
 	acted    map[string]int
 	coverage map[coverKey]int
+	possible map[coverKey]int // pairs of fault and route that could have been
+	routes   map[string]int   // requests
+	// requested is how many requests there were, in all rounds.
+	requested int
 	broken   []string // promises
 	kinds    []string // what is wrong in each, without naming anybody
 	said     string   // what the ledger says of the address that is traced
@@ -133,7 +138,7 @@ var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
 func newSim(t *testing.T, p *plan) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
-		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{},
+		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, possible: map[coverKey]int{}, routes: map[string]int{},
 	}
 	s.history.who = person
 	s.injector.history = s.history
@@ -177,6 +182,7 @@ func newSim(t *testing.T, p *plan) *sim {
 	for _, f := range []string{"JOBTITLE", "PHONE", "CITY", "COUNTRY"} {
 		must(s.mailer.AddField(f, "String"))
 	}
+	must(s.mailer.AddField(misfit, "Numeric"))
 	for i, name := range preferences {
 		if id := s.mailer.AddPreference(name, name); int(id) != i+1 {
 			t.Fatalf("the preference %s has the id %d", name, id)
@@ -462,6 +468,7 @@ func (s *sim) play() {
 	s.round, s.history.round, s.requests = len(s.plan.Rounds), len(s.plan.Rounds), 0
 	s.resume()
 	s.settle(10 * time.Minute)
+	s.cycle(s.request(lockstep.SyncCRMMetadata, lockstep.ModeApply)) // as every day
 	for cycles, all := 2, 0; cycles > 0 && all < 6; cycles, all = cycles-1, all+1 {
 		s.lane()
 		if s.calm() {
@@ -565,6 +572,7 @@ func (s *sim) playRound(r round) {
 		s.cycle(s.request(lockstep.SyncAddressBooksIn, lockstep.ModeApply))
 	case "labels":
 		s.cycle(s.request(lockstep.SyncDataLabels, lockstep.ModeApply))
+		s.cycle(s.request(lockstep.SyncCRMMetadata, lockstep.ModeApply))
 		s.sync()
 	case "all":
 		s.lane()
@@ -646,6 +654,9 @@ func (s *sim) setUp(ctx context.Context) error {
 		if _, err := s.app.SaveLabel(ctx, lockstep.DataLabel{Account: acc.ID, Name: name, Type: lockstep.FieldText}); err != nil && lockstep.CodeOf(err) != lockstep.CodeConflict {
 			return err
 		}
+	}
+	if _, err := s.app.SaveLabel(ctx, lockstep.DataLabel{Account: acc.ID, Name: misfit, Type: lockstep.FieldNumber}); err != nil && lockstep.CodeOf(err) != lockstep.CodeConflict {
+		return err
 	}
 	if err := s.request(lockstep.SyncDataLabels, lockstep.ModeApply)(ctx); err != nil {
 		return err
