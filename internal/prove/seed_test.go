@@ -243,7 +243,7 @@ func keep(t *testing.T, file string, p *plan) {
 
 // covered counts what happened in all seeds of a run of the tests.
 type covered struct {
-	mu     sync.Mutex
+	mu       sync.Mutex
 	lives    int
 	faults   map[coverKey]int
 	possible map[coverKey]int // in how many lives

@@ -109,10 +109,10 @@ type sim struct {
 	routes   map[string]int   // requests
 	// requested is how many requests there were, in all rounds.
 	requested int
-	broken   []string // promises
-	kinds    []string // what is wrong in each, without naming anybody
-	said     string   // what the ledger says of the address that is traced
-	alarms   []string // that the product raised
+	broken    []string // promises
+	kinds     []string // what is wrong in each, without naming anybody
+	said      string   // what the ledger says of the address that is traced
+	alarms    []string // that the product raised
 }
 
 type coverKey struct{ kind, twin, route string }
