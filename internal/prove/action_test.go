@@ -53,6 +53,9 @@ var dataActions = []action{
 		}
 		col := pick(w.rnd, editable[r.table])
 		var v any = w.word
+		if edited := w.editedThere(); w.during && edited != nil && w.rnd.IntN(2) == 0 {
+			return w.edit(edited, cols{"jobtitle": v}) // while the product carries that here
+		}
 		switch {
 		case col == "address1_city" && w.rnd.IntN(3) == 0:
 			v = "Porto"
@@ -297,6 +300,25 @@ func (w *people) linked() *record {
 	for _, r := range w.shuffled("contact") {
 		if c := w.history.byEmail(r.email()); r.active() && c != nil && c.status == "subscribed" {
 			return r
+		}
+	}
+	return nil
+}
+
+// editedThere returns a record whose contact somebody gave another job title in this
+// round.
+func (w *people) editedThere() *record {
+	for _, x := range slices.Backward(w.history.changes) {
+		if x.round != w.round {
+			return nil
+		}
+		if x.side != "mail" || x.name != "JOBTITLE" || x.who != person {
+			continue
+		}
+		for _, r := range w.history.alive("contact", "lead") {
+			if r.email() != "" && r.email() == w.history.people[x.id].email {
+				return r
+			}
 		}
 	}
 	return nil

@@ -29,6 +29,8 @@ type played struct {
 	round    int
 	from, to int // of the history's changes
 	run      lockstep.Run
+	// disturbed is set when a request went wrong, or the process was killed.
+	disturbed bool
 }
 
 // alarm hears what the product itself calls an error: a panic of a run, damaged data.

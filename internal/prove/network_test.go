@@ -327,6 +327,11 @@ func (s *sim) serve(x *exchange) *http.Response {
 	s.injector.current = x.fault
 	defer func() { s.injector.current = nil }()
 	res := s.call(product, x.req.Method, x.req.URL.String(), x.req.Header, x.body)
+	if res.StatusCode < 300 {
+		if what := kindOfCall(x); what != otherCall {
+			s.calls = append(s.calls, called{len(s.played), what, x.route})
+		}
+	}
 	if x.fault != nil && x.fault.taken { // not every call has what its fault needs, such as a second page
 		s.coverage[coverKey{x.fault.kind, x.twin, x.route}]++
 	}

@@ -18,7 +18,7 @@ type promise struct {
 	check func(s *sim)
 }
 
-var promises = slices.Concat(dataPromises, consentPromises)
+var promises = slices.Concat(dataPromises, consentPromises, orderPromises)
 
 var dataPromises = []promise{
 	{"I9 convergence", membershipAgrees},
@@ -159,10 +159,10 @@ func (s *sim) kept(i int, x change, r *record, c *contact, column, label string,
 		if x.new == "" || y.who == person || arrived || same(y.new, x.new) || inConflict(x.new) {
 			return
 		}
-		// Writes are unconditional: what a person writes after the cycle has read it and
-		// before it writes is lost. The platform has nothing else; in the CRM an ETag
-		// could tell (testdata/open).
-		if x.round == y.round && y.at.Sub(x.at) < unconditional {
+		// The platform's writes are unconditional: what a person writes there after the
+		// cycle has read it and before it writes is lost. A record of the CRM is written
+		// only as it was read.
+		if x.side == "mail" && x.round == y.round && y.at.Sub(x.at) < unconditional {
 			return
 		}
 		s.violated("I3 no silent loss", "%v\n\twas replaced by\n\t%v\n\twithout having arrived on the other side or being in a conflict", x, y)

@@ -78,6 +78,7 @@ type sim struct {
 	account string
 	started string         // the newest run that was asked for
 	played  []played       // every cycle, in order
+	calls   []called       // that twins carried out
 	queued  bool           // a person asked for something that starts a run
 	paused  func()         // takes back what a person paused
 	renamed bool           // a mapped column has another name
@@ -364,7 +365,9 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 	p := played{round: s.round, from: len(s.history.changes)}
 	s.started = ""
 	before, _ := s.app.Runs(s.ctx, app.RunFilter{Limit: 1})
+	struck, kills := len(s.struck), s.kills
 	defer func() {
+		p.disturbed = len(s.struck) > struck || s.kills > kills
 		p.run, p.to = s.lastRun(), len(s.history.changes)
 		if len(before) > 0 && before[0].ID == p.run.ID {
 			p.run = lockstep.Run{} // killed before there was one
