@@ -64,7 +64,7 @@ func optOutsAreHeardFirst(s *sim) {
 		}
 		p := &s.played[c.cycle]
 		heard[c.what] = true
-		if c.what == importsPeople && filled < 0 {
+		if c.what == importsPeople && filled < 0 && p.run.Type == lockstep.SyncMarketingLists {
 			filled = c.cycle
 		}
 		unheard := !heard[hearsAccount] || !heard[hearsBooks] && c.cycle > filled
