@@ -96,7 +96,7 @@ var mutants = []mutant{
 	{"of two choices of the same moment the opt-in counts", "internal/engine/choice.go", "\tcase p.answer == lockstep.OptedOut:\n\t\treturn p", "\tcase p.answer == lockstep.OptedIn:\n\t\treturn p", false},
 	{"choices go to the CRM alone", "internal/engine/preferences_tell.go", "\t\tif d.choice.Platform.Answer != d.answer {", "\t\tif false {", false},
 	{"a choice in the CRM opts in who is closed to all mail", "internal/engine/preferences_tell.go", "\t\tif d.answer == lockstep.OptedIn && closed[c.Key] {", "\t\tif false {", false},
-	{"a row that replaces a deleted one is taken for the deleted one", "internal/engine/preferences.go", "c.Row, c.Lost, c.CRM = lockstep.ID{}, r.ID, lockstep.Said{}", "c.Lost = r.ID", false},
+	{"a row that replaces a deleted one is taken for the deleted one", "internal/engine/choice.go", "c.Row, c.Lost, c.CRM = lockstep.ID{}, c.Row, lockstep.Said{}", "c.Lost = c.Row", false},
 	{"the opt-in type only rises", "internal/engine/optin.go", "\t\t\t\tif want == was[i] {", "\t\t\t\tif true {", false},
 	{"no number of removals is too large", "internal/engine/guard.go", "\tif len(held) <= limit {", "\tif len(held) >= 0 {", false},
 	{"clearing a column of everybody is nothing special", "internal/engine/guard.go", "\tif s.sync.unblanked || !p.linked", "\tif true || !p.linked", false},
