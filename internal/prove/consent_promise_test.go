@@ -368,6 +368,16 @@ func choicesAgree(s *sim) {
 	}
 }
 
+// heardOf reports whether a run could hear what a closed contact chose last: the platform
+// tells no choices of who is closed.
+func (s *sim) heardOf(c *contact, preference string) bool {
+	chose := s.lastChange(func(x change) bool { return x.side == "mail" && x.id == c.id && x.name == "preference:"+preference })
+	closed := s.lastChange(func(x change) bool {
+		return x.side == "mail" && x.id == c.id && x.name == "status" && blocking(x.new) && !blocking(x.old)
+	})
+	return chose < 0 || slices.ContainsFunc(s.played, func(p played) bool { return p.done(lockstep.SyncPreferences) && chose < p.from && p.to <= closed })
+}
+
 // closedToChoices: a user does not opt in who is closed to all mail; the row is set back.
 func (s *sim) closedToChoices(c *contact, rows map[choice][]*record) {
 	closed := s.lastChange(func(x change) bool { return x.side == "mail" && x.id == c.id && x.name == "status" })
@@ -384,7 +394,7 @@ func (s *sim) closedToChoices(c *contact, rows map[choice][]*record) {
 		out := s.lastChange(func(x change) bool { return x.id == r.id && x.name == "lockstep_optedin" && x.new == "false" })
 		// A row that was changed and changed back before anybody looked was not changed.
 		seen := out < 0 || slices.ContainsFunc(s.played, func(p played) bool { return p.done(lockstep.SyncPreferences) && out < p.from && p.to <= last })
-		if last > closed && s.history.changes[last].who == person && seen {
+		if last > closed && s.history.changes[last].who == person && seen && s.heardOf(c, key.preference) {
 			s.violated("I6 ratchet", "a user opted %s in to preference %s, who is %s: the row was not set back", c.email, key.preference, c.status)
 		}
 	}
