@@ -652,6 +652,9 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			r.undo = append(r.undo, undoBase{pos, in.Base, in.Apart})
 		default:
 			r.base[pos] = out.Base
+			if r.old != nil {
+				r.old[pos] = out.Base // agreed, even if the platform refuses the row
+			}
 		}
 	}
 }
