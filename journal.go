@@ -46,11 +46,13 @@ type Commit struct {
 	Cursors map[string]Cursor
 
 	// Consent is appended to the ledger; an entry that is there already, by id, is
-	// left alone. Restrictions are replaced by id; Lifted are ids of those that stand
-	// no longer.
+	// left alone. Restrictions are replaced by id; Lifted are those that stand no
+	// longer. One with a Stamp was read before: it is left as it is if it was stored
+	// anew or lifted since, so that nobody's word is lost to what others did with the
+	// one before it.
 	Consent      []ConsentEntry
 	Restrictions []Restriction
-	Lifted       []ID
+	Lifted       []Restriction
 	// Choices are replaced by id.
 	Choices []Choice
 

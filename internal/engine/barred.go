@@ -190,7 +190,7 @@ func (s *session) reopen(c *lockstep.Commit) error {
 		}
 		e.ID = lockstep.ConsentID(&e)
 		c.Consent = append(c.Consent, e)
-		c.Lifted = append(c.Lifted, r.ID)
+		c.Lifted = append(c.Lifted, r)
 	}
 	return nil
 }

@@ -625,7 +625,7 @@ func (s *session) tellPage(page []lockstep.Restriction) error {
 		if r.Pending = !s.everybodyKnows(r); !r.Pending {
 			n.OptOutsTold++
 			if !r.Released.IsZero() {
-				c.Lifted = append(c.Lifted, r.ID)
+				c.Lifted = append(c.Lifted, *r)
 				continue
 			}
 		}

@@ -43,7 +43,7 @@ func fullCommit(run lockstep.Run, batch int64) lockstep.Commit {
 			{Account: run.Account, Scope: lockstep.ScopeAccount, Email: "Ada@Example.com", Ref: record, Contact: "17", Reason: lockstep.Unsubscribed, System: lockstep.ConsentPlatform, At: day, Seen: day, Entry: lockstep.ID{9}, Told: map[string]time.Time{"crm": day}, Pending: true},
 			{Account: run.Account, Scope: lockstep.ScopeList, Object: "l1", Email: "bob@example.com", System: lockstep.ConsentCRM, At: day, Seen: day, Asked: day},
 		},
-		Lifted:   []lockstep.ID{{1, 2, 3}},
+		Lifted:   []lockstep.Restriction{{ID: lockstep.ID{1, 2, 3}}},
 		Counts:   lockstep.Counts{Read: 5, Written: 3, Findings: 120},
 		Calls:    lockstep.Calls{CRM: 2, Platform: 1},
 		Stage:    "writing contacts",

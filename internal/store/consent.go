@@ -80,10 +80,19 @@ func (s *Store) AppendConsent(ctx context.Context, entries []lockstep.ConsentEnt
 
 // AppendConsentIn is AppendConsent within tx.
 func (s *Store) AppendConsentIn(ctx context.Context, tx Tx, entries []lockstep.ConsentEntry, restrictions []lockstep.Restriction, lifted []lockstep.ID) error {
-	return in("store: append consent", s.addConsent(ctx, tx, "", entries, restrictions, lifted))
+	// Whoever acts outside of a run says a word of their own.
+	restrictions = slices.Clone(restrictions)
+	for i := range restrictions {
+		restrictions[i].Stamp = 0
+	}
+	gone := make([]lockstep.Restriction, len(lifted))
+	for i, id := range lifted {
+		gone[i].ID = id
+	}
+	return in("store: append consent", s.addConsent(ctx, tx, "", entries, restrictions, gone))
 }
 
-func (s *Store) addConsent(ctx context.Context, tx Tx, run string, entries []lockstep.ConsentEntry, restrictions []lockstep.Restriction, lifted []lockstep.ID) error {
+func (s *Store) addConsent(ctx context.Context, tx Tx, run string, entries []lockstep.ConsentEntry, restrictions, lifted []lockstep.Restriction) error {
 	if len(entries) == 0 && len(restrictions) == 0 && len(lifted) == 0 {
 		return nil
 	}

@@ -419,3 +419,58 @@ func TestEraseConsent(t *testing.T) {
 		whole(t, s)
 	})
 }
+
+// What a run does with a restriction that it had read loses to what somebody said about
+// it meanwhile; what is said outside of a run always counts.
+func TestRestrictionsThatChangedMeanwhile(t *testing.T) {
+	engines(t, func(t *testing.T, o Options) {
+		s := mustOpen(t, o)
+		a := account(t, s)
+		ctx, run := started(t, s, a.ID)
+		read := func() lockstep.Restriction {
+			t.Helper()
+			rs, err := s.Restrictions(ctx, a.ID, []lockstep.AddressKey{s.AddressKey("ada@example.com")})
+			ok(t, err)
+			if len(rs) != 1 {
+				t.Fatalf("%d restrictions stand", len(rs))
+			}
+			return rs[0]
+		}
+		commit := func(c lockstep.Commit) {
+			t.Helper()
+			c.Run, c.Account = run.ID, a.ID
+			ok(t, s.Commit(ctx, c))
+		}
+		r := lockstep.Restriction{Account: a.ID, Scope: lockstep.ScopeAccount, Email: "ada@example.com", Reason: lockstep.Unsubscribed, At: day, Seen: day, Pending: true}
+		commit(lockstep.Commit{Restrictions: []lockstep.Restriction{r}})
+		old := read()
+		r.Reason = lockstep.Complained
+		commit(lockstep.Commit{Restrictions: []lockstep.Restriction{r}})
+		old.Released, old.Pending = day, false
+		commit(lockstep.Commit{Restrictions: []lockstep.Restriction{old}})
+		commit(lockstep.Commit{Lifted: []lockstep.Restriction{old}})
+		now := read()
+		if now.Reason != lockstep.Complained || !now.Released.IsZero() || !now.Pending {
+			t.Errorf("a word from before it has replaced the complaint: %+v", now)
+		}
+		told := now
+		told.Pending = false
+		commit(lockstep.Commit{Restrictions: []lockstep.Restriction{told}})
+		if told = read(); told.Pending {
+			t.Error("what nobody else has touched was not stored")
+		}
+		asked := now
+		asked.Asked = day
+		ok(t, s.AppendConsent(ctx, nil, []lockstep.Restriction{asked}, nil))
+		if got := read(); got.Asked.IsZero() {
+			t.Error("what was asked outside of a run was not stored")
+		}
+		commit(lockstep.Commit{Lifted: []lockstep.Restriction{told}})
+		told = read()
+		commit(lockstep.Commit{Lifted: []lockstep.Restriction{told}})
+		commit(lockstep.Commit{Restrictions: []lockstep.Restriction{told}})
+		if rs, err := s.Restrictions(ctx, a.ID, []lockstep.AddressKey{told.Key}); err != nil || len(rs) != 0 {
+			t.Errorf("lifted, and there again: %+v %v", rs, err)
+		}
+	})
+}

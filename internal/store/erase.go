@@ -137,6 +137,7 @@ func (s *Store) eraseConsent(ctx context.Context, tx Tx, op string, key lockstep
 	closed := map[string]bool{}
 	for i := range restrictions {
 		r := &restrictions[i]
+		r.Stamp = 0 // whatever it says by then
 		closed[r.Account] = closed[r.Account] || r.Scope == lockstep.ScopeAccount && r.Released.IsZero()
 	}
 	accounts, err := texts(ctx, tx, `SELECT id FROM email_accounts ORDER BY id`)

@@ -80,8 +80,12 @@ func (s *Store) putRestrictions(ctx context.Context, tx Tx, restrictions []locks
 	if err != nil {
 		return err
 	}
+	// From here on nobody else stores any until the transaction ends.
 	first, err := take(ctx, tx, "restrictions", len(kept))
 	if err != nil {
+		return err
+	}
+	if kept, err = withoutStale(ctx, tx, kept); err != nil || len(kept) == 0 {
 		return err
 	}
 	docs := make([]string, len(kept))
@@ -109,6 +113,28 @@ account = excluded.account, address = excluded.address, pending = excluded.pendi
 	return err
 }
 
+// withoutStale leaves out restrictions that were read before and have been stored anew,
+// or lifted, since.
+func withoutStale(ctx context.Context, tx Tx, restrictions []lockstep.Restriction) ([]lockstep.Restriction, error) {
+	var ids [][]byte
+	for i := range restrictions {
+		if restrictions[i].Stamp != 0 {
+			ids = append(ids, restrictions[i].ID[:])
+		}
+	}
+	stamps := make(map[lockstep.ID]int64, len(ids))
+	err := inPortions(ctx, tx, ids, `SELECT id, stamp FROM restrictions WHERE id IN (`, func(r Rows) error {
+		var id []byte
+		var stamp int64
+		err := r.Scan(&id, &stamp)
+		if err == nil && len(id) == len(lockstep.ID{}) {
+			stamps[lockstep.ID(id)] = stamp
+		}
+		return err
+	})
+	return slices.DeleteFunc(restrictions, func(r lockstep.Restriction) bool { return r.Stamp != 0 && stamps[r.ID] != r.Stamp }), err
+}
+
 // blankRestriction takes out what names the person. Nobody can be told of an address
 // that is not known any more.
 func blankRestriction(r *lockstep.Restriction) {
@@ -118,10 +144,10 @@ func blankRestriction(r *lockstep.Restriction) {
 
 // liftRestrictions takes restrictions away. With the last one of an address its
 // erasure ends too: the person is back by their own wish.
-func (s *Store) liftRestrictions(ctx context.Context, tx Tx, lifted []lockstep.ID) error {
+func (s *Store) liftRestrictions(ctx context.Context, tx Tx, lifted []lockstep.Restriction) error {
 	for i := range lifted {
 		var key []byte
-		err := tx.QueryRow(ctx, `DELETE FROM restrictions WHERE id = $1 RETURNING address`, lifted[i][:]).Scan(&key)
+		err := tx.QueryRow(ctx, `DELETE FROM restrictions WHERE id = $1 AND (stamp = $2 OR $3) RETURNING address`, lifted[i].ID[:], lifted[i].Stamp, lifted[i].Stamp == 0).Scan(&key)
 		if lockstep.CodeOf(err) == lockstep.CodeNotFound {
 			continue
 		}
