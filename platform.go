@@ -89,6 +89,8 @@ type ContactReader interface {
 	Contacts(ctx context.Context, q ContactQuery, each func([]Contact) error) (Cursor, error)
 	// Contact reads one contact by its normalised address. CodeNotFound.
 	Contact(ctx context.Context, email string, fields []string) (Contact, error)
+	// ContactByID reads one contact, whatever address it has now. CodeNotFound.
+	ContactByID(ctx context.Context, id ContactID, fields []string) (Contact, error)
 }
 
 // ContactImporter writes contacts in bulk. An import is accepted first and

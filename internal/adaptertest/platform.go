@@ -227,6 +227,7 @@ func (s *platformSuite) everyCall(ctx context.Context) map[string]error {
 	out["AwaitRemoval"] = s.p.AwaitRemoval(ctx, "7")
 	_, out["Contacts"] = s.p.Contacts(ctx, lockstep.ContactQuery{}, func([]lockstep.Contact) error { return nil })
 	_, out["Contact"] = s.p.Contact(ctx, "ann@example.com", nil)
+	_, out["ContactByID"] = s.p.ContactByID(ctx, "7", nil)
 	_, out["Import"] = s.p.Import(ctx, nil, []lockstep.ContactWrite{{Email: "ann@example.com"}})
 	out["AwaitImport"] = s.p.AwaitImport(ctx, "7", func([]lockstep.ContactResult) error { return nil })
 	return out

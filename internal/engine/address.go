@@ -14,7 +14,18 @@ type moves struct {
 	page map[lockstep.Ref]bool
 	now  map[lockstep.Ref]*lockstep.Record // of the page, and those that had their addresses
 	held map[lockstep.Ref][]crosswalk.Link // who is linked under the address that a record has now
+	// asked are the records that were read for now, whether they exist or not.
+	asked map[lockstep.Ref]bool
 }
+
+// vacancy is why a record does not count for the contact that it is still linked to.
+type vacancy uint8
+
+const (
+	stays     vacancy = iota
+	movedAway         // it has another address now, or none, and will not rename the contact
+	ended             // it was deleted or merged
+)
 
 // untangle sees to addresses that move from one record to another. An address that
 // a record has now may still be that of somebody else's contact, because that
@@ -25,6 +36,7 @@ func (s *session) untangle(recs []lockstep.Record) (wait map[lockstep.ID]bool, e
 	var movers []lockstep.Ref
 	s.mu.Lock()
 	for i := range recs {
+		delete(s.sync.vacated, recs[i].Ref)
 		if len(s.holders(&recs[i])) > 0 {
 			movers = append(movers, recs[i].Ref)
 		}
@@ -33,7 +45,7 @@ func (s *session) untangle(recs []lockstep.Record) (wait map[lockstep.ID]bool, e
 	if len(movers) == 0 {
 		return nil, nil
 	}
-	m := &moves{page: make(map[lockstep.Ref]bool, len(recs)), now: make(map[lockstep.Ref]*lockstep.Record, len(recs)), held: map[lockstep.Ref][]crosswalk.Link{}}
+	m := &moves{page: make(map[lockstep.Ref]bool, len(recs)), now: make(map[lockstep.Ref]*lockstep.Record, len(recs)), held: map[lockstep.Ref][]crosswalk.Link{}, asked: map[lockstep.Ref]bool{}}
 	for i := range recs {
 		m.page[recs[i].Ref], m.now[recs[i].Ref] = true, &recs[i]
 	}
@@ -115,6 +127,7 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 			for _, h := range m.held[ref] {
 				next = append(next, h.Ref)
 				if m.now[h.Ref] == nil && s.sync.plans[h.Ref.Table] != nil {
+					m.asked[h.Ref] = true
 					missing[h.Ref.Table] = append(missing[h.Ref.Table], h.Ref.ID)
 				}
 			}
@@ -140,18 +153,77 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 			}
 		}
 		for _, ref := range next {
-			if r := m.now[ref]; r != nil && !r.Deleted {
-				s.mu.Lock()
-				link, _ := s.linkOf(ref)
-				member := len(s.scope(ref.Table, ref.ID)) > 0
-				s.mu.Unlock()
-				email := lockstep.NormalizeEmail(r.Email)
-				if lockstep.CheckEmail(email) == "" && link.Email != crosswalk.EmailKey(email) && member {
-					s.sync.leaving[ref] = email
+			r := m.now[ref]
+			if r == nil || r.Deleted {
+				if r != nil || m.asked[ref] {
+					s.sync.vacated[ref] = ended
 				}
+				continue
+			}
+			s.mu.Lock()
+			link, _ := s.linkOf(ref)
+			member := len(s.scope(ref.Table, ref.ID)) > 0
+			s.mu.Unlock()
+			email := lockstep.NormalizeEmail(r.Email)
+			usable, moved := lockstep.CheckEmail(email) == "", link.Email != crosswalk.EmailKey(email)
+			switch {
+			case !r.MergedInto.IsZero(): // its contact goes to the survivor
+			case usable && moved && member:
+				s.sync.leaving[ref] = email
+			case moved:
+				s.sync.vacated[ref] = movedAway
 			}
 		}
 		frontier = next
+	}
+	return nil
+}
+
+// leftBehind is the link to a contact that its record left, or that outlived it.
+type leftBehind struct {
+	link    crosswalk.Link
+	deleted bool
+}
+
+// leaveBehind notes that a record leaves the contact which it was linked to.
+func (s *session) leaveBehind(l crosswalk.Link, deleted bool) {
+	if l.Contact != "" && !s.dry() {
+		s.sync.leftBehind = append(s.sync.leftBehind, leftBehind{l, deleted})
+	}
+}
+
+// keepLeftBehind appends the links of contacts that no record is linked to any more
+// once those of closed have ended. They are kept without a record, so that the first
+// one with their address finds them. Where the record lives on under another address,
+// the link is a master's: what the contact says is what that record said, and for
+// whoever takes the address nobody's word.
+func (s *session) keepLeftBehind(out *linkChunks, closed []crosswalk.Link) error {
+	var alone []crosswalk.Link
+	var deleted []bool
+	seen := map[lockstep.ContactID]bool{}
+	s.mu.Lock()
+	for _, b := range s.sync.leftBehind {
+		held := slices.ContainsFunc(s.sync.links.ByContact(b.link.Contact, nil), func(k crosswalk.Link) bool {
+			return !slices.ContainsFunc(closed, func(c crosswalk.Link) bool { return c.Ref == k.Ref })
+		})
+		if !held && !seen[b.link.Contact] {
+			alone, deleted = append(alone, b.link), append(deleted, b.deleted)
+		}
+		seen[b.link.Contact] = true
+	}
+	s.mu.Unlock()
+	s.sync.leftBehind = nil
+	entries, err := s.entries(alone)
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact] {
+			continue
+		}
+		out.add(crosswalk.Entry{
+			Ref: placeholder(e.Contact), Contact: e.Contact, Email: e.Email, Standing: e.Standing, OptIn: e.OptIn, Master: !deleted[i], Seen: e.Seen, Base: e.Base,
+		})
 	}
 	return nil
 }
@@ -210,6 +282,8 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 	for i, ref := range ring {
 		e := entries[(i+1)%len(ring)]
 		e.Ref, e.Hash, e.Master, e.OptOut, e.Modified = ref, [16]byte{}, true, entries[i].OptOut, entries[i].Modified
+		e.Base = slices.Clone(e.Base)
+		s.sync.plans[ref.Table].agree(e.Base)
 		s.sync.exchanged[ref] = e
 		delete(s.sync.leaving, ref)
 		out.add(e)
@@ -234,7 +308,7 @@ func (s *session) exchangeMembers(ring []lockstep.Ref) {
 		all := true
 		for i, ref := range ring {
 			m, ok := l.members.Record(ref.ID)
-			was[i], all = m, all && ok && ref.Table == l.set.MemberTable
+			was[i], all = m, all && ok && m.InList && l.has(ref.ID) && ref.Table == l.set.MemberTable
 		}
 		if !all {
 			continue

@@ -158,10 +158,16 @@ func (s *session) permittedRow(r *row) bool {
 		return true
 	}
 	r.hash = [16]byte{} // the next run looks at this record again
+	r.seen = 0          // and at what the platform says of its contact
 	if r.contact != "" {
-		r.base = r.old
+		if r.values != nil {
+			r.base = r.old
+		}
 		if r.base == nil {
 			r.base = s.sync.absent
+		}
+		if r.email != "" {
+			r.newEmail = r.oldEmail // the contact was not renamed
 		}
 	}
 	s.mu.Lock()

@@ -25,6 +25,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 		}
 		if ok := s.permitted([]lockstep.Change{c}); len(ok) == 0 {
 			s.undo(p)
+			p.row.hash = transform.Hash128{} // fits no content
 			continue
 		}
 		changes = append(changes, c)
@@ -85,7 +86,7 @@ func (s *session) undo(p *person) {
 	}
 	for i := range p.toCRM {
 		if p.crmPos[i] < 0 {
-			p.row.email, p.row.newEmail = "", p.entry.Email
+			p.row.email, p.row.newEmail, p.row.apart = "", p.entry.Email, true
 		}
 	}
 	p.toCRM, p.crmPos, p.crmOld = nil, nil, nil

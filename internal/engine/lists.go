@@ -63,6 +63,8 @@ type listSync struct {
 	deleted      map[lockstep.ContactID]bool                 // contacts that turned out to be gone from the platform
 	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
+	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more
+	leftBehind   []leftBehind                                // links of contacts that their record left
 	exchanged    map[lockstep.Ref]crosswalk.Entry
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
@@ -113,6 +115,16 @@ func (t *tablePlan) stored(rec *lockstep.Record, i int) lockstep.Value {
 		return lockstep.Value{}
 	}
 	return rec.Values[at]
+}
+
+// agree takes what the table's labels never agreed on for empty: of a contact that
+// another table's record spoke for.
+func (t *tablePlan) agree(base []lockstep.Value) {
+	for _, pos := range t.pos {
+		if base[pos].IsAbsent() {
+			base[pos] = lockstep.NullValue()
+		}
+	}
 }
 
 // listState is one marketing list and its address book during a run.
@@ -217,7 +229,7 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[string]map[lockstep.Ref]lockstep.OptOut{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{},
 	}
 }

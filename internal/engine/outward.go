@@ -308,12 +308,21 @@ func (s *session) gone(table string, id lockstep.ID) {
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
 	s.mu.Unlock()
 	if ok && !s.dry() {
+		s.sync.vacated[l.Ref] = ended
 		s.withdraw(l)
+		s.leaveBehind(l, true)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.recheckOthers(l.Ref, s.sync.links.ByContact(l.Contact, nil))
 		s.sync.closeLinks = append(s.sync.closeLinks, l)
 	}
+}
+
+// unlink ends a link.
+func (s *session) unlink(l crosswalk.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sync.closeLinks = append(s.sync.closeLinks, l)
 }
 
 // leave takes a record that is in none of this run's lists out of their books.
@@ -331,29 +340,36 @@ func (s *session) leave(table string, id lockstep.ID) {
 }
 
 // follow moves the link of a record that lost a merge to the surviving one, unless
-// that one has a contact of its own.
+// that one has a contact of its own. The loser itself has no contact from then on, and
+// its word against being mailed ends: the CRM made one person of the two.
 func (s *session) follow(table string, r *lockstep.Record) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	loser, ok := s.sync.links.ByRef(r.Ref)
+	s.mu.Unlock()
 	if !ok || s.dry() {
 		return
 	}
-	survivor := lockstep.Ref{Table: table, ID: r.MergedInto}
-	_, has := s.sync.links.ByRef(survivor)
-	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: survivor, linked: has})
+	s.withdraw(loser)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if loser.Contact == "" {
+		s.sync.closeLinks = append(s.sync.closeLinks, loser)
+		return
+	}
+	s.sync.vacated[loser.Ref] = ended
+	s.recheckOthers(loser.Ref, s.sync.links.ByContact(loser.Contact, nil))
+	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: lockstep.Ref{Table: table, ID: r.MergedInto}})
 }
 
 type merger struct {
 	loser    crosswalk.Link
 	survivor lockstep.Ref
-	linked   bool
 }
 
 // keepMarks stores what a page said about links before the cursor moves past the
 // page: nothing would say it again.
 func (s *session) keepMarks() error {
-	if s.dry() || len(s.sync.staleLinks)+len(s.sync.closeLinks)+len(s.sync.mergers)+len(s.sync.recheck) == 0 {
+	if s.dry() || len(s.sync.staleLinks)+len(s.sync.closeLinks)+len(s.sync.mergers)+len(s.sync.leftBehind)+len(s.sync.recheck) == 0 {
 		return nil
 	}
 	if err := s.sync.writer.drain(); err != nil {
@@ -374,7 +390,7 @@ func (s *session) keepMarks() error {
 // changed while unwanted, deleted, merged.
 func (s *session) tidyLinks() error {
 	stale, closed, mergers := s.sync.staleLinks, s.sync.closeLinks, s.sync.mergers
-	if len(stale)+len(closed)+len(mergers) == 0 {
+	if len(stale)+len(closed)+len(mergers)+len(s.sync.leftBehind) == 0 {
 		return nil
 	}
 	out := newLinkChunks(s.sync.names)
@@ -400,11 +416,19 @@ func (s *session) tidyLinks() error {
 	for _, l := range closed {
 		out.add(crosswalk.Entry{Ref: l.Ref, Closed: true})
 	}
+	if err := s.keepLeftBehind(out, closed); err != nil {
+		return err
+	}
+	followed := map[lockstep.Ref]bool{}
 	for i, m := range mergers {
 		e := entries[len(stale)+i]
 		out.add(crosswalk.Entry{Ref: m.loser.Ref, Closed: true})
-		if !m.linked {
-			e.Ref, e.Hash = m.survivor, [16]byte{}
+		s.mu.Lock()
+		_, linked := s.linkOf(m.survivor) // it may have got a contact after the merge was noticed
+		s.mu.Unlock()
+		if !linked && !followed[m.survivor] {
+			followed[m.survivor] = true
+			e.Ref, e.Hash, e.OptOut = m.survivor, [16]byte{}, 0
 			out.add(e)
 		}
 	}

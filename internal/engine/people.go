@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -23,6 +22,14 @@ type person struct {
 	entry   crosswalk.Entry
 	adopted bool // linked to an existing contact in this run
 	others  []crosswalk.Link
+	// succeeds is set with adopted when what the contact says is what a record said that
+	// has another address now: this one's word replaces it, where it is empty too.
+	succeeds bool
+	// replaces is set when the address may still be that of somebody's contact who is on
+	// the way to another one: all that the record says is written then.
+	replaces bool
+	former   crosswalk.Link // to the contact that the record leaves
+	vacated  []crosswalk.Link
 	// refusal is the record's own link without a contact, refusing those of other
 	// records with the address; group is the strictest word of all.
 	refusal  crosswalk.Link
@@ -93,6 +100,9 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		}
 		lists := s.scope(table, r.ID)
 		s.mu.Unlock()
+		if !r.MergedInto.IsZero() {
+			link, linked, refusal = crosswalk.Link{}, false, crosswalk.Link{}
+		}
 		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
 			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
 		}
@@ -103,12 +113,25 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		}
 		if len(p.lists) == 0 {
 			equal++
-			if linked && !s.dry() {
+			var c *lockstep.Contact
+			if linked && plat != nil {
+				c = plat(link.Contact)
+			}
+			moved := link.Email != crosswalk.EmailKey(p.email) || c != nil && lockstep.NormalizeEmail(c.Email) != p.email
+			switch {
+			case s.dry():
+			case !linked && refusal.Ref == r.Ref && refusal.Email != crosswalk.EmailKey(p.email):
+				s.withdraw(refusal) // its word was about another address
+				s.unlink(refusal)
+			case linked && moved && s.shares(r.Ref): // the others have the contact's address
+				s.mu.Lock()
+				others := s.sync.links.ByContact(link.Contact, nil)
+				s.mu.Unlock()
+				s.recheckOthers(r.Ref, others)
+				s.sync.vacated[r.Ref] = movedAway
+				s.unlink(link)
+			case linked:
 				// Changed while in no list of this run: looked at when it is in one again.
-				var c *lockstep.Contact
-				if plat != nil {
-					c = plat(link.Contact)
-				}
 				s.stale(link, c != nil)
 				if link.Master {
 					s.mu.Lock()
@@ -125,6 +148,9 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		p.vals = slab[start:len(slab):len(slab)]
 		p.hash = transform.ContentHash(plan.t.Version(), p.email, r.OptOut, r.Inactive, p.vals)
 		p.noEmail = lockstep.CheckEmail(p.email)
+		if !r.MergedInto.IsZero() {
+			p.noEmail = whyMerged
+		}
 		if linked && plat != nil {
 			p.plat = plat(link.Contact)
 		}
@@ -207,6 +233,9 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if err := s.askPlatform(plan, people); err != nil {
 		return err
 	}
+	for i := range people { // of all beforehand: what one of them does may concern another
+		delete(s.sync.recheck, people[i].rec.Ref)
+	}
 	var writes []*person
 	for i := range people {
 		p := &people[i]
@@ -275,7 +304,13 @@ func (s *session) fetchEntries(people []person) error {
 		p := &people[i]
 		if p.linked {
 			wants = append(wants, want{p, p.link, false})
-			p.others = s.sync.links.ByContact(p.link.Contact, nil)
+			p.others = slices.DeleteFunc(s.sync.links.ByContact(p.link.Contact, nil), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] != stays && k.Ref != p.rec.Ref })
+			if p.noEmail != "" && (s.shared(p) || s.sync.vacated[p.rec.Ref] != stays) {
+				// It has no address any more, and others keep theirs or take it over.
+				s.recheckOthers(p.rec.Ref, p.others)
+				p.linked, p.others, p.former, p.plat = false, nil, p.link, nil
+				wants = wants[:len(wants)-1]
+			}
 		}
 		if p.noEmail != "" {
 			continue
@@ -284,7 +319,11 @@ func (s *session) fetchEntries(people []person) error {
 		own := p.linked && p.link.Email == crosswalk.EmailKey(p.email)
 		same = s.sync.links.ByEmail(p.email, same[:0])
 		for _, l := range same {
-			if l.Ref != p.rec.Ref && (!own || l.Contact == "") && !s.left(l.Ref, p.email) {
+			switch {
+			case l.Ref == p.rec.Ref || own && l.Contact != "":
+			case s.left(l.Ref, p.email):
+				p.replaces = !s.dry() || !s.sync.settled[l.Ref] // in a preview nobody has gone yet
+			default:
 				wants = append(wants, want{p, l, true})
 			}
 		}
@@ -334,14 +373,12 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 		if !p.linked || p.plat != nil || p.link.Seen != 0 && !s.promoted(plan, p) {
 			continue
 		}
-		c, err := s.platform.Contact(s.ctx, p.entry.Email, s.sync.names)
+		c, err := s.platform.ContactByID(s.ctx, p.link.Contact, s.sync.names)
 		switch {
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound:
 			c = lockstep.Contact{ID: p.link.Contact, Email: p.entry.Email, Standing: lockstep.ContactDeleted, Values: s.sync.absent}
 		case err != nil:
 			return err
-		case c.ID != p.link.Contact:
-			continue // another contact has the address now; the feed tells about this one
 		}
 		p.plat = &c
 		p.platPartial = true
@@ -371,36 +408,8 @@ func (s *session) rebaseApart(labels []string, apart []lockstep.Value) []lockste
 	return s.rebase(labels, apart)
 }
 
-// join links a record to the contact that already has its address: one that is
-// known to the platform alone, or one that other records share.
-func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
-	if l.Contact == "" {
-		p.refusing = append(p.refusing, l)
-		return
-	}
-	if p.linked && p.link.Contact == l.Contact {
-		return
-	}
-	if p.adopted && (p.entry.Master || !e.Master) {
-		return // one candidate is enough; a master tells the most
-	}
-	// When the address changed to one that another contact has, this record moves
-	// over to that contact; membership takes the old one out of the books.
-	if p.linked {
-		s.recheckOthers(p.rec.Ref, p.others)
-	}
-	p.linked = false
-	p.adopted = true
-	p.entry = e
-	p.link = l
-	s.mu.Lock()
-	p.others = s.sync.links.ByContact(l.Contact, nil)
-	s.mu.Unlock()
-}
-
 // mergePerson decides what one person's record and contact have to be told.
 func (s *session) mergePerson(plan *tablePlan, p *person) {
-	delete(s.sync.recheck, p.rec.Ref)
 	p.row = row{ref: p.rec.Ref, optOut: p.rec.OptOut, email: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), master: true, why: whyNew}
 	r := &p.row
 	known := p.linked || p.adopted
@@ -424,6 +433,9 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		r.parted = slices.Clone(p.entry.Apart)
 	}
 	s.chooseMaster(plan, p)
+	if p.linked && !p.link.Master && r.master && p.plat != nil {
+		s.succeed(plan, p)
+	}
 	s.foresee(plan, p)
 	if r.standing == lockstep.ContactDeleted {
 		// Deleted on the platform: nobody is made anew from the CRM's copy.
@@ -443,72 +455,6 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		s.voiceless(p)
 	}
 	s.membership(plan, p)
-}
-
-// chooseMaster decides which of several records that share an address speaks for
-// the contact.
-func (s *session) chooseMaster(plan *tablePlan, p *person) {
-	r := &p.row
-	var group []lockstep.Ref
-	mine := s.candidate(plan, p)
-	for _, o := range p.others {
-		if o.Ref == p.rec.Ref || o.Ref.Table == "" {
-			continue
-		}
-		group = append(group, o.Ref)
-		if !o.Master {
-			continue
-		}
-		if s.outranks(o, p, mine) {
-			r.master = false
-		} else {
-			r.demote = append(r.demote, o)
-		}
-	}
-	if len(group) > 0 && (!p.linked || p.adopted || len(r.demote) > 0) { // told once, when the group comes about
-		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
-		s.finding(lockstep.Finding{
-			Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
-			Message: fmt.Sprintf("shares its email address with %s; one of them speaks for the contact", refs(group)),
-			Hint:    "merge the records or give each its own address",
-		})
-	}
-	if r.master && p.adopted && len(r.demote) > 0 {
-		copy(r.base, p.entry.Base) // the contact's base stays what both sides agreed on
-	}
-}
-
-// outranks reports whether a record that speaks for a contact goes on doing so beside
-// another one of the same contact.
-func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
-	s.mu.Lock()
-	member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
-	s.mu.Unlock()
-	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
-	if p.adopted || p.entry.Ref == o.Ref {
-		other.Modified = p.entry.Modified
-	}
-	// Between records of one table that are both members, the one that speaks
-	// already goes on speaking: a later edit of the other must not make the
-	// contact flip from one to the other.
-	if !p.adopted && mine.Rank == other.Rank && other.Member {
-		other.Modified = mine.Modified + 1
-	}
-	return merge.Less(other, mine)
-}
-
-func refs(group []lockstep.Ref) string {
-	out := ""
-	for i, g := range group {
-		if i == 5 {
-			return out + fmt.Sprintf(" and %d more", len(group)-i)
-		}
-		if i > 0 {
-			out += ", "
-		}
-		out += g.String()
-	}
-	return out
 }
 
 // mergeEmail follows a changed address: it is a rename, not a new person.
@@ -552,7 +498,7 @@ func (s *session) mergeEmail(p *person) {
 		// The record shares its contact with others that keep the old address: it
 		// becomes a person of its own.
 		s.recheckOthers(p.rec.Ref, p.others)
-		p.linked, p.others = false, nil
+		p.linked, p.others, p.former = false, nil, p.link
 		r.contact, r.email, r.newEmail, r.master, r.demote = "", crm, crm, true, nil
 		r.standing, r.optIn, r.why = lockstep.StandingUnknown, lockstep.OptInUnknown, whyNew
 		clear(r.base)
@@ -565,33 +511,12 @@ func (s *session) mergeEmail(p *person) {
 	}
 }
 
-// recheckOthers has the records that shared a contact with ref looked at again: one
-// of them may have to speak for it now.
-func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
-	for _, o := range others {
-		if o.Ref != ref && o.Ref.Table != "" {
-			s.sync.recheck[o.Ref] = true
-		}
-	}
-}
-
-// promoted reports that a record which did not speak for its contact has to do so
-// now, because nobody else does who outranks it.
-func (s *session) promoted(plan *tablePlan, p *person) bool {
-	return p.linked && !p.link.Master && !slices.ContainsFunc(p.others, func(o crosswalk.Link) bool {
-		return o.Ref != p.rec.Ref && o.Ref.Table != "" && o.Master && s.outranks(o, p, s.candidate(plan, p))
-	})
-}
-
-func (s *session) shared(p *person) bool {
-	return slices.ContainsFunc(p.others, func(o crosswalk.Link) bool { return o.Ref != p.rec.Ref && o.Ref.Table != "" })
-}
-
 // mergeFields merges each mapped label of the record that speaks for the contact.
 func (s *session) mergeFields(plan *tablePlan, p *person) {
 	r := &p.row
 	r.values = s.sync.slab.take(len(s.sync.names))
-	if known := p.linked || p.adopted; known { // else nothing was there
+	known := p.linked || p.adopted
+	if known { // else nothing was there
 		r.old = s.sync.slab.take(len(s.sync.names))
 		copy(r.old, r.base)
 	}
@@ -608,7 +533,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			}
 		case p.linked:
 			in.Platform = lockstep.Value{} // as the base
-		case p.adopted && len(r.demote) == 0:
+		case p.adopted && len(r.demote) == 0 && !p.succeeds:
 			in.Platform = lockstep.NullValue()
 			if v := p.entry.Base[pos]; !v.IsAbsent() { // what the platform said of the contact nobody had linked
 				in.Platform = plan.t.Platform(i, v, s.report(p.rec.Ref, r.contact))
@@ -632,6 +557,8 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			r.apart = r.apart || out.Winner == merge.Neither
 		}
 		switch {
+		case p.replaces && !known && in.Rule.Out.Mapped && !out.WritePlatform && in.CRM.IsNull():
+			r.values[pos], r.base[pos] = in.CRM, in.CRM
 		case out.WritePlatform:
 			r.values[pos] = out.Value
 			if p.plat != nil || p.adopted {
@@ -692,7 +619,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
 	optOut := s.groupOptOut(p)
 	p.group = optOut
-	barred := p.noEmail == "" && s.bars(p.email, p.rec.OptOut)
+	barred := (p.noEmail == "" || p.noEmail == whyMerged) && s.bars(p.email, p.rec.OptOut)
 	var found []lockstep.Finding
 	s.mu.Lock()
 	for _, l := range p.lists {

@@ -25,6 +25,7 @@ func (s *session) removeFromBooks() error {
 				return err
 			}
 		}
+		s.spare(l)
 		l.removals = grouped(l.removals)
 		s.guardRemovals(l)
 	}
@@ -94,6 +95,22 @@ func (s *session) collectRemovals(l *listState) error {
 	}
 	s.mu.Unlock()
 	return nil
+}
+
+// spare takes back removals of contacts that their record left, where another one took
+// them over since and brought them into the book.
+func (s *session) spare(l *listState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.removals = slices.DeleteFunc(l.removals, func(r removal) bool {
+		if r.why != whyMoved {
+			return false
+		}
+		return slices.ContainsFunc(s.sync.links.ByContact(r.member.Contact, nil), func(k crosswalk.Link) bool {
+			m, ok := l.members.Record(k.Ref.ID)
+			return ok && k.Ref.Table == l.set.MemberTable && m.Contact == k.Contact && m.InList && m.InBook && !m.Excluded
+		})
+	})
 }
 
 // elsewhere reports whether another record of the same contact is in the list. The
@@ -351,12 +368,11 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 		}
 	} else {
 		for _, e := range entries {
-			c, err := s.platform.Contact(s.ctx, e.Email, nil)
+			c, err := s.platform.ContactByID(s.ctx, e.Contact, nil)
 			if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 				return err
 			}
-			// An address that belongs to somebody else now says nothing about this contact.
-			exists[e.Contact] = err == nil && (c.ID != e.Contact || c.Standing != lockstep.ContactDeleted)
+			exists[e.Contact] = err == nil && c.Standing != lockstep.ContactDeleted
 		}
 	}
 	out := newLinkChunks(s.sync.names)

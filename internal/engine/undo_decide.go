@@ -121,9 +121,9 @@ func (s *session) subjects(u *undoing, changes []lockstep.Change) (map[lockstep.
 		if !u.done.Direct && x.link.Seen != 0 {
 			continue
 		}
-		c, err := s.platform.Contact(s.ctx, x.entry.Email, s.sync.names)
+		c, err := s.platform.ContactByID(s.ctx, x.entry.Contact, s.sync.names)
 		switch {
-		case lockstep.CodeOf(err) == lockstep.CodeNotFound || err == nil && (c.ID != x.entry.Contact || c.Standing == lockstep.ContactDeleted):
+		case lockstep.CodeOf(err) == lockstep.CodeNotFound || err == nil && c.Standing == lockstep.ContactDeleted:
 			x.gone = true
 		case err != nil:
 			return nil, err

@@ -23,6 +23,7 @@ const (
 	whyDecided  = "a person decided a conflict"
 	whyPlatform = "changed on the platform"
 	whyMoved    = "the record belongs to another contact now"
+	whyMerged   = "the record was merged into another one"
 	whyInactive = "the record is inactive"
 	whyGone     = "the contact was deleted on the platform"
 	whyDeleted  = "the record was deleted"
@@ -67,7 +68,7 @@ type row struct {
 	adds     []*listState
 	demote   []crosswalk.Link
 	undo     []undoBase
-	closeRef lockstep.Ref // the placeholder of a contact that nobody had linked
+	closes   []lockstep.Ref // the placeholder of the contact, or the links of records that had it before
 	outcome  outcome
 	// apart is set while the platform has a value that is not the base: a held
 	// conflict, or one that the CRM did not take. The platform is then asked before
@@ -194,8 +195,12 @@ func (w *writer) fail(err error) {
 func (s *session) queue(p *person) (bool, error) {
 	r := &p.row
 	s.release(p)
+	s.leaveBehind(p.former, false)
 	if p.adopted && p.link.Ref.Table == "" {
-		r.closeRef = p.link.Ref
+		r.closes = append(r.closes, p.link.Ref)
+	}
+	for _, k := range p.vacated {
+		r.closes = append(r.closes, k.Ref)
 	}
 	if r.contact == "" && (r.keepOnly || len(r.adds) == 0) {
 		if p.link.Ref == p.rec.Ref && !p.linked && !s.dry() && (p.group == 0 || p.noEmail != "") {
@@ -209,6 +214,9 @@ func (s *session) queue(p *person) (bool, error) {
 	w := s.sync.writer
 	if !r.sends() || !s.permittedRow(r) {
 		if r.contact == "" {
+			if p.link.Ref == p.rec.Ref && !s.dry() {
+				s.stale(p.link, false)
+			}
 			return false, nil
 		}
 		if !s.dry() {
@@ -551,7 +559,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			findings = append(findings, s.refused(r))
 			counts.Rejected++
 			counts.Written--
-			if l, ok := s.linkOf(r.ref); ok && r.state == lockstep.Unknown {
+			// Whether an address is taken changes with somebody else's, so that a contact
+			// which could not be renamed is tried again.
+			if l, ok := s.linkOf(r.ref); ok && (r.state == lockstep.Unknown || r.oldEmail != "") {
 				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, true})
 			}
 			continue
@@ -565,6 +575,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		if r.contact == "" {
 			r.contact = r.result.Contact
 			r.standing = lockstep.Subscribed
+			if !r.result.Created {
+				r.meets()
+			}
 		}
 		s.linkEntries(links, r)
 		for _, l := range r.adds {
@@ -591,6 +604,17 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	c.Links = links.payloads()
 	c.Cursors = maps.Clone(b.cursors)
 	return s.commit(c)
+}
+
+// meets notes that an import wrote to a contact which nobody knew of: what was not
+// written there is not known, and is looked at.
+func (r *row) meets() {
+	for i := range r.base {
+		if i >= len(r.values) || r.values[i].IsAbsent() {
+			r.base[i] = lockstep.Value{}
+		}
+	}
+	r.hash, r.seen = transform.Hash128{}, 0
 }
 
 // refused notes why a row was not taken and keeps its member out until the record
@@ -621,8 +645,8 @@ func (s *session) linkEntries(links *linkChunks, r *row) {
 		Hash: r.hash, Seen: r.seen, Modified: r.modified, Base: r.base, Apart: r.parted,
 	}
 	links.add(e)
-	if !r.closeRef.ID.IsZero() {
-		links.add(crosswalk.Entry{Ref: r.closeRef, Closed: true})
+	for _, ref := range r.closes {
+		links.add(crosswalk.Entry{Ref: ref, Closed: true})
 	}
 	for _, d := range r.demote {
 		links.add(crosswalk.Entry{

@@ -629,6 +629,12 @@ func harmIsBounded(s *sim) {
 	next := 0
 	removed, size := map[string]int{}, map[string]int{}
 	cleared := map[string]map[string]bool{}
+	synced := 0 // the change after which the newest sync of the lists began that came to its end
+	// taken reports whether somebody took over the address since: what they do not have was
+	// the value of somebody else.
+	taken := func(w *past, email string) bool {
+		return slices.ContainsFunc(w.having(email), func(r *record) bool { return w.since["address "+r.id] >= synced })
+	}
 	s.replay(func(i int, x change, w *past) {
 		for next < len(s.played) && s.played[next].to <= i {
 			p := &s.played[next]
@@ -648,6 +654,9 @@ func harmIsBounded(s *sim) {
 			clear(removed)
 			clear(size)
 			clear(cleared)
+			if p.done(lockstep.SyncMarketingLists) {
+				synced = p.from
+			}
 		}
 		if next == len(s.played) || i < s.played[next].from || x.who != product {
 			return
@@ -673,6 +682,9 @@ func harmIsBounded(s *sim) {
 			cleared[x.table][x.id] = true
 		case x.side == "mail" && x.old != "" && x.new == "" && x.name != "" && strings.ToUpper(x.name) == x.name:
 			for _, table := range []string{"contact", "lead", "account"} {
+				if taken(w, w.people[x.id].email) {
+					break
+				}
 				if !slices.ContainsFunc(w.having(w.people[x.id].email), func(r *record) bool { return r.table == table }) {
 					continue
 				}

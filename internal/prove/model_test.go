@@ -32,6 +32,9 @@ type model struct {
 	// records whose contact a person deleted there: the product may hold them back, or
 	// not, by what it came to know and when.
 	doubtful map[string]bool
+	// refused are records and lists whose book the record's person unsubscribed from: that
+	// stays with the person, whatever address they have now.
+	refused map[string]bool
 	// moved are addresses that were given or taken by anybody.
 	moved map[string]bool
 	// broken are lists whose query the CRM refuses.
@@ -39,7 +42,7 @@ type model struct {
 }
 
 func newModel(s *sim) *model {
-	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}, moved: map[string]bool{}, broken: map[string]bool{}}
+	m := &model{s: s, sharing: map[string][]*record{}, doubtful: map[string]bool{}, refused: map[string]bool{}, moved: map[string]bool{}, broken: map[string]bool{}}
 	h := s.history
 	for _, r := range h.alive("contact", "lead", "account") {
 		if r.email() != "" {
@@ -76,11 +79,24 @@ func (m *model) findDoubtful() {
 		}
 	}
 	records := map[string]string{}
-	had := map[string][]string{} // every address that a contact had
+	left := map[string]map[string]int{} // address → records that had it, and the round in which they got another one
+	had := map[string][]string{}        // every address that a contact had
 	for _, c := range m.s.history.changes {
 		switch {
 		case c.side == "crm" && c.name == "emailaddress1":
+			if was := records[c.id]; was != "" {
+				if left[was] == nil {
+					left[was] = map[string]int{}
+				}
+				left[was][c.id] = c.round
+			}
 			records[c.id] = lower(c.new)
+		case c.kind == "unsubscribe-list" && len(had[c.id]) > 0:
+			for id, e := range records {
+				if e == had[c.id][len(had[c.id])-1] {
+					m.refused[id+" "+c.list] = true
+				}
+			}
 		case c.side == "mail" && c.name == "email":
 			had[c.id] = append(had[c.id], lower(c.new))
 		case c.side == "mail" && (c.name == "status" && c.new != "subscribed" || c.kind == "delete" && c.name == ""):
@@ -91,10 +107,19 @@ func (m *model) findDoubtful() {
 						m.doubtful[id] = true
 					}
 				}
+				for id, round := range left[email] {
+					if c.round-round <= unheard { // it was still the record's contact, as far as the product had heard
+						m.doubtful[id] = true
+					}
+				}
 			}
 		}
 	}
 }
+
+// unheard is for how many rounds the product may not hear of anything: it is paused, or
+// what it asks fails.
+const unheard = 3
 
 // findRejected finds the records that the platform refused, which the product tells of
 // and does not try again until they change.
@@ -155,7 +180,7 @@ func (m *model) expect(l list, set lockstep.ListSettings) expected {
 		switch {
 		case c != nil && (c.status != "subscribed" && c.status != "softBounced" || c.left[e.book]):
 			continue // opted out on the platform
-		case m.doubtful[email] || m.doubtful[r.id]:
+		case m.doubtful[email] || m.doubtful[r.id] || m.refused[r.id+" "+e.book]:
 			e.may[email] = true
 			continue
 		case slices.ContainsFunc(m.sharing[email], (*record).optedOut):

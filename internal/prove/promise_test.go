@@ -50,11 +50,30 @@ func membershipAgrees(s *sim) {
 			if !c.in[e.book] || e.must[c.email] != nil || e.may[c.email] {
 				continue
 			}
+			if s.unfollowed(c) {
+				continue
+			}
 			if !e.stays() || !s.signedUp(c, e.book) {
 				s.violated("I9 convergence", "list %q (%s): %s has no business in the address book %s", e.list.name, e.list.action, c.email, e.book)
 			}
 		}
 	}
+}
+
+// unfollowed reports whether the record that a contact had the address of could not be
+// given its new one, because the CRM refuses whatever is written there.
+func (s *sim) unfollowed(p *contact) bool {
+	for _, r := range s.history.cast {
+		if r.id != s.injector.poisoned || r.email() == "" || r.email() == p.email {
+			continue
+		}
+		for _, c := range s.history.changes {
+			if c.side == "mail" && c.id == p.id && c.name == "email" && lower(c.old) == r.email() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // signedUp reports whether a person ever put the contact into the book.
@@ -76,7 +95,7 @@ func valuesAgree(s *sim) {
 		outward, inward := m.flows(e.list.table)
 		for _, email := range sortedKeys(e.must) {
 			r, c := e.must[email], s.history.byEmail(email)
-			if c == nil || len(m.sharing[email]) > 1 || seen[r] || r.id == s.injector.poisoned {
+			if c == nil || s.unfollowed(c) || len(m.sharing[email]) > 1 || seen[r] || r.id == s.injector.poisoned {
 				continue
 			}
 			seen[r] = true

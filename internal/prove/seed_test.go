@@ -152,7 +152,7 @@ func report(t *testing.T, s *sim) string {
 	if *shrinkFlag > 0 {
 		s = shrink(t, s, actionCount(), *shrinkFlag)
 	}
-	for _, b := range s.broken[:min(len(s.broken), 12)] {
+	for _, b := range slices.Concat(s.alarms, s.broken[:min(len(s.broken), 12)]) {
 		t.Error(b)
 	}
 	drop := ""

@@ -374,6 +374,7 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 		}
 		s.played = append(s.played, p)
 		s.note("%d.%d %s %s is %s: %s %+v", s.round, s.requests, p.run.Mode, p.run.Type, p.run.Status, p.run.Error, p.run.Counts)
+		s.noteFindings(p.run)
 	}()
 	err := s.work(f)
 	if s.killed {
@@ -387,6 +388,20 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 	}
 	if err != nil {
 		s.note("%d.%d ended with: %v", s.round, s.requests, err)
+	}
+}
+
+// noteFindings tells in the log what the product found, for whoever looks at one life.
+func (s *sim) noteFindings(run lockstep.Run) {
+	if run.Counts.Findings == 0 || !*logFlag {
+		return
+	}
+	found, err := s.app.Findings(s.ctx, run.ID, "", 1000)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range found {
+		s.note("  finding %s: %s %s contact %s list %s: %s", f.Code, f.Table, f.Record, f.Contact, f.List, f.Message)
 	}
 }
 

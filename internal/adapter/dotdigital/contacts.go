@@ -258,11 +258,27 @@ func (c *Client) Contact(ctx context.Context, email string, fields []string) (lo
 	if problem := lockstep.CheckEmail(email); problem != "" {
 		return lockstep.Contact{}, invalid(q.name(), "email", problem, "")
 	}
+	q.path = "/contacts/v3/email/" + escapeSegment(email)
+	return c.contact(ctx, q, fields)
+}
+
+// ContactByID reads one contact by its id, which it keeps when its address changes. It
+// costs what Contact costs.
+func (c *Client) ContactByID(ctx context.Context, id lockstep.ContactID, fields []string) (lockstep.Contact, error) {
+	q := call{op: "read a contact", method: http.MethodGet, route: "/contacts/v3/contactId/{contactId}", repeat: true}
+	n, err := strconv.ParseInt(string(id), 10, 64)
+	if err != nil {
+		return lockstep.Contact{}, invalid(q.name(), "id", "the id of a contact is a number", "")
+	}
+	q.path = "/contacts/v3/contactId/" + strconv.FormatInt(n, 10)
+	return c.contact(ctx, q, fields)
+}
+
+func (c *Client) contact(ctx context.Context, q call, fields []string) (lockstep.Contact, error) {
 	known, err := c.fieldsNamed(ctx, fields)
 	if err != nil {
 		return lockstep.Contact{}, err
 	}
-	q.path = "/contacts/v3/email/" + escapeSegment(email)
 	d := newDecoder(known, true)
 	var contacts []lockstep.Contact
 	err = c.do(ctx, q, func(body []byte) error {

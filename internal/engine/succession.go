@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/crosswalk"
+	"github.com/lockstep-sync/lockstep/internal/merge"
+)
+
+// join links a record to the contact that already has its address: one that is
+// known to the platform alone, or one that other records share.
+func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
+	if l.Contact == "" {
+		p.refusing = append(p.refusing, l)
+		return
+	}
+	if p.linked && p.link.Contact == l.Contact {
+		return
+	}
+	if p.adopted && s.tells(p.link) >= s.tells(l) {
+		return // one candidate is enough
+	}
+	// When the address changed to one that another contact has, this record moves
+	// over to that contact; membership takes the old one out of the books.
+	if p.linked {
+		s.recheckOthers(p.rec.Ref, p.others)
+		p.former = p.link
+	}
+	p.linked, p.plat, p.platPartial = false, nil, false
+	p.adopted = true
+	p.entry = e
+	p.link = l
+	s.mu.Lock()
+	p.others = s.sync.links.ByContact(l.Contact, nil)
+	s.mu.Unlock()
+	p.vacated = slices.DeleteFunc(slices.Clone(p.others), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] == stays })
+	p.others = slices.DeleteFunc(p.others, func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] != stays || s.left(k.Ref, p.email) })
+	p.succeeds = s.sync.vacated[l.Ref] == movedAway || l.Ref.Table == "" && l.Master
+}
+
+// tells is how much a link with an address tells of the contact that has it: most that
+// of a record which has the address and speaks for the contact.
+func (s *session) tells(l crosswalk.Link) int {
+	switch {
+	case l.Ref.Table == "":
+		return 0
+	case s.sync.vacated[l.Ref] != stays:
+		return 1
+	case !l.Master:
+		return 2
+	}
+	return 3
+}
+
+// succeed lets a record speak from now on for a contact for which another one spoke:
+// what the contact says is that one's word, which this one's replaces.
+func (s *session) succeed(plan *tablePlan, p *person) {
+	copy(p.row.base, p.plat.Values)
+	for i, pos := range plan.pos {
+		p.row.base[pos] = plan.t.Platform(i, p.plat.Values[pos], s.report(p.rec.Ref, p.row.contact))
+	}
+	p.row.parted = nil
+}
+
+// chooseMaster decides which of several records that share an address speaks for
+// the contact.
+func (s *session) chooseMaster(plan *tablePlan, p *person) {
+	r := &p.row
+	var group []lockstep.Ref
+	mine := s.candidate(plan, p)
+	for _, o := range p.others {
+		if o.Ref == p.rec.Ref || o.Ref.Table == "" {
+			continue
+		}
+		group = append(group, o.Ref)
+		if !o.Master {
+			continue
+		}
+		if s.outranks(o, p, mine) {
+			r.master = false
+		} else {
+			r.demote = append(r.demote, o)
+		}
+	}
+	if len(group) > 0 && (!p.linked || p.adopted || len(r.demote) > 0) { // told once, when the group comes about
+		slices.SortFunc(group, func(a, b lockstep.Ref) int { return slices.Compare(a.ID[:], b.ID[:]) })
+		s.finding(lockstep.Finding{
+			Code: lockstep.FindingDuplicate, Table: plan.table, Record: p.rec.ID, Contact: r.contact,
+			Message: fmt.Sprintf("shares its email address with %s; one of them speaks for the contact", refs(group)),
+			Hint:    "merge the records or give each its own address",
+		})
+	}
+	if r.master && p.adopted && (len(r.demote) > 0 || p.succeeds) {
+		copy(r.base, p.entry.Base) // the contact's base stays what both sides agreed on
+		plan.agree(r.base)
+	}
+}
+
+// outranks reports whether a record that speaks for a contact goes on doing so beside
+// another one of the same contact.
+func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
+	s.mu.Lock()
+	member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
+	s.mu.Unlock()
+	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
+	if p.adopted || p.entry.Ref == o.Ref {
+		other.Modified = p.entry.Modified
+	}
+	// Between records of one table that are both members, the one that speaks
+	// already goes on speaking: a later edit of the other must not make the
+	// contact flip from one to the other.
+	if !p.adopted && mine.Rank == other.Rank && other.Member {
+		other.Modified = mine.Modified + 1
+	}
+	return merge.Less(other, mine)
+}
+
+// recheckOthers has the records that shared a contact with ref looked at again: one
+// of them may have to speak for it now.
+func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
+	for _, o := range others {
+		if o.Ref != ref && o.Ref.Table != "" {
+			s.sync.recheck[o.Ref] = true
+		}
+	}
+}
+
+// promoted reports that a record which did not speak for its contact has to do so
+// now, because nobody else does who outranks it.
+func (s *session) promoted(plan *tablePlan, p *person) bool {
+	return p.linked && !p.link.Master && !slices.ContainsFunc(p.others, func(o crosswalk.Link) bool {
+		return o.Ref != p.rec.Ref && o.Ref.Table != "" && o.Master && s.outranks(o, p, s.candidate(plan, p))
+	})
+}
+
+func (s *session) shared(p *person) bool {
+	return slices.ContainsFunc(p.others, func(o crosswalk.Link) bool { return o.Ref != p.rec.Ref && o.Ref.Table != "" })
+}
+
+func refs(group []lockstep.Ref) string {
+	out := ""
+	for i, g := range group {
+		if i == 5 {
+			return out + fmt.Sprintf(" and %d more", len(group)-i)
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += g.String()
+	}
+	return out
+}
