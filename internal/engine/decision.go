@@ -153,7 +153,7 @@ func (s *session) readdress(p *person, address lockstep.Value) {
 
 // emailToCRM has the record's address written.
 func (p *person) emailToCRM(address lockstep.Value) {
-	p.again = p.again || p.noEmail != "" // the record had none, and was to leave the books for it
+	p.again = true // who refuses the address that the record had said nothing about this one
 	p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: lockstep.EmailColumn, Value: address})
 	p.crmPos = append(p.crmPos, -1)
 	p.crmOld = append(p.crmOld, lockstep.TextValue(p.rec.Email))
