@@ -340,20 +340,13 @@ func (s *session) leave(table string, id lockstep.ID) {
 }
 
 // follow moves the link of a record that lost a merge to the surviving one, unless
-// that one has a contact of its own. The loser itself has no contact from then on, and
-// its word against being mailed ends: the CRM made one person of the two.
+// that one has a contact of its own. The loser itself has no contact from then on; what
+// it says against mailing its address counts as before.
 func (s *session) follow(table string, r *lockstep.Record) {
 	s.mu.Lock()
-	loser, ok := s.sync.links.ByRef(r.Ref)
-	s.mu.Unlock()
-	if !ok || s.dry() {
-		return
-	}
-	s.withdraw(loser)
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	if loser.Contact == "" {
-		s.sync.closeLinks = append(s.sync.closeLinks, loser)
+	loser, ok := s.linkOf(r.Ref)
+	if !ok || s.dry() {
 		return
 	}
 	s.sync.vacated[loser.Ref] = ended
@@ -422,10 +415,13 @@ func (s *session) tidyLinks() error {
 	followed := map[lockstep.Ref]bool{}
 	for i, m := range mergers {
 		e := entries[len(stale)+i]
-		out.add(crosswalk.Entry{Ref: m.loser.Ref, Closed: true})
 		s.mu.Lock()
+		_, own := s.linkOf(m.loser.Ref)   // else it is kept for what it refuses
 		_, linked := s.linkOf(m.survivor) // it may have got a contact after the merge was noticed
 		s.mu.Unlock()
+		if own {
+			out.add(crosswalk.Entry{Ref: m.loser.Ref, Closed: true})
+		}
 		if !linked && !followed[m.survivor] {
 			followed[m.survivor] = true
 			e.Ref, e.Hash, e.OptOut = m.survivor, [16]byte{}, 0

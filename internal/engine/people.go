@@ -101,7 +101,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		lists := s.scope(table, r.ID)
 		s.mu.Unlock()
 		if !r.MergedInto.IsZero() {
-			link, linked, refusal = crosswalk.Link{}, false, crosswalk.Link{}
+			link, linked = crosswalk.Link{}, false
 		}
 		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
 			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen

@@ -44,6 +44,11 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	if was.OptOut != p.rec.OptOut {
 		s.recheckOthers(p.rec.Ref, p.others)
 		s.recheckOthers(p.rec.Ref, p.refusing)
+		if p.noEmail == whyMerged {
+			s.mu.Lock()
+			s.recheckOthers(p.rec.Ref, s.sync.links.ByEmail(p.email, nil))
+			s.mu.Unlock()
+		}
 	}
 	if was.Email != crosswalk.EmailKey(p.email) {
 		s.withdraw(was)
@@ -64,7 +69,7 @@ func (s *session) withdraw(l crosswalk.Link) {
 
 // refuse keeps the word of a person for whom there is no contact.
 func (s *session) refuse(p *person) error {
-	if p.noEmail != "" || p.group == 0 {
+	if merged := p.noEmail == whyMerged; p.group == 0 || merged && p.rec.OptOut == 0 || p.noEmail != "" && !merged {
 		if p.refusal.Ref == p.rec.Ref && !s.dry() {
 			s.mu.Lock()
 			s.sync.closeLinks = append(s.sync.closeLinks, p.refusal)
