@@ -79,16 +79,16 @@ func (m *model) findDoubtful() {
 		}
 	}
 	records := map[string]string{}
-	left := map[string]map[string]int{} // address → records that had it, and the round in which they got another one
+	left := map[string]map[string]int{} // address → records that had it, and the change that gave them another one
 	had := map[string][]string{}        // every address that a contact had
-	for _, c := range m.s.history.changes {
+	for i, c := range m.s.history.changes {
 		switch {
 		case c.side == "crm" && c.name == "emailaddress1":
 			if was := records[c.id]; was != "" {
 				if left[was] == nil {
 					left[was] = map[string]int{}
 				}
-				left[was][c.id] = c.round
+				left[was][c.id] = i
 			}
 			records[c.id] = lower(c.new)
 		case c.kind == "unsubscribe-list" && len(had[c.id]) > 0:
@@ -107,8 +107,8 @@ func (m *model) findDoubtful() {
 						m.doubtful[id] = true
 					}
 				}
-				for id, round := range left[email] {
-					if c.round-round <= unheard { // it was still the record's contact, as far as the product had heard
+				for id, since := range left[email] {
+					if !m.s.heard(since, i) { // it was still the record's contact
 						m.doubtful[id] = true
 					}
 				}
@@ -117,9 +117,12 @@ func (m *model) findDoubtful() {
 	}
 }
 
-// unheard is for how many rounds the product may not hear of anything: it is paused, or
-// what it asks fails.
-const unheard = 3
+// heard reports whether the lists were synced from beginning to end between two changes.
+func (s *sim) heard(since, until int) bool {
+	return slices.ContainsFunc(s.played, func(p played) bool {
+		return p.from > since && p.to <= until && p.done(lockstep.SyncMarketingLists)
+	})
+}
 
 // findRejected finds the records that the platform refused, which the product tells of
 // and does not try again until they change.
