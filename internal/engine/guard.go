@@ -108,9 +108,11 @@ func (s *session) known(table string) int {
 // none of them will be written.
 type blanks struct {
 	limit int
-	spent int // people who were carried on with
-	over  bool
-	told  bool // that it is over
+	// counted are at most limit people: those of earlier slices of the run and those who
+	// are set aside.
+	counted map[lockstep.ID]bool
+	over    bool
+	told    bool // that it is over
 	// ids holds at most limit people, with what the platform said of those whom its
 	// feed brought.
 	ids map[lockstep.ID]*lockstep.Contact
@@ -139,19 +141,19 @@ func (s *session) clears(p *person) bool {
 
 // setAside puts a person off. Its link is marked in storage, so that the person is
 // looked at again whatever becomes of this run.
-func (s *session) setAside(plan *tablePlan, p *person) {
-	b := s.sync.blanks[plan.table]
-	if b == nil {
-		b = &blanks{limit: s.account.GuardLimit(0), ids: map[lockstep.ID]*lockstep.Contact{}}
-		s.sync.blanks[plan.table] = b
+func (s *session) setAside(plan *tablePlan, p *person) error {
+	b, err := s.blanksOf(plan.table)
+	if err != nil {
+		return err
 	}
-	if _, again := b.ids[p.rec.ID]; !again && !b.over {
-		n := b.spent + len(b.ids)
-		if n == b.limit {
+	if !b.over && !b.counted[p.rec.ID] {
+		if len(b.counted) == b.limit {
 			b.limit = s.account.GuardLimit(s.known(plan.table))
 		}
-		if b.over = n >= b.limit; b.over {
+		if b.over = len(b.counted) >= b.limit; b.over {
 			clear(b.ids)
+		} else {
+			b.counted[p.rec.ID] = true
 		}
 	}
 	if !b.over {
@@ -175,6 +177,44 @@ func (s *session) setAside(plan *tablePlan, p *person) {
 		r.seen = 0
 	}
 	p.aside = true
+	return nil
+}
+
+func clearedMark(table string) string { return "guard/cleared/" + table }
+
+// blanksOf returns the people of a table who were set aside, with those whom earlier
+// slices of this run have carried on with: the guard is about a run, however many
+// slices or processes it takes.
+func (s *session) blanksOf(table string) (*blanks, error) {
+	if b := s.sync.blanks[table]; b != nil {
+		return b, nil
+	}
+	b := &blanks{limit: s.account.GuardLimit(0), counted: map[lockstep.ID]bool{}, ids: map[lockstep.ID]*lockstep.Contact{}}
+	mark, err := s.e.Store.Cursor(s.ctx, s.account.ID, clearedMark(table))
+	if err != nil {
+		return nil, err
+	}
+	if run, ids, _ := strings.Cut(string(mark), " "); run == s.run.ID {
+		for id := range strings.FieldsSeq(ids) {
+			if parsed, err := lockstep.ParseID(id); err == nil {
+				b.counted[parsed] = true
+			}
+		}
+	}
+	s.sync.blanks[table] = b
+	return b, nil
+}
+
+// keepCounted notes whom the run counts, before anything of them is cleared.
+func (s *session) keepCounted(table string, b *blanks) error {
+	if s.dry() {
+		return nil
+	}
+	mark := []string{s.run.ID}
+	for id := range b.counted {
+		mark = append(mark, id.String())
+	}
+	return s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{clearedMark(table): lockstep.Cursor(strings.Join(mark, " "))}})
 }
 
 // blankings carries on with the people who were set aside, unless they are too many. It
@@ -196,7 +236,9 @@ func (s *session) blankings() error {
 			s.hold(b.limit+1, "a mapped value would be cleared of more than %d people of %s because it is empty on the other side; none of them was written", b.limit, table)
 			continue
 		}
-		b.spent += len(b.ids)
+		if err := s.keepCounted(table, b); err != nil {
+			return err
+		}
 		ids := slices.SortedFunc(maps.Keys(b.ids), func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
 		byContact := map[lockstep.ContactID]*lockstep.Contact{}
 		for _, c := range b.ids {

@@ -246,7 +246,9 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 			s.showOnce(p)
 		}
 		if s.clears(p) {
-			s.setAside(plan, p)
+			if err := s.setAside(plan, p); err != nil {
+				return err
+			}
 		}
 		if len(p.toCRM) > 0 {
 			writes = append(writes, p)

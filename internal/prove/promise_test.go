@@ -340,11 +340,18 @@ func (s *sim) addsRespectOptOuts() {
 	}
 }
 
-// leftAgain reports whether the product took back, in the same round, that it put a
-// contact into a book.
+// leftAgain reports whether the product took back, in the same round or in the next run
+// that it could carry through, that it put a contact into a book.
 func (s *sim) leftAgain(i int, join change) bool {
-	for _, x := range s.history.changes[i+1:] {
-		if x.round != join.round {
+	end := len(s.history.changes)
+	for _, p := range s.played {
+		if i < p.to && p.done(lockstep.SyncMarketingLists) {
+			end = p.to
+			break
+		}
+	}
+	for j, x := range s.history.changes[i+1:] {
+		if x.round != join.round && i+1+j >= end {
 			return false
 		}
 		if x.side == "mail" && x.id == join.id && x.list == join.list && x.kind == "leave-list" && x.ours() {
