@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,6 +183,39 @@ func TestG1Blankings(t *testing.T) {
 		t.Errorf("%d titles cleared after the approval, want 11", empty())
 	}
 	w.quiet()
+}
+
+// A guard is about a run, however many slices it takes: what an earlier one has cleared
+// counts.
+func TestG1BlankingsInSlices(t *testing.T) {
+	var late atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	once := func() {}
+	w := newStageWith(t, app.Config{Now: now, Ticks: now, OnStep: func(name string) {
+		if name == "await.after" {
+			once()
+		}
+	}})
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	ids := w.crowd(30)
+	w.join(l, ids...)
+	w.sync()
+	for _, id := range ids[:8] {
+		w.editRecord("contact", id, cols{"address1_city": nil})
+	}
+	once = func() {
+		once = func() {}
+		for _, id := range ids[8:13] {
+			w.editRecord("contact", id, cols{"address1_city": nil})
+		}
+		late.Add(int64(25 * time.Second)) // the slice is over
+	}
+	w.guardedRun(lockstep.SyncMarketingLists, "more than 10 people of contact")
+	for i := range 13 {
+		if city := w.contact(fmt.Sprintf("p%03d@stage.example", i)).DataFields["CITY"]; (city == nil) != (i < 8) {
+			t.Errorf("the city of %d is %v", i, city)
+		}
+	}
 }
 
 // changeMapping changes the mapping of a label to the CRM's contacts.
