@@ -705,8 +705,14 @@ func (s *session) rowsLate(table string, scope lockstep.ConsentScope) error {
 
 // told notes that a destination knows a restriction, and in the ledger who was told.
 func (s *session) told(r *lockstep.Restriction, destination string, system lockstep.ConsentSystem, ref lockstep.Ref, how string) {
+	r.Told[destination] = s.e.Now()
+	s.toldPart(r, destination, system, ref, how)
+}
+
+// toldPart notes in the ledger who was told where others have still to be told before
+// the destination knows.
+func (s *session) toldPart(r *lockstep.Restriction, destination string, system lockstep.ConsentSystem, ref lockstep.Ref, how string) {
 	now := s.e.Now()
-	r.Told[destination] = now
 	e := lockstep.ConsentEntry{
 		Account: r.Account, Act: lockstep.ActTold, Scope: r.Scope, Object: r.Object, Key: r.Key, Email: r.Email, Ref: ref, Contact: r.Contact,
 		Reason: r.Reason, System: system, Target: destination, Evidence: how, At: now, Seen: now, About: r.Entry, Run: s.run.ID,

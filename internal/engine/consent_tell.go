@@ -173,8 +173,12 @@ func (s *session) tellClosed(rs []*lockstep.Restriction) error {
 			Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: r.Ref, Contact: r.Contact, Email: r.Email, Why: "a backup of the CRM had opened it",
 			Fields: []lockstep.FieldChange{{Name: column, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
 		}
-		if err := s.writeOne(change, r, toldFlags, "the CRM refused to close the record again"); err != nil {
+		done, err := s.writeOne(change, r, toldFlags, "the CRM refused to close the record again")
+		if err != nil {
 			return err
+		}
+		if done {
+			r.Told[toldFlags] = s.e.Now()
 		}
 	}
 	return nil
@@ -243,7 +247,7 @@ func (t *telling) write(recs []lockstep.Record, change lockstep.Change, each loc
 				}
 				changes[i].State = lockstep.Acknowledged
 				t.s.count(each)
-				t.s.told(r, toldFlags, lockstep.ConsentCRM, part[i].Ref, t.said)
+				t.s.toldPart(r, toldFlags, lockstep.ConsentCRM, part[i].Ref, t.said)
 			}
 			return nil
 		})
@@ -258,9 +262,7 @@ func (t *telling) write(recs []lockstep.Record, change lockstep.Change, each loc
 // them.
 func (t *telling) done() {
 	for _, r := range t.rs {
-		if t.refused[r] {
-			delete(r.Told, toldFlags)
-		} else if _, ok := r.Told[toldFlags]; !ok {
+		if !t.refused[r] {
 			r.Told[toldFlags] = t.s.e.Now()
 		}
 	}
@@ -410,7 +412,11 @@ func (s *session) openRow(row lockstep.Ref, r *lockstep.Restriction) error {
 		Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: row, Contact: r.Contact, Email: r.Email, Why: r.Evidence,
 		Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "0")}},
 	}
-	return s.writeOne(change, r, toldRow, "the CRM refused to open the row again")
+	done, err := s.writeOne(change, r, toldRow, "the CRM refused to open the row again")
+	if done {
+		r.Told[toldRow] = s.e.Now()
+	}
+	return err
 }
 
 // tellBooks takes people whom the CRM closed to email out of the address books whose
@@ -507,13 +513,14 @@ func (s *session) removeOptedOut(l lockstep.ListSettings, rs []*lockstep.Restric
 // closed stays closed.
 func (s *session) tellBack(rs []*lockstep.Restriction) error {
 	for _, r := range rs {
+		done := true
 		if r.Scope == lockstep.ScopeAccount {
 			open, err := s.othersAllow(r)
 			if err != nil {
 				return err
 			}
 			if open {
-				if err := s.openRecords(r); err != nil {
+				if done, err = s.openRecords(r); err != nil {
 					return err
 				}
 			}
@@ -523,11 +530,15 @@ func (s *session) tellBack(rs []*lockstep.Restriction) error {
 			table = lockstep.UnsubscriberTable
 		}
 		if s.table(table) != nil {
-			if err := s.closeRows(table, r); err != nil {
+			closed, err := s.closeRows(table, r)
+			if err != nil {
 				return err
 			}
+			done = done && closed
 		}
-		r.Told[toldBack] = s.e.Now()
+		if done {
+			r.Told[toldBack] = s.e.Now()
+		}
 	}
 	return nil
 }
@@ -544,11 +555,12 @@ func (s *session) rowsAbout(table string, r *lockstep.Restriction) ([]lockstep.I
 	return ids, err
 }
 
-// closeRows closes the rows about a restriction.
-func (s *session) closeRows(table string, r *lockstep.Restriction) error {
+// closeRows closes the rows about a restriction. It reports whether the CRM refused
+// none.
+func (s *session) closeRows(table string, r *lockstep.Restriction) (bool, error) {
 	ids, err := s.rowsAbout(table, r)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var open []lockstep.ID
 	err = s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
@@ -560,18 +572,21 @@ func (s *session) closeRows(table string, r *lockstep.Restriction) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
+	all := true
 	for _, id := range open {
 		change := lockstep.Change{
 			Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: id}, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 			Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
 		}
-		if err := s.writeOne(change, r, toldBack, "the CRM refused to close the row"); err != nil {
-			return err
+		done, err := s.writeOne(change, r, toldBack, "the CRM refused to close the row")
+		if err != nil {
+			return false, err
 		}
+		all = all && done
 	}
-	return nil
+	return all, nil
 }
 
 // othersAllow reports whether no other account of the organization restricts the
@@ -599,13 +614,13 @@ func (s *session) othersAllow(r *lockstep.Restriction) (bool, error) {
 }
 
 // openRecords takes back the flags that Lockstep set because of a restriction; the
-// ledger says which they are.
-func (s *session) openRecords(r *lockstep.Restriction) error {
+// ledger says which they are. It reports whether the CRM refused none.
+func (s *session) openRecords(r *lockstep.Restriction) (bool, error) {
 	ours := map[lockstep.Ref]bool{}
 	for after := int64(0); ; {
 		entries, err := s.e.Store.ConsentOf(s.ctx, r.Key, after, 1000)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if len(entries) == 0 {
 			break
@@ -620,6 +635,7 @@ func (s *session) openRecords(r *lockstep.Restriction) error {
 			}
 		}
 	}
+	all := true
 	for _, table := range MemberTables {
 		var ids []lockstep.ID
 		for ref := range ours {
@@ -641,29 +657,31 @@ func (s *session) openRecords(r *lockstep.Restriction) error {
 			return nil
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, rec := range recs {
 			change := lockstep.Change{
 				Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 				Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(true), New: lockstep.BoolValue(false)}},
 			}
-			if err := s.writeOne(change, r, toldBack, "the CRM refused to open the record to bulk email"); err != nil {
-				return err
+			done, err := s.writeOne(change, r, toldBack, "the CRM refused to open the record to bulk email")
+			if err != nil {
+				return false, err
 			}
+			all = all && done
 		}
 	}
-	return nil
+	return all, nil
 }
 
-// writeOne writes one row of the CRM.
-func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, destination, problem string) error {
+// writeOne writes one row of the CRM, and reports whether the CRM took it.
+func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, destination, problem string) (done bool, err error) {
 	changes := []lockstep.Change{change}
 	write := lockstep.RecordWrite{ID: change.Ref.ID}
 	for _, f := range change.Fields {
 		write.Fields = append(write.Fields, lockstep.ColumnValue{Column: f.Name, Value: f.New})
 	}
-	return s.carryOut(changes, func() error {
+	err = s.carryOut(changes, func() error {
 		results, err := s.crm.WriteRecords(s.ctx, change.Ref.Table, []lockstep.RecordWrite{write})
 		if err != nil {
 			return err
@@ -672,10 +690,11 @@ func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, dest
 			s.optOutRefused(r, &changes[0], problem, refused)
 			return nil
 		}
-		changes[0].State = lockstep.Acknowledged
-		s.told(r, destination, lockstep.ConsentCRM, change.Ref, change.Why)
+		changes[0].State, done = lockstep.Acknowledged, true
+		s.toldPart(r, destination, lockstep.ConsentCRM, change.Ref, change.Why)
 		return nil
 	})
+	return done, err
 }
 
 // carryOut journals changes, lets call make them, and stores the outcome. In a

@@ -406,8 +406,9 @@ func (s *session) admit(l *listState) error {
 	}
 	var links []crosswalk.Link
 	s.mu.Lock()
+	ours := l.leaving()
 	for m := range l.members.All() {
-		if m.Record.IsZero() && m.InBook && !m.Unsubscribed {
+		if m.Record.IsZero() && m.InBook && !m.Unsubscribed && !ours[m.Contact] {
 			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
 				if k.Ref.Table == "" || k.Ref.Table == l.set.MemberTable {
 					links = append(links, k)
@@ -433,6 +434,24 @@ func (s *session) admit(l *listState) error {
 		}
 	}
 	return nil
+}
+
+// leaving are the strangers whom a member brought into the book: its record is gone, or
+// has another contact now, and they leave with it. To admit them would make again what
+// a user deleted. The caller holds s.mu.
+func (l *listState) leaving() map[lockstep.ContactID]bool {
+	out := map[lockstep.ContactID]bool{}
+	for m := range l.members.All() {
+		if m.Record.IsZero() && m.InBook {
+			out[m.Contact] = false
+		}
+	}
+	for m := range l.members.All() {
+		if _, stranger := out[m.Contact]; stranger && !m.Record.IsZero() && m.InBook {
+			out[m.Contact] = true
+		}
+	}
+	return out
 }
 
 // candidate is a stranger with the records that have its address.
