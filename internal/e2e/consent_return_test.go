@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
 	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
 )
 
 // newReturning is a stage with our tables, on which ann is a member of a list and the
@@ -233,4 +235,26 @@ func TestAskedBeforeThePlatformWasTold(t *testing.T) {
 	if err != nil || got.State != "challenged" {
 		t.Fatalf("asked again: %+v %v", got, err)
 	}
+}
+
+// Whoever was told in part is told again: a row that the CRM would not close while the
+// record was opened already.
+func TestReturnThatWasToldInPart(t *testing.T) {
+	w, _ := newReturning(t, app.Config{})
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	row := w.rows("lockstep_suppressions?$select=lockstep_suppressionid")[0].str("lockstep_suppressionid")
+	w.back()
+	w.sync()
+	if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dataverse, Kind: "row-poison", Args: json.RawMessage(`{"id":"` + row + `"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	run := w.run(lockstep.SyncSuppressions)
+	w.told(run, lockstep.FindingRejected, row)
+	if got := w.closed(); len(got) != 0 || len(w.open()) != 1 {
+		t.Fatalf("closed are %v, open rows %v", got, w.open())
+	}
+	w.twins.Faults.Clear()
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("back", 0)
 }
