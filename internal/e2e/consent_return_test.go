@@ -258,3 +258,41 @@ func TestReturnThatWasToldInPart(t *testing.T) {
 	w.run(lockstep.SyncSuppressions)
 	w.wantClosed("back", 0)
 }
+
+// When the platform cannot be asked about one of several who came back, nobody of them
+// is passed over: the next sync asks about all.
+func TestReturnsThatCouldNotBeAskedAbout(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	all := []string{"ann@stage.example", "ben@stage.example", "cleo@stage.example"}
+	for _, email := range all {
+		w.join(l, w.cast("contact", email))
+	}
+	w.sync()
+	for _, email := range all {
+		w.optOut(email)
+	}
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.twins.Clock.Advance(time.Minute)
+	for _, email := range all {
+		w.mail("POST", "/v2/contacts/resubscribe-with-no-challenge", cols{"unsubscribedContact": cols{"email": email}}, nil)
+	}
+	w.twins.Clock.Advance(time.Minute)
+	if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dotdigital, Kind: "status", Operation: "contacts.get", After: 2, Args: json.RawMessage(`{"code":403}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if run, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists}); err == nil || run.Status != lockstep.RunFailed {
+		t.Fatalf("the run ended %s: %v", run.Status, err)
+	}
+	w.twins.Faults.Clear()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	if got := w.closed(); len(got) != 0 {
+		t.Errorf("closed: %v", got)
+	}
+	w.sync()
+	if got := w.contacts(w.book(l)); len(got) != 3 {
+		t.Errorf("in the book: %v", got)
+	}
+}

@@ -96,12 +96,14 @@ func (s *session) cameBack(page []lockstep.Contact) error {
 		}
 		c.Consent = append(c.Consent, s.letBack(&rs[i], &contact, "subscribed again on the platform"))
 		c.Restrictions = append(c.Restrictions, rs[i])
-		delete(s.sync.barred.account, rs[i].Key)
 	}
 	if len(c.Restrictions) == 0 {
 		return nil
 	}
-	return s.commit(c)
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	return s.refreshBarred() // only what is stored is true
 }
 
 // ConsentWriter keeps what people do about consent outside of runs.
