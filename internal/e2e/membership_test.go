@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
 )
 
 // scene is one list with the same cast as any other scene: people who are treated
@@ -473,4 +475,45 @@ func TestOptOutsOnThePlatformStay(t *testing.T) {
 	w.patchList(l, app.ListPatch{Activated: &yes})
 	w.sync()
 	check("after activating the list again", "reader")
+}
+
+// A record that was made of a stranger and deleted by a user is not made again while the
+// contact, which has changed since, still waits to leave the book.
+func TestDeletedStrangerIsNotMadeAgain(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Sign-ups", "contact", lockstep.ActionCreateContact, "")
+	w.join(l, w.cast("contact", "ann@stage.example"))
+	w.sync()
+	w.signUp(w.book(l), "zoe@stage.example")
+	w.sync()
+	var made []string
+	for _, r := range w.people("contact") {
+		if r.str("emailaddress1") == "zoe@stage.example" {
+			made = append(made, r.str("contactid"))
+		}
+	}
+	if len(made) != 1 {
+		t.Fatalf("records of zoe: %v", made)
+	}
+	w.twins.Clock.Advance(time.Minute)
+	w.crm("DELETE", "contacts("+made[0]+")", nil, nil)
+	if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dotdigital, Kind: "status", Operation: "address-books.remove-members", Args: json.RawMessage(`{"code":403}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if run, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists}); err == nil || run.Status != lockstep.RunFailed {
+		t.Fatalf("the run ended %s: %v", run.Status, err)
+	}
+	w.twins.Faults.Clear()
+	w.twins.Clock.Advance(time.Minute)
+	w.mail("PATCH", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("zoe@stage.example").ContactID), cols{"dataFields": cols{"CITY": "Lima"}}, nil)
+	w.sync()
+	w.sync()
+	for _, r := range w.people("contact") {
+		if r.str("emailaddress1") == "zoe@stage.example" {
+			t.Errorf("made again: %v", r)
+		}
+	}
+	if _, in := w.contacts(w.book(l))["zoe@stage.example"]; in {
+		t.Error("she is still in the book")
+	}
 }
