@@ -192,7 +192,7 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 		}
 		if met {
 			// Met by this run before it was interrupted: nobody has seen to them yet.
-			l.newStrangers = l.newStrangers || stranger.FirstSeen >= s.cycle()
+			l.newStrangers = l.newStrangers || stranger.FirstSeen == s.cycle()
 			continue
 		}
 		s.keep(l, crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
@@ -228,8 +228,8 @@ func (s *session) keep(l *listState, m crosswalk.Member) {
 	l.put(m)
 }
 
-// cycle numbers this run for the rule that nobody is removed in the cycle that
-// first met them.
+// cycle names this run for the rule that nobody is removed in the cycle that first met
+// them. It is compared for being the same alone: our clock may have been set back.
 func (s *session) cycle() int64 { return s.run.Created.UnixMicro() }
 
 // placeholder is the reference of a contact that no CRM record is linked to.

@@ -71,7 +71,7 @@ func (s *session) collectRemovals(l *listState) error {
 		out := merge.Membership(merge.MembershipInput{
 			Dynamic: l.set.Dynamic, Action: l.set.MembershipAction, MirrorRemovals: l.set.MirrorRemovals,
 			WasInList: m.InList || m.Former, InBook: m.InBook, WasInBook: m.InBook,
-			FirstSeen: stranger && m.FirstSeen >= s.cycle(), Unsubscribed: m.Unsubscribed, Standing: lockstep.Subscribed, Kept: m.Undone && !m.InList,
+			FirstSeen: stranger && m.FirstSeen == s.cycle(), Unsubscribed: m.Unsubscribed, Standing: lockstep.Subscribed, Kept: m.Undone && !m.InList,
 		})
 		switch {
 		case out.Op == merge.RemoveFromBook && s.elsewhere(l, m):
