@@ -557,6 +557,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		}
 		if r.state != lockstep.Acknowledged {
 			findings = append(findings, s.refused(r))
+			if r.state == lockstep.Refused && r.contact != "" {
+				s.linkRefused(links, r)
+			}
 			counts.Rejected++
 			counts.Written--
 			// Whether an address is taken changes with somebody else's, so that a contact
@@ -615,6 +618,20 @@ func (r *row) meets() {
 		}
 	}
 	r.hash, r.seen = transform.Hash128{}, 0
+}
+
+// linkRefused links a record to the contact that was found for it although the platform
+// took nothing: who speaks for the contact is decided once, and not again by each record
+// that shares it. The caller holds s.mu.
+func (s *session) linkRefused(links *linkChunks, r *row) {
+	if l, ok := s.linkOf(r.ref); ok && l.Contact == r.contact {
+		return // as it is
+	}
+	if r.values != nil {
+		r.base = r.old
+	}
+	r.seen = 0 // a part of it may have been taken
+	s.linkEntries(links, r)
 }
 
 // refused notes why a row was not taken and keeps its member out until the record

@@ -286,8 +286,9 @@ func (s *sim) addsRespectOptOuts() {
 				}
 				member[x.id][x.list] = true
 			} else {
-				// Who was in a list between two readings of it only is not known.
-				brief := refuses(x.id) && joined[x.id] >= round-1
+				// Who was in a list between two readings of it only is not known, nor whom the
+				// product took out of the last one.
+				brief := refuses(x.id) && (joined[x.id] >= round-1 || x.ours())
 				delete(member[x.id], x.list)
 				if brief && len(member[x.id]) == 0 {
 					email := records[x.id].email
