@@ -232,7 +232,7 @@ func (c *Client) Choose(ctx context.Context, choices []lockstep.PreferenceChoice
 			return nil, err
 		}
 		if refused != nil && refused.Upstream == "ERROR_CONTACT_SUPPRESSED" {
-			if p.contact == "" {
+			if p.email != "" {
 				known, err := c.Contact(ctx, p.email, nil)
 				if err != nil {
 					return nil, err
@@ -259,9 +259,9 @@ func (c *Client) Choose(ctx context.Context, choices []lockstep.PreferenceChoice
 // chooseAlone writes what one contact chooses.
 func (c *Client) chooseAlone(ctx context.Context, p *chooser) (*lockstep.Error, error) {
 	q := call{op: "write a contact's marketing preferences", method: http.MethodPut, route: "/v2/contacts/{contact}/preferences", repeat: true}
-	name := string(p.contact)
-	if name == "" {
-		name = url.PathEscape(p.email)
+	name := url.PathEscape(p.email) // it is the address that chose: the contact may have another one by now
+	if p.email == "" {
+		name = string(p.contact)
 	}
 	q.path = "/v2/contacts/" + name + "/preferences"
 	yes := true
