@@ -106,8 +106,9 @@ func (s *session) bookKey(b lockstep.BookID) string {
 }
 
 // permitted returns the changes that may be carried out: all of them, unless a
-// preview is applied; then those that are exactly as previewed. What differs is
-// told and left for a later run.
+// preview is applied; then those that are exactly as previewed, and those that take
+// people out of a book who do not want to be in it. What differs is told and left for a
+// later run.
 func (s *session) permitted(changes []lockstep.Change) []lockstep.Change {
 	a := s.sync.approved
 	if a == nil {
@@ -119,6 +120,10 @@ func (s *session) permitted(changes []lockstep.Change) []lockstep.Change {
 		full, subject := s.digests(c)
 		if p := a.planned[full]; p != nil {
 			p.used = true
+			out = append(out, *c)
+			continue
+		}
+		if c.Kind == lockstep.RemoveFromBook && consentReasons[c.Why] {
 			out = append(out, *c)
 			continue
 		}
