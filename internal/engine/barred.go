@@ -265,7 +265,7 @@ func (s *session) bar(b *batch) error {
 			continue
 		}
 		s.count(lockstep.Counts{Written: -1, Guarded: 1})
-		if r.contact == "" || r.email != "" {
+		if r.claims {
 			s.letGo(r.address())
 		}
 		if l, ok := s.lockedLink(r.ref); ok {

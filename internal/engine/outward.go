@@ -388,6 +388,12 @@ func (s *session) tidyLinks() error {
 	}
 	out := newLinkChunks(s.sync.names)
 	var load []crosswalk.Link
+	s.mu.Lock()
+	stale = slices.DeleteFunc(stale, func(l staleLink) bool { // looked at, or ended, since it was marked
+		now, ok := s.sync.links.ByRef(l.link.Ref)
+		return !ok || now.Where != l.link.Where
+	})
+	s.mu.Unlock()
 	for _, l := range stale {
 		load = append(load, l.link)
 	}

@@ -76,7 +76,8 @@ type row struct {
 	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
-	shown bool // a preview said so already that the contact would be made
+	claims bool // others with the address wait until the row is stored
+	shown  bool // a preview said so already that the contact would be made
 
 	before *subject // of an undo
 	result *lockstep.ContactResult
@@ -212,6 +213,9 @@ func (s *session) queue(p *person) (bool, error) {
 	}
 	s.expect(p)
 	w := s.sync.writer
+	// Until its link is stored nobody else with the address finds the contact, or knows
+	// who speaks for it.
+	r.claims = r.contact == "" || r.email != "" || p.adopted
 	if !r.sends() || !s.permittedRow(r) {
 		if r.contact == "" {
 			if p.link.Ref == p.rec.Ref && !s.dry() {
@@ -220,21 +224,27 @@ func (s *session) queue(p *person) (bool, error) {
 			return false, nil
 		}
 		if !s.dry() {
+			s.keepClaim(r)
 			w.cur.quiet = append(w.cur.quiet, *r)
 		}
 		return false, w.fill()
 	}
-	if r.contact == "" || r.email != "" {
-		s.mu.Lock()
-		s.sync.inflight[crosswalk.EmailKey(r.address())]++
-		s.mu.Unlock()
-	}
+	s.keepClaim(r)
 	if n := len(w.cur.rows); n == cap(w.cur.rows) {
 		// Rows are large: a few steps to the full size instead of many.
 		w.cur.rows = slices.Grow(w.cur.rows, max(64, min(3*n, s.e.ImportRows-n)))
 	}
 	w.cur.rows = append(w.cur.rows, *r)
 	return true, w.fill()
+}
+
+// keepClaim keeps others with the row's address waiting until the row is stored.
+func (s *session) keepClaim(r *row) {
+	if r.claims {
+		s.mu.Lock()
+		s.sync.inflight[crosswalk.EmailKey(r.address())]++
+		s.mu.Unlock()
+	}
 }
 
 // expect works out what the platform will say of the contact once the row was
@@ -339,9 +349,11 @@ func (w *writer) flush() error {
 	w.wg.Go(func() {
 		defer func() { close(after); <-w.slot }()
 		err := w.carry(b, before, turn, planned)
-		for i := range b.rows {
-			if r := &b.rows[i]; r.contact == "" || r.email != "" {
-				w.s.letGo(r.address())
+		for _, rows := range [][]row{b.rows, b.quiet} {
+			for i := range rows {
+				if rows[i].claims {
+					w.s.letGo(rows[i].address())
+				}
 			}
 		}
 		if err != nil {
