@@ -634,10 +634,14 @@ func (r *row) meets() {
 
 // linkRefused links a record to the contact that was found for it although the platform
 // took nothing: who speaks for the contact is decided once, and not again by each record
-// that shares it. The caller holds s.mu.
+// that shares it. Of a link that there is already, the address which was found to be
+// agreed on is kept. The caller holds s.mu.
 func (s *session) linkRefused(links *linkChunks, r *row) {
 	if l, ok := s.linkOf(r.ref); ok && l.Contact == r.contact {
-		return // as it is
+		if r.email != "" {
+			return // as it is
+		}
+		r.hash = transform.Hash128{1} // fits no content, and asks for no look at it
 	}
 	if r.values != nil {
 		r.base = r.old
