@@ -14,8 +14,7 @@ import (
 // from what there is at that moment, and says what it did; "" when there was nothing
 // to do it to. A new action is a line here.
 //
-// What two of them can do to who is who is not always put right within two cycles yet
-// (testdata/open): the ordinary tests leave them out, -open draws them too.
+// -open=false leaves those out that decide who is who.
 type action struct {
 	name   string
 	weight int

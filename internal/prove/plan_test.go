@@ -73,8 +73,8 @@ func (a *action) drawn(open bool) int {
 	return a.weight
 }
 
-// newPlan makes the plan of a seed with n actions; open draws those too that the
-// product is known not to be equal to.
+// newPlan makes the plan of a seed with n actions; open draws those too that decide who
+// is who.
 func newPlan(seed uint64, n int, open bool) *plan {
 	rnd := dice(seed, "plan")
 	p := &plan{Seed: seed, Shared: open, FaultRate: faultRate, Dropped: map[string]bool{}}
