@@ -296,3 +296,27 @@ func TestReturnsThatCouldNotBeAskedAbout(t *testing.T) {
 		t.Errorf("in the book: %v", got)
 	}
 }
+
+// A record that a user closes to all email while it is closed by us stays as it is,
+// though the user had opened it once before.
+func TestComingBackLeavesWhatAUserClosedTwice(t *testing.T) {
+	w, record := newReturning(t, app.Config{})
+	w.editRecord("contact", record, cols{"donotemail": true})
+	w.run(lockstep.SyncSuppressions)
+	w.editRecord("contact", record, cols{"donotemail": false})
+	w.twins.Clock.Advance(time.Minute)
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.wantClosed("out", 1, "ann@stage.example")
+	w.editRecord("contact", record, cols{"donotemail": true})
+	w.run(lockstep.SyncSuppressions)
+	w.back()
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	if got := w.closed(); len(got) != 1 {
+		t.Errorf("closed are %v", got)
+	}
+	if got := w.open(); len(got) != 0 {
+		t.Errorf("open rows: %v", got)
+	}
+}

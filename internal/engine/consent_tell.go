@@ -650,7 +650,8 @@ func (s *session) openRecords(r *lockstep.Restriction) (bool, error) {
 		var recs []lockstep.Record
 		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(page []lockstep.Record) error {
 			for _, rec := range page {
-				if rec.OptOut&lockstep.DoNotBulkEmail != 0 && lockstep.NormalizeEmail(rec.Email) == r.Email {
+				// Lockstep never sets the flag against all email: who did has closed it.
+				if rec.OptOut == lockstep.DoNotBulkEmail && lockstep.NormalizeEmail(rec.Email) == r.Email {
 					recs = append(recs, rec)
 				}
 			}
