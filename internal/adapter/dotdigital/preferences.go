@@ -1,6 +1,7 @@
 package dotdigital
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"net/url"
@@ -271,7 +272,12 @@ func (c *Client) chooseAlone(ctx context.Context, p *chooser) (*lockstep.Error, 
 		said[i] = w
 	}
 	q.json = said
-	err := c.do(ctx, q, func([]byte) error { return nil }) // the answer is empty
+	err := c.do(ctx, q, func(body []byte) error {
+		if len(bytes.TrimSpace(body)) > 0 {
+			return senseless(&q, "the answer is not empty", nil) // somebody else's: nobody knows whether it was done
+		}
+		return nil
+	})
 	switch e := lockstep.AsError(err); {
 	case err == nil:
 		return nil, nil
