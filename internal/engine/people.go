@@ -183,10 +183,15 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 	return nil
 }
 
+// speaks reports whether what the record says concerns others with its address.
+func (p *person) speaks() bool {
+	return p.noEmail == "" || p.noEmail == whyMerged && p.rec.OptOut != 0 && lockstep.CheckEmail(p.email) == ""
+}
+
 // claim takes the person's address for this record; false while another record with
 // the same address is on its way. release gives it back.
 func (s *session) claim(p *person) bool {
-	if p.noEmail != "" {
+	if !p.speaks() {
 		return true
 	}
 	k := crosswalk.EmailKey(p.email)

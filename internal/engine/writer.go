@@ -290,7 +290,7 @@ func (r *row) address() string {
 // release ends the time in which a page's person keeps others with the same
 // address waiting; a row on its way to the platform goes on doing so.
 func (s *session) release(p *person) {
-	if p.noEmail != "" {
+	if !p.speaks() {
 		return
 	}
 	s.letGo(p.email)
