@@ -639,7 +639,7 @@ func harmIsBounded(s *sim) {
 		for next < len(s.played) && s.played[next].to <= i {
 			p := &s.played[next]
 			next++
-			if p.run.Preview == "" {
+			if p.run.Preview == "" && p.run.Type != lockstep.SyncUndo {
 				for book, n := range removed {
 					if limit := acc.GuardLimit(size[book]); n > limit {
 						s.violated("I7 bounded", "round %d: %d of %d people left the book %s in one run of %s, the guard allows %d", p.round, n, size[book], book, p.run.Type, limit)
@@ -740,7 +740,7 @@ func (s *sim) ordered(r *record, c *contact, from, source, to, target string) {
 				delete(held, x.new)
 			}
 			now = x.new
-		case x.side == to && x.id == id[to] && x.name == target && x.who == product && x.new != "" && !same(x.new, now):
+		case x.side == to && x.id == id[to] && x.name == target && x.who == product && x.new != "" && !same(x.new, now) && !s.undone(x):
 			if at, ok := held[x.new]; ok && x.at.Sub(at) > unconditional {
 				s.violated("I10 order", "%v, though %s had replaced that by %q at %s", x, source, now, at.Format("02 15:04:05"))
 			}

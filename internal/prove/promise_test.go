@@ -18,7 +18,7 @@ type promise struct {
 	check func(s *sim)
 }
 
-var promises = slices.Concat(dataPromises, consentPromises, orderPromises)
+var promises = slices.Concat(dataPromises, consentPromises, orderPromises, undoPromises)
 
 var dataPromises = []promise{
 	{"I9 convergence", membershipAgrees},
@@ -42,7 +42,7 @@ func membershipAgrees(s *sim) {
 		}
 		for _, email := range sortedKeys(e.must) {
 			c := s.history.byEmail(email)
-			if c == nil || !c.in[e.book] {
+			if (c == nil || !c.in[e.book]) && !s.keptByUndo(c, &e) {
 				s.violated("I9 convergence", "list %q: %s (%s %s) is missing in the address book %s; contact %+v", e.list.name, email, e.must[email].table, e.must[email].id, e.book, c)
 			}
 		}
@@ -53,7 +53,7 @@ func membershipAgrees(s *sim) {
 			if s.unfollowed(c) {
 				continue
 			}
-			if !e.stays() || !s.signedUp(c, e.book) {
+			if (!e.stays() || !s.signedUp(c, e.book)) && !s.keptByUndo(c, &e) {
 				s.violated("I9 convergence", "list %q (%s): %s has no business in the address book %s", e.list.name, e.list.action, c.email, e.book)
 			}
 		}
@@ -104,7 +104,7 @@ func valuesAgree(s *sim) {
 				if inward[column] != label && c.by[label] == person {
 					continue // it flows the other way only: the CRM says no more than once
 				}
-				if !same(r.cols[column], c.fields[label]) {
+				if !same(r.cols[column], c.fields[label]) && !s.setApart(r, c, column, label) {
 					s.violated("I9 convergence", "%s %s, contact %s: %s is %q, %s is %q", r.table, r.id, c.id, column, r.cols[column], label, c.fields[label])
 				}
 			}
@@ -175,7 +175,7 @@ func (s *sim) kept(i int, x change, r *record, c *contact, column, label string,
 		}
 		// What is empty does not win over a value without being newer, and is no value
 		// that a conflict could keep.
-		if x.new == "" || y.who == person || arrived || same(y.new, x.new) || inConflict(x.new) {
+		if x.new == "" || y.who == person || s.undone(y) || arrived || same(y.new, x.new) || inConflict(x.new) {
 			return
 		}
 		// The platform's writes are unconditional: what a person writes there after the
@@ -220,7 +220,7 @@ func nothingIsInvented(s *sim) {
 		if x.side == "crm" {
 			other = "mail"
 		}
-		if x.ours() && x.new != "" && !held[other][x.new] && !(x.kind == "create" && strings.HasPrefix(x.name, "lastname")) && x.name != "fullname" && x.name != "FULLNAME" {
+		if x.ours() && x.new != "" && !held[other][x.new] && !(x.kind == "create" && strings.HasPrefix(x.name, "lastname")) && x.name != "fullname" && x.name != "FULLNAME" && !s.undone(x) {
 			s.violated("I1 atomic item", "nobody ever wrote the value that the product wrote: %v", x)
 		}
 		held[x.side][x.new] = true

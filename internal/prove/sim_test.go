@@ -81,6 +81,8 @@ type sim struct {
 	calls   []called       // that twins carried out
 	queued  bool           // a person asked for something that starts a run
 	paused  func()         // takes back what a person paused
+	toUndo  string         // the run that a person wants undone
+	undoing *undoneWrites  // once the life is over
 	renamed bool           // a mapped column has another name
 	closed  map[string]int // addresses that a person closed in the product
 	books   []string       // of the lists, once they are there
@@ -582,6 +584,9 @@ func (s *sim) calm() (guarded bool) {
 func (s *sim) playRound(r round) {
 	if s.queued {
 		s.cycle(s.app.WorkOff)
+	}
+	if s.toUndo != "" {
+		s.undo()
 	}
 	switch r.Do {
 	case "preview":
