@@ -40,7 +40,7 @@ type cols = map[string]any
 var actions []action
 
 func init() { //nolint:gochecknoinits // a table that its own entries come back to cannot be initialised otherwise
-	actions = slices.Concat(dataActions, consentActions, massActions, setupActions, undoActions)
+	actions = slices.Concat(dataActions, consentActions, massActions, setupActions, undoActions, backupActions)
 }
 
 // dataActions are what people do to records, contacts and memberships.

@@ -447,6 +447,9 @@ func ledgerHolds(s *sim) {
 	s.replay(func(i int, _ change, w *past) {
 		for ; next < len(s.played) && s.played[next].to == i; next++ {
 			p := &s.played[next]
+			if p.from < s.since {
+				continue // forgotten
+			}
 			before := func(what string) bool { since, ok := w.since[what]; return ok && since < p.from }
 			for id, c := range w.people {
 				if c.gone || !usable(c.email) || m.moved[c.email] {

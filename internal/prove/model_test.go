@@ -245,7 +245,7 @@ func (m *model) flows(table string) (outward, inward map[string]string) {
 	}
 	outward, inward = map[string]string{}, map[string]string{}
 	for _, x := range all {
-		if x.Table != table || x.Disabled != "" || x.Label == misfit {
+		if x.Table != table || x.Label == misfit || x.Column == "address1_country" && m.s.renamed {
 			continue
 		}
 		if x.Direction == lockstep.ToPlatform {

@@ -76,16 +76,19 @@ type sim struct {
 	dir     string
 	app     *app.App
 	account string
-	started string         // the newest run that was asked for
-	played  []played       // every cycle, in order
-	calls   []called       // that twins carried out
-	queued  bool           // a person asked for something that starts a run
-	paused  func()         // takes back what a person paused
-	toUndo  string         // the run that a person wants undone
-	undoing *undoneWrites  // once the life is over
-	renamed bool           // a mapped column has another name
-	closed  map[string]int // addresses that a person closed in the product
-	books   []string       // of the lists, once they are there
+	started string            // the newest run that was asked for
+	played  []played          // every cycle, in order
+	calls   []called          // that twins carried out
+	queued  bool              // a person asked for something that starts a run
+	paused  func()            // takes back what a person paused
+	backup  map[string][]byte // a copy of the product's files
+	store   func()            // what a person wants done with them
+	since   int               // the change since which the product's memory goes back without a gap
+	toUndo  string            // the run that a person wants undone
+	undoing *undoneWrites     // once the life is over
+	renamed bool              // a mapped column has another name
+	closed  map[string]int    // addresses that a person closed in the product
+	books   []string          // of the lists, once they are there
 	skew    time.Duration
 
 	events   []event
@@ -584,6 +587,10 @@ func (s *sim) calm() (guarded bool) {
 func (s *sim) playRound(r round) {
 	if s.queued {
 		s.cycle(s.app.WorkOff)
+	}
+	if s.store != nil {
+		s.store()
+		s.store = nil
 	}
 	if s.toUndo != "" {
 		s.undo()

@@ -13,7 +13,7 @@ import (
 // undoActions let a person take back what a run did.
 var undoActions = []action{
 	{"undo a run", 2, func(w *people) string {
-		if w.during || w.toUndo != "" {
+		if w.during || w.toUndo != "" || w.backup != nil || w.since > 0 {
 			return ""
 		}
 		runs, err := w.app.Runs(w.ctx, app.RunFilter{Account: w.account, Limit: 40})
