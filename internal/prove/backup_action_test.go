@@ -30,6 +30,9 @@ var backupActions = []action{
 
 // backUp copies the files of the product, which is not running meanwhile.
 func (s *sim) backUp() {
+	if s.paused != nil {
+		return // by somebody in the same round, who would have to go on after each restore
+	}
 	s.close()
 	defer s.open()
 	s.backup = map[string][]byte{}
@@ -44,6 +47,7 @@ func (s *sim) backUp() {
 
 // putBack has the product go on with the copy.
 func (s *sim) putBack() {
+	s.paused = nil // it was not when the copy was made
 	s.close()
 	defer s.open()
 	for _, f := range s.files() {
@@ -56,7 +60,7 @@ func (s *sim) putBack() {
 			s.t.Fatal(err)
 		}
 	}
-	s.backup, s.paused, s.queued, s.since = nil, nil, false, len(s.history.changes)
+	s.backup, s.queued, s.since = nil, false, len(s.history.changes)
 	s.note("%d.%d the product knows again what it knew", s.round, s.requests)
 }
 

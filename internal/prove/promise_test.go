@@ -78,9 +78,9 @@ func (s *sim) unfollowed(p *contact) bool {
 
 // signedUp reports whether a person ever put the contact into the book.
 func (s *sim) signedUp(p *contact, book string) bool {
-	for _, c := range s.history.changes {
-		if c.side == "mail" && c.id == p.id && c.kind == "join-list" && c.list == book && c.who == person {
-			return true
+	for i, c := range s.history.changes {
+		if c.side == "mail" && c.id == p.id && c.kind == "join-list" && c.list == book && (c.who == person || i < s.since) {
+			return true // the product has forgotten whom it put there before it went back to a backup
 		}
 	}
 	return false

@@ -171,7 +171,7 @@ func (s *sim) keptByUndo(c *contact, e *expected) bool {
 			continue
 		}
 		if p.from < began {
-			was = member(p.from)
+			was = member(p.to)
 		} else if member(p.from) != was {
 			return false
 		}
