@@ -409,6 +409,11 @@ func (s *session) hearChoiceRows(p *preferences) error {
 		}
 	}
 	next, err := s.crm.Changes(s.ctx, q, since, func(page lockstep.RecordPage) error { return s.heardRows(p, page.Records) })
+	if err == nil && since == "" {
+		// Before, so that a row which took the place of one that is gone is no second
+		// one; and now, because a row may have gone before its page was read.
+		err = s.missRows(p)
+	}
 	return s.heard(name, since, next, err, func() error { return s.hearChoiceRows(p) })
 }
 
