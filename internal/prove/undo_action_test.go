@@ -79,7 +79,7 @@ type undoneWrites struct {
 }
 
 // taken is what a change put where.
-func (x change) taken() string { return x.side + " " + x.id + " " + x.name + " " + x.new }
+func (c change) taken() string { return c.side + " " + c.id + " " + c.name + " " + c.new }
 
 // undone reports whether a change of the product's was an undo's.
 func (s *sim) undone(x change) bool {
