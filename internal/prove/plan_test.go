@@ -67,7 +67,7 @@ func (s *sim) random(what string, n ...int) *rand.Rand { return dice(s.plan.Seed
 
 // drawn is the weight of an action in a plan.
 func (a *action) drawn(open bool) int {
-	if !open && a.whoIsWho {
+	if !open && a.whoIsWho || !*backFlag && takesBack[a.name] {
 		return 0
 	}
 	return a.weight

@@ -23,6 +23,7 @@ var (
 	dropFlag    = flag.String("drop", "", "what the shrinker took out of the seed's plan")
 	traceFlag   = flag.String("trace", "", "print the changes of -seed that contain this, or everything that -seed's life says of this address")
 	openFlag    = flag.Bool("open", true, "draw the actions too that decide who is who: merged records, moved and shared addresses, deleted contacts")
+	backFlag    = flag.Bool("back", false, "people also take runs back and put backups of the product back")
 	keepFlag    = flag.String("keep", "", "write the plan of -seed, without what -drop names, to this file of testdata/regressions")
 	planFlag    = flag.String("plan", "", "a kept plan to play instead of -seed's, such as testdata/open/x.json")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
@@ -159,7 +160,7 @@ func report(t *testing.T, s *sim) string {
 	if d := formatDrop(s.plan.Dropped); d != "" {
 		drop = " -drop=" + d
 	}
-	return fmt.Sprintf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s%s -log", len(s.broken), s.plan.Seed, actionCount(), map[bool]string{false: " -open=false"}[*openFlag], drop)
+	return fmt.Sprintf("%d broken promises; replay: go test ./internal/prove -run TestSeed -v -seed=%d -actions=%d%s%s -log", len(s.broken), s.plan.Seed, actionCount(), map[bool]string{false: " -open=false"}[*openFlag]+map[bool]string{true: " -back"}[*backFlag], drop)
 }
 
 // failures are how to replay the seeds that failed. Of a life that is over nothing else

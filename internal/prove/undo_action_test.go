@@ -10,6 +10,9 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/app"
 )
 
+// takesBack are the actions that -back draws (docs/guarantees.md, "Known to be broken").
+var takesBack = map[string]bool{"undo a run": true, "back the product up, or put the backup back": true}
+
 // undoActions let a person take back what a run did.
 var undoActions = []action{
 	{"undo a run", 2, func(w *people) string {
