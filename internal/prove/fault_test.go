@@ -183,7 +183,7 @@ var kinds = []kind{
 	{"page-skip", mailPaged, inside(""), 0},
 	// Somebody takes the account's rights away for a moment: one import fails for good
 	// beside others that do not.
-	{"status", imports, answer(401, ""), 12},
+	{"status", imports, answer(401, ""), 6},
 	{"garbage", fields, answer(200, "[]"), 6},
 }
 

@@ -86,7 +86,7 @@ func newPlan(seed uint64, n int, open bool) *plan {
 	}
 	p.Floor = pick(dice(seed, "settings"), []int{3, 5, 0, 0})
 	p.Poison = dice(seed, "poison").IntN(4) == 0
-	p.ImportRows = pick(dice(seed, "import rows"), []int{0, 2})
+	p.ImportRows = pick(dice(seed, "import rows"), []int{0, 3})
 	p.PageRows = pick(dice(seed, "pages"), []int{0, 0, 4, 15})
 	total := 0
 	for _, a := range actions {
