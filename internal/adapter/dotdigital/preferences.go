@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	// fewContacts is up to how many contacts a call each is less than an import and
 	// the question what became of it.
 	fewContacts = 2
+	// fewOptIns is the same for opting in, which the call each refuses whom the service
+	// itself does not mail.
+	fewOptIns = 100
 	// maxCategories bounds how deep categories may lie in each other; the service's
 	// own do not.
 	maxCategories = 8
@@ -184,8 +188,9 @@ type chooser struct {
 
 // Choose writes choices: a call for each contact when they are one or two, or when the
 // contact's id is not given; otherwise one import for every 10,000 contacts and the
-// questions what became of it. Contacts that may not be mailed can choose too; they
-// are written by import, because the other call refuses them.
+// questions what became of it. Contacts that may not be mailed can refuse more; they
+// are written by import, because the other call refuses them. To opt them in is refused:
+// an import would do it, which is why opt-ins are imported only when they are many.
 func (c *Client) Choose(ctx context.Context, choices []lockstep.PreferenceChoice) ([]*lockstep.Error, error) {
 	const op = "write choices of marketing preferences"
 	results := make([]*lockstep.Error, len(choices))
@@ -224,7 +229,11 @@ func (c *Client) Choose(ctx context.Context, choices []lockstep.PreferenceChoice
 		p.said, p.at = append(p.said, wireChoice{ID: id, IsOptedIn: choice.OptedIn}), append(p.at, i)
 	}
 	alone := byEmail
-	if len(byID) <= fewContacts {
+	few := fewContacts
+	if slices.ContainsFunc(choices, func(c lockstep.PreferenceChoice) bool { return c.OptedIn }) {
+		few = fewOptIns
+	}
+	if len(byID) <= few {
 		alone, byID = append(alone, byID...), nil
 	}
 	for _, p := range alone {
@@ -233,6 +242,18 @@ func (c *Client) Choose(ctx context.Context, choices []lockstep.PreferenceChoice
 			return nil, err
 		}
 		if refused != nil && refused.Upstream == "ERROR_CONTACT_SUPPRESSED" {
+			out := chooser{contact: p.contact, email: p.email}
+			for k, w := range p.said {
+				if w.IsOptedIn {
+					results[p.at[k]] = refused
+				} else {
+					out.said, out.at = append(out.said, w), append(out.at, p.at[k])
+				}
+			}
+			if len(out.said) == 0 {
+				continue
+			}
+			*p = out
 			if p.email != "" {
 				known, err := c.Contact(ctx, p.email, nil)
 				if err != nil {
@@ -283,6 +304,9 @@ func (c *Client) chooseAlone(ctx context.Context, p *chooser) (*lockstep.Error, 
 		return nil, nil
 	case e.Unknown:
 		return nil, err
+	case e.Upstream == "ERROR_PREFERENCE_NOT_FOUND":
+		e.Code = lockstep.CodeInvalid // the contact is there
+		return e, nil
 	case e.Code == lockstep.CodeInvalid || e.Code == lockstep.CodeNotFound || e.Code == lockstep.CodeConflict || e.Upstream == "ERROR_CONTACT_SUPPRESSED":
 		return e, nil
 	}
