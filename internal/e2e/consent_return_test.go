@@ -48,8 +48,8 @@ func (w *stage) back() {
 	w.twins.Clock.Advance(time.Minute)
 }
 
-// open are the rows that say that an address is suppressed, by who entered them.
-func (w *stage) open() []string {
+// openRows are the rows that say that an address is suppressed, by who entered them.
+func (w *stage) openRows() []string {
 	w.t.Helper()
 	out := []string{}
 	for _, r := range w.rows("lockstep_suppressions?$select=lockstep_name,lockstep_email,statecode") {
@@ -66,7 +66,7 @@ func (w *stage) wantClosed(when string, records int, rows ...string) {
 	if got := w.closed(); len(got) != records {
 		w.t.Errorf("%s: closed are %v, want %d", when, got, records)
 	}
-	if diff := cmp.Diff(rows, w.open()); diff != "" && len(rows)+len(w.open()) > 0 {
+	if diff := cmp.Diff(rows, w.openRows()); diff != "" && len(rows)+len(w.openRows()) > 0 {
 		w.t.Errorf("%s: open rows (-want +got):\n%s", when, diff)
 	}
 	status := fmt.Sprint(w.contact("ann@stage.example").Channel["email"]["status"])
@@ -251,8 +251,8 @@ func TestReturnThatWasToldInPart(t *testing.T) {
 	}
 	run := w.run(lockstep.SyncSuppressions)
 	w.told(run, lockstep.FindingRejected, row)
-	if got := w.closed(); len(got) != 0 || len(w.open()) != 1 {
-		t.Fatalf("closed are %v, open rows %v", got, w.open())
+	if got := w.closed(); len(got) != 0 || len(w.openRows()) != 1 {
+		t.Fatalf("closed are %v, open rows %v", got, w.openRows())
 	}
 	w.twins.Faults.Clear()
 	w.run(lockstep.SyncSuppressions)
@@ -316,7 +316,7 @@ func TestComingBackLeavesWhatAUserClosedTwice(t *testing.T) {
 	if got := w.closed(); len(got) != 1 {
 		t.Errorf("closed are %v", got)
 	}
-	if got := w.open(); len(got) != 0 {
+	if got := w.openRows(); len(got) != 0 {
 		t.Errorf("open rows: %v", got)
 	}
 }
