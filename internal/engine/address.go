@@ -93,8 +93,8 @@ func (s *session) untangle(recs []lockstep.Record) (wait map[lockstep.ID]bool, e
 }
 
 // holders are the links of other people's contacts under the address that a record
-// has now, when the record came to that address since it was last looked at. The
-// caller holds s.mu.
+// has now, when the record came to that address since it was last looked at. Who is
+// known to have ended holds nothing. The caller holds s.mu.
 func (s *session) holders(r *lockstep.Record) []crosswalk.Link {
 	if r.Deleted || r.Email == "" {
 		return nil
@@ -108,7 +108,7 @@ func (s *session) holders(r *lockstep.Record) []crosswalk.Link {
 		return nil
 	}
 	return slices.DeleteFunc(s.sync.links.ByEmail(email, nil), func(k crosswalk.Link) bool {
-		return k.Ref.Table == "" || k.Contact == "" || k.Ref == r.Ref || linked && k.Contact == own.Contact
+		return k.Ref.Table == "" || k.Contact == "" || k.Ref == r.Ref || linked && k.Contact == own.Contact || s.sync.vacated[k.Ref] == ended
 	})
 }
 
@@ -240,7 +240,7 @@ func (s *session) ring(m *moves, ref lockstep.Ref) []lockstep.Ref {
 	var path []lockstep.Ref
 	for cur := ref; ; {
 		path = append(path, cur)
-		held := m.held[cur]
+		held := slices.DeleteFunc(slices.Clone(m.held[cur]), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] == ended })
 		if len(held) != 1 || s.sync.leaving[held[0].Ref] == "" || s.shares(cur) {
 			return nil
 		}
@@ -253,12 +253,15 @@ func (s *session) ring(m *moves, ref lockstep.Ref) []lockstep.Ref {
 	}
 }
 
-// shares reports whether a record is not the only one of a contact.
+// shares reports whether a record is not the only one of a contact; one that has ended
+// does not count.
 func (s *session) shares(ref lockstep.Ref) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	link, linked := s.linkOf(ref)
-	return !linked || slices.ContainsFunc(s.sync.links.ByContact(link.Contact, nil), func(k crosswalk.Link) bool { return k.Ref != ref && k.Ref.Table != "" })
+	return !linked || slices.ContainsFunc(s.sync.links.ByContact(link.Contact, nil), func(k crosswalk.Link) bool {
+		return k.Ref != ref && k.Ref.Table != "" && s.sync.vacated[k.Ref] != ended
+	})
 }
 
 // exchange gives each record of a ring the contact that has its address now. The
