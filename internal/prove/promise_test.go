@@ -268,6 +268,12 @@ func (s *sim) addsRespectOptOuts() {
 		r := records[id]
 		return r != nil && (r.bulk == "true" || r.mail == "true") && r.email != "" && len(member[id]) > 0
 	}
+	again := func(email string) {
+		delete(refusing, email)
+		for id, r := range records {
+			refusing[email] = refusing[email] || r.email == email && refuses(id)
+		}
+	}
 	for i, x := range s.history.changes {
 		if x.round != round {
 			round = x.round
@@ -294,11 +300,7 @@ func (s *sim) addsRespectOptOuts() {
 				brief := refuses(x.id) && (joined[x.id] >= round-1 || x.ours())
 				delete(member[x.id], x.list)
 				if brief && len(member[x.id]) == 0 {
-					email := records[x.id].email
-					delete(refusing, email)
-					for id, r := range records {
-						refusing[email] = refusing[email] || r.email == email && refuses(id)
-					}
+					again(records[x.id].email)
 				}
 			}
 		case x.side == "crm":
@@ -309,6 +311,7 @@ func (s *sim) addsRespectOptOuts() {
 			}
 			if x.kind == "delete" {
 				delete(records, x.id)
+				again(r.email) // a record's flag goes with it
 				continue
 			}
 			switch x.name {
@@ -345,7 +348,8 @@ func (s *sim) addsRespectOptOuts() {
 }
 
 // leftAgain reports whether the product took back, in the same round or in the next run
-// that it could carry through, that it put a contact into a book.
+// that it could carry through, that it put a contact into a book, or the person left it
+// before it could.
 func (s *sim) leftAgain(i int, join change) bool {
 	end := len(s.history.changes)
 	for _, p := range s.played {
@@ -358,7 +362,7 @@ func (s *sim) leftAgain(i int, join change) bool {
 		if x.round != join.round && i+1+j >= end {
 			return false
 		}
-		if x.side == "mail" && x.id == join.id && x.list == join.list && x.kind == "leave-list" && x.ours() {
+		if x.side == "mail" && x.id == join.id && x.list == join.list && (x.kind == "leave-list" && x.ours() || x.kind == "unsubscribe-list") {
 			return true
 		}
 	}
