@@ -467,11 +467,12 @@ func drawMember(t *rapid.T) Member {
 		InList:  rapid.Bool().Draw(t, "in list"), InBook: rapid.Bool().Draw(t, "in book"), Former: rapid.Bool().Draw(t, "former"),
 		Unsubscribed: rapid.Bool().Draw(t, "unsubscribed"), Excluded: rapid.Bool().Draw(t, "excluded"), Undone: rapid.Bool().Draw(t, "undone"), FirstSeen: rapid.Int64().Draw(t, "first seen"),
 	}
+	m.Lapsed = m.Excluded && rapid.Bool().Draw(t, "lapsed")
 	if rapid.Bool().Draw(t, "record") {
 		m.Record = lockstep.ID{1: 1 + rapid.Byte().Draw(t, "id")%6}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
-		m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded = false, false, false, false, false
+		m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded, m.Lapsed = false, false, false, false, false, false
 	}
 	return m
 }

@@ -21,7 +21,10 @@ type Member struct {
 	// Former is set while somebody who left the list stays in the book.
 	Former       bool
 	Unsubscribed bool // left the book by unsubscribing
-	Excluded     bool // kept out by filter or opt-out
+	Excluded     bool // kept out by filter, opt-out or the state of the record
+	// Lapsed tells of somebody Excluded that only the state of the record did it, such as
+	// being inactive, and nothing that the person said. Without Excluded it is not kept.
+	Lapsed bool
 	// Undone is set when an undo put the person into the book or took it out: that
 	// stays so for as long as InList does.
 	Undone bool
@@ -44,12 +47,12 @@ const (
 	memberExcluded
 	memberHasRecord
 	memberUndone
-	memberFlags = 1<<iota - 1
+	memberLapsed
 )
 
 func memberBits(m Member) byte {
 	var f byte
-	for i, on := range [...]bool{m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded, !m.Record.IsZero(), m.Undone} {
+	for i, on := range [...]bool{m.InList, m.InBook, m.Former, m.Unsubscribed, m.Excluded, !m.Record.IsZero(), m.Undone, m.Excluded && m.Lapsed} {
 		if on {
 			f |= 1 << i
 		}
@@ -61,6 +64,7 @@ func memberOf(f byte) Member {
 	return Member{
 		InList: f&memberInList != 0, InBook: f&memberInBook != 0, Former: f&memberFormer != 0,
 		Unsubscribed: f&memberUnsubscribed != 0, Excluded: f&memberExcluded != 0, Undone: f&memberUndone != 0,
+		Lapsed: f&memberLapsed != 0,
 	}
 }
 
@@ -122,7 +126,7 @@ func scanMembers(payload []byte, each func(m Member, contact []byte) error) erro
 		}
 		contact := r.text()
 		m.FirstSeen = r.varint()
-		if r.failed || flags&^byte(memberFlags) != 0 || m.Record.IsZero() == (flags&memberHasRecord != 0) {
+		if r.failed || m.Lapsed && !m.Excluded || m.Record.IsZero() == (flags&memberHasRecord != 0) {
 			return damaged("member %d of the batch is malformed", n)
 		}
 		if err := each(m, contact); err != nil {

@@ -218,6 +218,48 @@ func TestG1BlankingsInSlices(t *testing.T) {
 	}
 }
 
+// G-1: people whose records were deactivated in a slice that ended before it took them
+// out of the book still count for the guard of the slice that goes on; people who opted
+// out leave with that slice all the same.
+func TestG1DeactivatedInSlices(t *testing.T) {
+	var late atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	once := func() {}
+	w := newStageWith(t, app.Config{Now: now, Ticks: now, OnStep: func(name string) {
+		if name == "await.after" {
+			once()
+		}
+	}})
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	ids := w.crowd(20)
+	w.join(l, ids...)
+	w.sync()
+	for _, id := range ids[:12] {
+		w.editRecord("contact", id, cols{"statecode": 1, "statuscode": 2})
+	}
+	for _, id := range ids[12:15] {
+		w.editRecord("contact", id, cols{"donotbulkemail": true})
+	}
+	w.editRecord("contact", ids[19], cols{"address1_city": "Linz"}) // an import after which the slice ends
+	ended := false
+	once = func() {
+		once = func() {}
+		ended = true
+		late.Add(int64(25 * time.Second))
+	}
+	run := w.guardedRun(lockstep.SyncMarketingLists, "12 of 20")
+	if left := len(w.contacts(w.book(l))); !ended || run.Counts.BookRemovals != 3 || left != 17 {
+		t.Errorf("slice ended: %t, counts %+v, %d in the book, want 17", ended, run.Counts, left)
+	}
+	w.guardedRun(lockstep.SyncMarketingLists, "12 of 20")
+	rows := 12
+	w.guards(app.GuardPatch{Floor: &rows})
+	if run := w.sync(); run.Counts.BookRemovals != 12 {
+		t.Errorf("with a higher floor: %+v", run.Counts)
+	}
+	w.quiet()
+}
+
 // changeMapping changes the mapping of a label to the CRM's contacts.
 func (w *world) changeMapping(label string, change func(*lockstep.DataMapping)) {
 	w.t.Helper()

@@ -318,7 +318,7 @@ func (s *session) exchangeMembers(ring []lockstep.Ref) {
 		}
 		for i := range ring {
 			m, from := was[i], was[(i+1)%len(ring)]
-			m.Contact, m.InBook, m.Unsubscribed, m.Excluded = from.Contact, from.InBook, from.Unsubscribed, from.Excluded
+			m.Contact, m.InBook, m.Unsubscribed, m.Excluded, m.Lapsed = from.Contact, from.InBook, from.Unsubscribed, from.Excluded, from.Lapsed
 			if s.dry() {
 				l.members.Set(m)
 			} else {

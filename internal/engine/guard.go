@@ -44,8 +44,8 @@ func (s *session) verdict() error {
 	return &lockstep.Error{Code: lockstep.CodeGuarded, Op: "guard", Msg: strings.Join(s.stopped, "; "), Hint: guardHint}
 }
 
-// consentReasons are those of removals that no guard may hold back. A removal that an
-// earlier process left undone may be one, too.
+// consentReasons are those of removals that no guard may hold back: what people said.
+// whyExcluded is said of those that an earlier process left undone.
 var consentReasons = map[string]bool{
 	merge.ExcludedDoNotEmail: true, merge.ExcludedBulkEmail: true, merge.ExcludedMaterial: true,
 	merge.ExcludedUnsubscribed: true, merge.ExcludedSuppressed: true, merge.ExcludedOptIn: true,
@@ -524,7 +524,7 @@ func grouped(all []removal) []removal {
 			seen[r.member.Contact] = len(out)
 			out = append(out, r)
 		default:
-			if was := &out[at]; was.why == whyExcluded || consentReasons[r.why] && r.why != whyExcluded {
+			if was := &out[at]; consentReasons[r.why] && (was.why == whyExcluded || !consentReasons[was.why]) {
 				was.why = r.why
 			}
 			out[at].also = append(out[at].also, slices.Concat([]crosswalk.Member{r.member}, r.also)...)

@@ -693,7 +693,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		}
 		was := m
 		m.Undone = m.Undone && m.InList && !inBook
-		m.InList, m.Unsubscribed, m.Excluded = true, unsubscribed, false
+		m.InList, m.Unsubscribed, m.Excluded, m.Lapsed = true, unsubscribed, false, false
 		if r.contact != "" {
 			m.Contact = r.contact
 		}
@@ -702,7 +702,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			r.adds = append(r.adds, l)
 			continue // noted when it is acknowledged
 		case merge.RemoveFromBook:
-			m.InBook, m.Excluded = true, true
+			m.InBook, m.Excluded, m.Lapsed = true, true, !consentReasons[out.Why]
 			if s.keeper(l, p) {
 				m.InBook = false // that record decides
 			} else {

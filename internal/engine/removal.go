@@ -62,7 +62,11 @@ func (s *session) collectRemovals(l *listState) error {
 		inList := !stranger && l.has(m.Record)
 		if inList && m.InList && m.InBook && m.Excluded {
 			// Was to leave the book when an earlier process ended.
-			l.removals = append(l.removals, removal{member: m, why: whyExcluded})
+			why := whyExcluded
+			if m.Lapsed {
+				why = whyLapsed
+			}
+			l.removals = append(l.removals, removal{member: m, why: why})
 			continue
 		}
 		if inList || !stranger && !l.fresh && m.InList {

@@ -28,6 +28,7 @@ const (
 	whyGone     = "the contact was deleted on the platform"
 	whyDeleted  = "the record was deleted"
 	whyExcluded = "excluded from the list"
+	whyLapsed   = "the record is inactive or has no usable address"
 )
 
 type outcome uint8
