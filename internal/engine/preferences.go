@@ -84,11 +84,21 @@ func (s *session) marketingPreferences() error {
 // definitionsMark is the cursor that holds which preferences have rows.
 const definitionsMark = "consent/preferences"
 
+// rowsMark is the cursor of the rows in which the CRM's users choose.
+const rowsMark = "consent/preferences/rows"
+
 // hearDefinitions reads which preferences there are and brings their rows in the CRM
 // up to date. A row whose preference is gone is closed; what was chosen for it stays
 // as it was.
 func (s *session) hearDefinitions(p *preferences) error {
+	had, err := s.e.Store.Cursor(s.ctx, s.account.ID, definitionsMark)
+	if err != nil {
+		return err
+	}
 	all, err := p.keeper.Preferences(s.ctx)
+	if err == nil && len(all) == 0 && had != "" {
+		all, err = p.keeper.Preferences(s.ctx) // all gone at once is more likely a wrong answer
+	}
 	if err != nil {
 		return err
 	}
@@ -98,10 +108,6 @@ func (s *session) hearDefinitions(p *preferences) error {
 	}
 	if s.locked != "" {
 		return nil
-	}
-	had, err := s.e.Store.Cursor(s.ctx, s.account.ID, definitionsMark)
-	if err != nil {
-		return err
 	}
 	wanted := slices.Clone(p.order)
 	var gone []string
@@ -177,6 +183,11 @@ func (s *session) hearDefinitions(p *preferences) error {
 		return nil
 	}
 	cursors := map[string]lockstep.Cursor{definitionsMark: now}
+	for id := range p.defined {
+		if !slices.Contains(strings.Fields(string(had)), id) {
+			cursors[rowsMark] = "" // rows about it said nothing to us before
+		}
+	}
 	for _, id := range gone {
 		cursors[choicesMark(id)] = ""
 	}
@@ -395,8 +406,7 @@ func (s *session) hearAddressesOf(p *preferences, table string) error {
 // hearChoiceRows notes what the CRM's users say: in the rows of our table, which they
 // edit, and add to by address and preference.
 func (s *session) hearChoiceRows(p *preferences) error {
-	const name = "consent/preferences/rows"
-	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, rowsMark)
 	if err != nil {
 		return err
 	}
@@ -414,7 +424,7 @@ func (s *session) hearChoiceRows(p *preferences) error {
 		// one; and now, because a row may have gone before its page was read.
 		err = s.missRows(p)
 	}
-	return s.heard(name, since, next, err, func() error { return s.hearChoiceRows(p) })
+	return s.heard(rowsMark, since, next, err, func() error { return s.hearChoiceRows(p) })
 }
 
 // missRows notes which of the rows that we know are gone: reading all rows, as has to be
