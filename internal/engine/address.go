@@ -281,6 +281,11 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 	if err != nil {
 		return err
 	}
+	for _, e := range entries {
+		if e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact] {
+			return nil // nobody has its address on the platform, or somebody else by now
+		}
+	}
 	out := newLinkChunks(s.sync.names)
 	for i, ref := range ring {
 		e := entries[(i+1)%len(ring)]
