@@ -342,3 +342,35 @@ func TestSwapOnThePlatformWithEdits(t *testing.T) {
 	}
 	w.quiet()
 }
+
+// Somebody's contact was deleted on the platform, and their record has another address
+// since, which a new contact has: who exchanges addresses with them gets that contact,
+// not the one that is gone.
+func TestSwapWithSomebodyWhoseContactIsGone(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ids := map[string]string{}
+	for _, who := range []string{"ann", "ben"} {
+		ids[who] = w.cast("contact", who+"@stage.example", cols{"jobtitle": "Job of " + who})
+		w.join(l, ids[who])
+	}
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+	w.sync()
+	w.editRecord("contact", ids["ann"], cols{"emailaddress1": "new@stage.example"})
+	w.sync()
+	w.signUp(w.book(l), "new@stage.example")
+	w.sync()
+	w.editRecord("contact", ids["ann"], cols{"emailaddress1": "ben@stage.example"})
+	w.editRecord("contact", ids["ben"], cols{"emailaddress1": "new@stage.example"})
+	for range 2 {
+		w.sync()
+	}
+	w.editRecord("contact", ids["ben"], cols{"address1_city": "City of ben"})
+	w.sync()
+	c := w.contact("new@stage.example")
+	if c.DataFields["CITY"] != "City of ben" || c.DataFields["JOBTITLE"] != "Job of ben" {
+		t.Errorf("Ben has the address new@stage.example, its contact says %v", c.DataFields)
+	}
+	w.quiet()
+}
