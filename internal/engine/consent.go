@@ -248,12 +248,14 @@ func (s *session) hearRows() error {
 	if err != nil {
 		return err
 	}
-	q := lockstep.RecordQuery{Table: lockstep.SuppressionTable, Columns: []string{lockstep.EmailTextColumn, lockstep.AccountColumn, lockstep.SinceColumn}}
+	q := lockstep.RecordQuery{Table: lockstep.SuppressionTable, Columns: []string{lockstep.EmailTextColumn, lockstep.AccountColumn, lockstep.SinceColumn, lockstep.OriginColumn}}
+	var strays []lockstep.Record
 	next, err := s.crm.Changes(s.ctx, q, since, func(page lockstep.RecordPage) error {
 		var said []statement
+		var own []lockstep.Record
 		for i := range page.Records {
 			r := &page.Records[i]
-			if r.Deleted || r.Inactive || len(r.Values) < 3 {
+			if r.Deleted || r.Inactive || len(r.Values) < 4 {
 				continue
 			}
 			if a := r.Values[1].Text(); a != "" && a != s.account.ID {
@@ -265,12 +267,28 @@ func (s *session) hearRows() error {
 			}
 			key := s.e.Store.AddressKey(st.email)
 			if r.ID == lockstep.RestrictionID(s.account.ID, st.scope, "", key) {
+				if r.Values[3].Text() == string(lockstep.ConsentPlatform) {
+					own = append(own, lockstep.Record{Ref: r.Ref, Email: st.email})
+				}
 				continue // our own
 			}
 			said = append(said, st)
 		}
+		unknown, err := s.strays(own)
+		if err != nil {
+			return err
+		}
+		strays = append(strays, unknown...)
 		return s.hear(said)
 	})
+	if err == nil && len(strays) > 0 {
+		if s.locked != "" {
+			return nil // read again when it may be written
+		}
+		if err := s.closeStrays(strays); err != nil {
+			return err
+		}
+	}
 	return s.heard(name, since, next, err, s.hearRows)
 }
 

@@ -106,6 +106,77 @@ func (s *session) cameBack(page []lockstep.Contact) error {
 	return s.refreshBarred() // only what is stored is true
 }
 
+// strays are those of our own rows of which Lockstep knows nothing, because it was put
+// back to a backup from before it wrote them.
+func (s *session) strays(own []lockstep.Record) ([]lockstep.Record, error) {
+	if len(own) == 0 {
+		return nil, nil
+	}
+	keys := make([]lockstep.AddressKey, len(own))
+	for i := range own {
+		keys[i] = s.e.Store.AddressKey(own[i].Email)
+	}
+	known, err := s.standing(keys)
+	if err != nil {
+		return nil, err
+	}
+	var out []lockstep.Record
+	for i := range own {
+		if _, ours := known[own[i].ID]; ours {
+			continue
+		}
+		closed := false // by Lockstep, and opened again by a user
+		if err := s.ledger(keys[i], func(e *lockstep.ConsentEntry) { closed = closed || e.Ref == own[i].Ref }); err != nil {
+			return nil, err
+		}
+		if !closed {
+			out = append(out, own[i])
+		}
+	}
+	return out, nil
+}
+
+// closeStrays closes those whose person the platform mails again. An opt-out that is
+// heard of later opens its row anew.
+func (s *session) closeStrays(rows []lockstep.Record) error {
+	for i := range rows {
+		c, err := s.platform.Contact(s.ctx, rows[i].Email, nil)
+		switch {
+		case lockstep.CodeOf(err) == lockstep.CodeNotFound:
+			continue
+		case err != nil:
+			return err
+		case c.Standing != lockstep.Subscribed && c.Standing != lockstep.SoftBounced:
+			continue
+		}
+		if err := s.closeStray(&rows[i], c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) closeStray(row *lockstep.Record, contact lockstep.ContactID) error {
+	closed := lockstep.CanonicalValue(lockstep.Number, "1")
+	changes := []lockstep.Change{{
+		Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: row.Ref, Contact: contact, Email: row.Email, Why: "the person came back",
+		Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: closed}},
+	}}
+	write := []lockstep.RecordWrite{{ID: row.ID, Fields: []lockstep.ColumnValue{{Column: lockstep.StateColumn, Value: closed}}}}
+	return s.carryOut(changes, func() error {
+		results, err := s.crm.WriteRecords(s.ctx, row.Table, write)
+		if err != nil {
+			return err
+		}
+		if refused := results[0]; refused != nil {
+			s.optOutRefused(&lockstep.Restriction{Contact: contact}, &changes[0], "the CRM refused to close the row", refused)
+			return nil
+		}
+		changes[0].State = lockstep.Acknowledged
+		return nil
+	})
+}
+
 // ConsentWriter keeps what people do about consent outside of runs.
 type ConsentWriter interface {
 	AppendConsent(ctx context.Context, entries []lockstep.ConsentEntry, restrictions []lockstep.Restriction, lifted []lockstep.ID) error

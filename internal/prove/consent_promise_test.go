@@ -253,7 +253,7 @@ func consentAgrees(s *sim) {
 			if rows[lockstep.SuppressionTable][c.email] == nil && !s.rowTaken(lockstep.SuppressionTable, c.email) {
 				s.violated("I9 consent", "%s is %s on the platform, no row says so", c.email, c.status)
 			}
-		} else if row := rows[lockstep.SuppressionTable][c.email]; row != nil && !s.forgotten(row) {
+		} else if row := rows[lockstep.SuppressionTable][c.email]; row != nil {
 			s.violated("I9 consent", "the row %s suppresses %s, the platform says %s", row.id, c.email, c.status)
 		}
 		for _, e := range m.lists {
@@ -281,13 +281,6 @@ func consentAgrees(s *sim) {
 			}
 		}
 	}
-}
-
-// forgotten reports whether the product made a row of which it knows nothing any more,
-// because it was set back to a backup of its own (docs/guarantees.md, "Known to be
-// broken").
-func (s *sim) forgotten(row *record) bool {
-	return slices.ContainsFunc(s.history.changes[:s.since], func(x change) bool { return x.id == row.id && x.kind == "create" && x.ours() })
 }
 
 // lastChange is the place of the last change that fits, -1 without one.
