@@ -269,8 +269,12 @@ func (s *sim) admit() {
 	s.net.arrived = nil
 	s.net.mu.Unlock()
 	slices.SortStableFunc(arrived, func(a, b *exchange) int { return strings.Compare(a.key, b.key) })
-	for _, x := range arrived {
-		s.requests++
+	for i, x := range arrived {
+		// Who of two that ask the same at the same moment came first is not known: both
+		// fare alike.
+		if i == 0 || arrived[i-1].key != x.key {
+			s.requests++
+		}
 		x.number = s.requests
 		x.rnd = s.random("request", s.round, x.number)
 		x.fault = s.chooseFault(x)
