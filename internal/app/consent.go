@@ -204,7 +204,7 @@ func (a *App) Suppress(ctx context.Context, r SuppressRequest) (s Suppression, m
 		// Everybody is told anew: nobody knows whether the person had come back meanwhile.
 		x.Contact, x.Listed = standing.Contact, standing.Listed
 		if slices.Index(reasons, standing.Reason) > slices.Index(reasons, reason) || standing.Reason > lockstep.Complained {
-			x.Reason = standing.Reason
+			x.Reason, x.Evidence = standing.Reason, standing.Evidence // the strictest word stays, with what shows it
 		}
 	}
 	if err := a.store.AppendConsent(ctx, []lockstep.ConsentEntry{e}, []lockstep.Restriction{x}, nil); err != nil {
