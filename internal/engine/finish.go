@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -24,6 +25,7 @@ func (s *session) finishLists(outward bool) error {
 	c := lockstep.Commit{Cursors: map[string]lockstep.Cursor{}}
 	s.mu.Lock()
 	shared := s.sharing()
+	var miscounted []lockstep.Finding
 	for _, l := range s.sync.lists {
 		skip := l.failed || l.held
 		if l.held {
@@ -40,10 +42,14 @@ func (s *session) finishLists(outward bool) error {
 				// The platform's counter as it is now, as far as we can know: what it
 				// said at the start, moved by what we did. If it says something else
 				// next time, the book is read.
-				l.sum.Book = l.members.InBook() - shared[l]
+				l.sum.Book = l.sum.counter(l.members.InBook() - shared[l])
 				l.sum.CRMCount = l.crm.Members + l.admitted
 				l.sum.Rules = l.rules()
-				l.sum.Dirty = s.raced(l) || l.members.Unsettled() > 0 || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
+				raced, finding := s.raced(l)
+				if finding != nil {
+					miscounted = append(miscounted, *finding)
+				}
+				l.sum.Dirty = raced || l.members.Unsettled() > 0 || s.sync.held || s.sync.incomplete != "" || l.fresh && s.missing(l)
 			} else if l.touched || l.newStrangers || l.owed != owesNothing {
 				l.sum.Dirty = true // the outward half has not been done
 			}
@@ -59,6 +65,9 @@ func (s *session) finishLists(outward bool) error {
 	}
 	c.Members = s.takePending()
 	s.mu.Unlock()
+	for _, f := range miscounted {
+		s.finding(f)
+	}
 	if outward && s.decidedAll() && !s.sync.resolvedUpTo.IsZero() {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}
@@ -91,14 +100,19 @@ func (s *session) sharing() map[*listState]int {
 // raced reports that somebody joined or left a static list between the reading of its
 // counter and that of its members: with a counter that fits by chance the next run
 // would not see who leaves. A counter that differs always, because not all members can
-// be read, is believed from the second time on.
-func (s *session) raced(l *listState) bool {
+// be read, is told and believed from the second time on.
+func (s *session) raced(l *listState) (raced bool, miscount *lockstep.Finding) {
 	if l.set.Dynamic || !l.fresh {
-		return false
+		return false, nil
 	}
-	was := l.sum.Unread
-	l.sum.Unread = l.crm.Members + l.admitted - l.observed.Len()
-	return l.sum.Unread != 0 && l.sum.Unread != was
+	was, counted := l.sum.Unread, l.crm.Members+l.admitted
+	l.sum.Unread = counted - l.observed.Len()
+	if l.sum.Unread == 0 || l.sum.Unread != was {
+		return l.sum.Unread != 0, nil
+	}
+	f := l.finding(lockstep.FindingMiscount, fmt.Sprintf("the CRM counts %d members of the list, %d of them can be read", counted, l.observed.Len()),
+		"everybody who can be read is kept in step. See in the CRM whether the application user may read all rows of the list's table, and whether members were deleted")
+	return false, &f
 }
 
 // missing reports members whose record never came: they are looked for again.

@@ -179,8 +179,12 @@ type removal struct {
 // listSummary is what a run keeps of a list so that the next one can tell
 // cheaply whether anything happened.
 type listSummary struct {
-	CRMCount  int       `json:"crm_count"`        // the CRM's member counter when the members were last known
-	Unread    int       `json:"unread,omitempty"` // by how much that counter was greater than what was read
+	CRMCount int `json:"crm_count"`        // the CRM's member counter when the members were last known
+	Unread   int `json:"unread,omitempty"` // by how much that counter was greater than what was read
+	// Apart is by how much the platform's counter was greater than the number of its
+	// members that were read, when they last were; Believed, that it was so twice running.
+	Apart     int       `json:"apart,omitempty"`
+	Believed  bool      `json:"believed,omitempty"`
 	InList    int       `json:"in_list"`
 	Book      int       `json:"book"` // the platform's member counter that belongs to InBook
 	InBook    int       `json:"in_book"`
@@ -193,6 +197,14 @@ type listSummary struct {
 	Renewed bool `json:"renewed,omitempty"`
 	// Query remembers the dynamic list's query and the feeds it was evaluated at.
 	Query string `json:"query,omitempty"`
+}
+
+// counter is what the platform's counter says of so many members in the book.
+func (sum *listSummary) counter(members int) int {
+	if sum.Believed {
+		return members + sum.Apart
+	}
+	return members
 }
 
 func (l *listState) cursor() string { return "list/" + l.set.ID }

@@ -283,6 +283,7 @@ func (s *session) checkDrift(l *listState) error {
 		l.failed = true
 		return nil
 	}
+	s.miscounted(l, len(there))
 	var left []crosswalk.Member
 	s.mu.Lock()
 	for m := range l.members.All() {
@@ -293,6 +294,19 @@ func (s *session) checkDrift(l *listState) error {
 	s.mu.Unlock()
 	slices.SortFunc(left, func(a, b crosswalk.Member) int { return cmp.Compare(a.Contact, b.Contact) })
 	return s.lost(l, left)
+}
+
+// miscounted compares the platform's counter with what was read. A difference may come
+// from somebody who joined between the two; one that is there again the next time is
+// told, and believed from then on, because the book would be read in every run.
+func (s *session) miscounted(l *listState, read int) {
+	apart := l.book.Members - read
+	l.sum.Believed = apart != 0 && apart == l.sum.Apart
+	l.sum.Apart = apart
+	if l.sum.Believed {
+		s.finding(l.finding(lockstep.FindingMiscount, fmt.Sprintf("the platform counts %d contacts in the address book, %d of them can be read", l.book.Members, read),
+			"everybody who can be read is kept in step. If the difference is not explained by contacts that the platform is about to delete, ask the platform's support which they are"))
+	}
 }
 
 // lost sees to members who are no longer in the book: one who was taken out by hand

@@ -90,7 +90,7 @@ func (s *session) takeUp() error {
 	shared := s.sharing()
 	for _, l := range s.sync.lists {
 		if l.begun {
-			l.sum.Book = l.members.InBook() - shared[l] // with what this run has written
+			l.sum.Book = l.sum.counter(l.members.InBook() - shared[l]) // with what this run has written
 		}
 	}
 	return nil
