@@ -51,6 +51,9 @@ type EmailAccount struct {
 	// BulkOptOut is what it does when a CRM user does not allow bulk email any more;
 	// empty = BulkListRemoval.
 	BulkOptOut BulkOptOut `json:"bulk_opt_out,omitempty"`
+	// Automatic lets the account's syncs run by themselves, as their schedules say. A new
+	// account begins without: nothing is written before somebody had a preview.
+	Automatic bool `json:"automatic"`
 	// Locked says why the account must not be written to; empty means it may. Unlocked
 	// says who unlocked it last, when and why.
 	Locked   string `json:"locked,omitempty"`

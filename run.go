@@ -111,6 +111,12 @@ func (c *Counts) Add(d Counts) {
 	c.Findings += d.Findings
 }
 
+// Quiet reports that nothing was changed and no opt-out was heard or told.
+func (c *Counts) Quiet() bool {
+	return c.Written+c.Conflicted+c.ContactsCreated+c.ContactsUpdated+c.RecordsCreated+c.RecordsUpdated+
+		c.BookAdds+c.BookRemovals+c.ListAdds+c.ListRemovals+c.OptOutsSeen+c.OptOutsTold == 0
+}
+
 // Negated returns what takes c back when it is added.
 func (c *Counts) Negated() Counts {
 	return Counts{
@@ -156,6 +162,11 @@ type Run struct {
 	Error string `json:"error,omitempty"`
 	Code  Code   `json:"code,omitempty"`
 	Hint  string `json:"hint,omitempty"`
+	// Scheduled is set when the run's schedule started it; else a person did, or a program.
+	Scheduled bool `json:"scheduled,omitempty"`
+	// Again is the id of the run that follows at once when this one has ended, because
+	// somebody asked for it meanwhile.
+	Again string `json:"again,omitempty"`
 	// CancelRequested is set by a person; the run ends after its current batch.
 	CancelRequested bool `json:"cancel_requested,omitempty"`
 }

@@ -111,3 +111,49 @@ type Schedule struct {
 	At   ClockTime `json:"at,omitempty"`
 	Zone string    `json:"zone,omitempty"` // empty = UTC
 }
+
+// DefaultSchedule is how a sync type runs by itself until somebody decides otherwise.
+func DefaultSchedule(t SyncType) Schedule {
+	switch t {
+	case SyncCRMMetadata:
+		return Schedule{Interval: Daily, At: 2 * 60}
+	case SyncScoring:
+		return Schedule{Interval: Daily, At: 3 * 60}
+	case SyncSuppressions, SyncUnsubscribes, SyncPreferences:
+		return Schedule{Interval: "5m"}
+	case SyncAddressBooksIn, SyncMarketingLists:
+		return Schedule{Interval: Continuous}
+	}
+	return Schedule{Interval: "15m"}
+}
+
+// SyncState says whether a sync of one type waits or works now.
+type SyncState string
+
+// The states of a schedule's row.
+const (
+	SyncNone    SyncState = "none"
+	SyncQueued  SyncState = "queued"
+	SyncWorking SyncState = "in_process"
+)
+
+// SyncSchedule is the schedule of one sync type of one email account, and where it
+// stands.
+type SyncSchedule struct {
+	Account string   `json:"account"`
+	Type    SyncType `json:"type"`
+	Schedule
+	// Next is when the next run is due; zero: none is, by itself. One that is due begins
+	// once nothing is in its way, see Waits.
+	Next time.Time `json:"next,omitzero"`
+	// Last is when the latest run began, whoever started it.
+	Last  time.Time `json:"last,omitzero"`
+	State SyncState `json:"state,omitempty"`
+	// Waits says, for people, why nothing begins although it is due.
+	Waits string `json:"waits,omitempty"`
+
+	// Run is the run that the scheduler began last, and Idle how many runs in a row
+	// found nothing to do; both are kept for continuous schedules.
+	Run  string `json:"-"`
+	Idle int    `json:"-"`
+}

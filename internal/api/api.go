@@ -66,6 +66,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.connections()
 	s.schema()
 	s.lists()
+	s.schedules()
 	s.mappings()
 	s.runs()
 	s.conflicts()
@@ -137,7 +138,7 @@ func responsible(ctx context.Context, by string) string {
 }
 
 // later are resources that are planned and not in this version.
-var later = []string{"schedules", "timeline", "campaigns", "sends"}
+var later = []string{"timeline", "campaigns", "sends"}
 
 // elsewhere answers for every path and method that no operation has.
 func (s *server) elsewhere(w http.ResponseWriter, r *http.Request) {

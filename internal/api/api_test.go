@@ -229,7 +229,18 @@ func TestCalls(t *testing.T) {
 		{"DELETE", "/api/v1/accounts/" + s.Account.ID, "", 409, []string{"activated"}},
 		{"DELETE", "/api/v1/accounts/none", "", 404, nil},
 
-		{"GET", "/api/v1/schedules", "", 501, []string{"not in this version"}},
+		{"GET", "/api/v1/schedules", "", 200, []string{`"type":"suppressions","interval":"5m"`, `"waits":"the account does not sync by itself"`}},
+		{"PUT", "/api/v1/schedules", `{"type":"unsubscribes","interval":"4h","windows":[{"days":["mon","fri"],"from":"18:00","to":"08:00","zone":"Europe/London"}]}`, 200, []string{`"interval":"4h"`, `"days":["mon","fri"],"from":"18:00","to":"08:00","zone":"Europe/London"`, `"next":"`}},
+		{"PUT", "/api/v1/schedules", `{"type":"unsubscribes","interval":"3h"}`, 422, []string{`"location":"interval"`, "4h"}},
+		{"PUT", "/api/v1/schedules", `{"type":"unsubscribes","interval":"4h","windows":[{"from":"25:00","to":"08:00"}]}`, 422, []string{`"location":"windows[0].from"`}},
+		{"PUT", "/api/v1/schedules", `{"type":"unsubscribes","interval":"4h","windows":[{"from":"08:00","to":"08:00","days":["monday"]}]}`, 422, []string{`"location":"windows[0].days"`}},
+		{"PUT", "/api/v1/schedules", `{"type":"unsubscribes","interval":"4h","windows":[{"from":"08:00","to":"09:00","zone":"Local"}]}`, 422, []string{`"location":"windows[0].zone"`}},
+		{"PUT", "/api/v1/schedules", `{"type":"undo","interval":"4h"}`, 422, []string{`"location":"type"`}},
+		{"PUT", "/api/v1/schedules", `{"account":"none","type":"unsubscribes","interval":"4h"}`, 404, nil},
+		{"POST", "/api/v1/schedules/next", `{"interval":"4h","windows":[{"days":["mon","tue","wed","thu","fri"],"from":"18:00","to":"08:00"}],"from":"2026-11-20T18:00:00Z","count":4}`, 200,
+			[]string{`{"times":["2026-11-20T22:00:00Z","2026-11-21T02:00:00Z","2026-11-21T06:00:00Z","2026-11-23T18:00:00Z"]}`}},
+		{"POST", "/api/v1/schedules/next", `{"interval":"manual"}`, 200, []string{`{"times":[]}`}},
+		{"POST", "/api/v1/schedules/next", `{"interval":"1h","count":1001}`, 422, nil},
 		{"GET", "/api/v1/timeline?table=contact", "", 501, nil},
 		{"GET", "/api/v1/nonsense", "", 404, []string{"openapi.json"}},
 		{"PUT", "/api/v1/runs", `{}`, 405, nil},
@@ -329,6 +340,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/runs/{id}/undo": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",
+		"/api/v1/schedules": "GET PUT", "/api/v1/schedules/next": "POST",
 	} {
 		if strings.Join(got[path], " ") != methods {
 			t.Errorf("%s has %v, want %s", path, got[path], methods)
@@ -355,7 +367,6 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 	defer stop()
 	<-ctx.Done()
 	paths := c.described()
-	paths["/api/v1/schedules"] = []string{"GET"}
 	paths["/api/v1/nonsense"] = []string{"GET", "POST"}
 	for path, methods := range paths {
 		path = strings.ReplaceAll(path, "{id}", "none")
@@ -368,7 +379,7 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 			}
 			// Reading tokens read, and do nothing else.
 			w := c.send(c.reader, m, path, "{}")
-			if reads := m == http.MethodGet || path == "/api/v1/records/explain" || path == "/api/v1/consent"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
+			if reads := m == http.MethodGet || path == "/api/v1/records/explain" || path == "/api/v1/consent" || path == "/api/v1/schedules/next"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
 				t.Errorf("%s %s with a reading token answered %d %s", m, path, w.Code, w.Body)
 			}
 		}

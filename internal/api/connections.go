@@ -48,6 +48,10 @@ type accountPatch struct {
 		Default     *bool             `json:"default,omitempty" doc:"True makes it the organization's default account."`
 		Priority    *[]string         `json:"priority,omitempty" maxItems:"10" doc:"The member tables in the order in which they speak for an address that several records share."`
 		CreateCap   *int              `json:"create_cap,omitempty" doc:"The most records that one run creates in the CRM."`
+		Automatic   *bool             `json:"automatic,omitempty" doc:"Whether the account's syncs run by themselves, as their schedules say. Consent too: what people chose waits while this is off."`
+
+		BulkOptOut            *lockstep.BulkOptOut `json:"bulk_opt_out,omitempty" enum:"list_removal,suppress" doc:"What it does when a CRM user does not allow bulk email any more: the person leaves the address books, or is not mailed at all."`
+		AloneWithSuppressions *bool                `json:"alone_with_suppressions,omitempty" doc:"Keeps the account out of the exchange of suppressions between the organization's accounts."`
 
 		GuardPercent   *int       `json:"guard_percent,omitempty" doc:"A run that would remove or blank more than this share of a list's or table's known people stops before the first one."`
 		GuardRows      *int       `json:"guard_rows,omitempty" doc:"The same as a number of people; the smaller of the two counts."`
@@ -138,6 +142,7 @@ func (s *server) emailAccounts() {
 		b := in.Body
 		return wholeAccount(s.app.UpdateAccount(ctx, in.ID, app.AccountPatch{
 			Name: b.Name, Description: b.Description, Settings: b.Settings, Default: b.Default, Priority: b.Priority, CreateCap: b.CreateCap,
+			Automatic: b.Automatic, BulkOptOut: b.BulkOptOut, AloneWithSuppressions: b.AloneWithSuppressions,
 			Guards: app.GuardPatch{Percent: b.GuardPercent, Rows: b.GuardRows, Floor: b.GuardFloor, BulkUntil: b.BulkUntil, ConfirmChanges: b.ConfirmChanges},
 		}))
 	})

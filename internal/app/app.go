@@ -107,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 		Store: a.store, Connector: connector{a}, Now: a.now, Ticks: a.cfg.Ticks, Log: a.log,
 		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep, Sleep: cfg.Sleep,
 	})
-	if a.jobs, err = jobs.New(ctx, a.store, a.engine, a.log); err != nil {
+	if a.jobs, err = jobs.New(ctx, a.store, a.engine, scheduler{a}, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	if cfg.RetryPause > 0 {

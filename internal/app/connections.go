@@ -279,6 +279,8 @@ type AccountPatch struct {
 	// BulkOptOut and AloneWithSuppressions: see lockstep.EmailAccount.
 	BulkOptOut            *lockstep.BulkOptOut
 	AloneWithSuppressions *bool
+	// Automatic lets the account's syncs run by themselves, or not.
+	Automatic *bool
 	Guards                GuardPatch
 }
 
@@ -324,6 +326,9 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 	if p.AloneWithSuppressions != nil {
 		acc.AloneWithSuppressions = *p.AloneWithSuppressions
 	}
+	if p.Automatic != nil {
+		acc.Automatic = *p.Automatic
+	}
 	problems = append(problems, p.Guards.apply(&acc, a.now()))
 	if err := errors.Join(problems...); err != nil {
 		return acc, err
@@ -340,7 +345,11 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 		}
 		acc.Settings, acc.Identity = connected.Settings, connected.Identity
 	}
-	return a.saveAccount(ctx, acc)
+	acc, err = a.saveAccount(ctx, acc)
+	if p.Automatic != nil {
+		a.jobs.Wake(ctx)
+	}
+	return acc, err
 }
 
 // DeleteAccount forgets an email account with everything that is kept for it: lists'

@@ -22,14 +22,16 @@ type RunRequest struct {
 	by      string
 }
 
-// StartRun queues a run. CodeConflict when the same one is queued or running.
+// StartRun queues a run. When the same one is queued already that is returned, and when
+// it is in process, with the id of the one that follows it: see lockstep.Run.Again.
+// CodeConflict when it is queued or in process in another mode.
 func (a *App) StartRun(ctx context.Context, r RunRequest) (lockstep.Run, error) {
 	if r.Mode == "" {
 		r.Mode = lockstep.ModeApply
 	}
 	switch {
 	case !slices.Contains(lockstep.SyncTypes, r.Type):
-		return lockstep.Run{}, invalid("type", fmt.Sprintf("%q is not a sync type of this version", r.Type), fmt.Sprintf("use one of %v", lockstep.SyncTypes))
+		return lockstep.Run{}, unknownType(r.Type)
 	case r.Mode != lockstep.ModeApply && r.Mode != lockstep.ModePreview:
 		return lockstep.Run{}, invalid("mode", fmt.Sprintf("%q is not a mode", r.Mode), "use apply or preview")
 	case r.List != "" && r.Type != lockstep.SyncMarketingLists && r.Type != lockstep.SyncAddressBooksIn:
@@ -51,6 +53,10 @@ func (a *App) StartRun(ctx context.Context, r RunRequest) (lockstep.Run, error) 
 		}
 	}
 	return a.jobs.Enqueue(ctx, lockstep.Run{Account: r.Account, Type: r.Type, List: r.List, Mode: r.Mode, Preview: r.preview, ApprovedBy: r.by})
+}
+
+func unknownType(t lockstep.SyncType) error {
+	return invalid("type", fmt.Sprintf("%.40q is not a sync type of this version", t), fmt.Sprintf("use one of %v", lockstep.SyncTypes))
 }
 
 // ApplyPreview queues a run that writes exactly what a preview showed, and no guard
@@ -87,7 +93,15 @@ func (a *App) RunToEnd(ctx context.Context, r RunRequest) (lockstep.Run, error) 
 	if err != nil {
 		return run, err
 	}
-	return a.Wait(ctx, run.ID)
+	ended, err := a.Wait(ctx, run.ID)
+	if run.Again == "" {
+		return ended, err
+	}
+	again, err := a.Wait(ctx, run.Again) // it was under way when it was asked for
+	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
+		return ended, nil // and was cancelled
+	}
+	return again, err
 }
 
 // Wait waits for a run's end. A failed run is an error.

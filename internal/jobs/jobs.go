@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river/rivertype"
@@ -73,11 +74,14 @@ var usual = timing{
 type Jobs struct {
 	store  *store.Store
 	runner Runner
-	log    *slog.Logger
-	timing timing
-	sleep  func(context.Context, time.Duration) error // nil: the queue keeps the pauses
-	queue  queue
-	life   func() // ends the signs of life and waits for that; nil: not started
+	// scheduler, nil = none, and whether it was woken since it last began.
+	scheduler Scheduler
+	woken     atomic.Bool
+	log       *slog.Logger
+	timing    timing
+	sleep     func(context.Context, time.Duration) error // nil: the queue keeps the pauses
+	queue     queue
+	life      func() // ends the signs of life and waits for that; nil: not started
 
 	mu      sync.Mutex
 	ended   chan struct{}      // closed and replaced whenever a run ends here
@@ -92,16 +96,17 @@ type trouble struct {
 }
 
 // New makes the job runner's tables and returns a runner that does not work yet;
-// see Start. Without Start it can still queue runs for other processes.
-func New(ctx context.Context, s *store.Store, r Runner, log *slog.Logger) (*Jobs, error) {
-	return newJobs(ctx, s, r, log, usual)
+// see Start. Without Start it can still queue runs for other processes. With a
+// scheduler, nil = none, it also starts runs when they are due.
+func New(ctx context.Context, s *store.Store, r Runner, due Scheduler, log *slog.Logger) (*Jobs, error) {
+	return newJobs(ctx, s, r, due, log, usual)
 }
 
-func newJobs(ctx context.Context, s *store.Store, r Runner, log *slog.Logger, t timing) (*Jobs, error) {
+func newJobs(ctx context.Context, s *store.Store, r Runner, due Scheduler, log *slog.Logger, t timing) (*Jobs, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	j := &Jobs{store: s, runner: r, log: log, timing: t, ended: make(chan struct{}), told: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
+	j := &Jobs{store: s, runner: r, scheduler: due, log: log, timing: t, ended: make(chan struct{}), told: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
 	var err error
 	if j.queue, err = newQueue(ctx, j); err != nil {
 		return nil, fmt.Errorf("jobs: start River: %w", err)
@@ -179,8 +184,9 @@ func (j *Jobs) carry(ctx context.Context, tx store.Tx, run lockstep.Run) error {
 
 // Enqueue stores a new run and queues its job, both or neither. When the same work
 // is queued already, that run is returned instead. CodeConflict, with the run that
-// is in the way: a run of the same account, type and list is in process, or queued
-// in another mode.
+// is in the way: a run of the same account, type and list is queued or in process in
+// another mode. One that is in process in the same mode is returned and followed by
+// another, see lockstep.Run.Again: however often it is asked for, by one.
 func (j *Jobs) Enqueue(ctx context.Context, run lockstep.Run) (lockstep.Run, error) {
 	for attempt := 1; ; attempt++ {
 		var stored lockstep.Run
@@ -205,7 +211,20 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 	switch {
 	case err == nil && live.Status == lockstep.RunQueued && live.Mode == run.Mode && live.Preview == run.Preview && !live.CancelRequested &&
 		live.Undoes == run.Undoes && live.UndoRecord == run.UndoRecord && live.UndoField == run.UndoField:
+		if live.Scheduled && !run.Scheduled {
+			return j.store.SetUnscheduledIn(ctx, tx, live.ID)
+		}
 		return live, nil
+	case err == nil && live.Status == lockstep.RunInProcess && run.Mode == lockstep.ModeApply && live.Mode == run.Mode && run.Preview == "" && run.Undoes == "" && live.Undoes == "" &&
+		!run.Scheduled && !live.CancelRequested:
+		if live, err = j.store.RunAgainIn(ctx, tx, live.ID); err != nil {
+			return live, err
+		}
+		job, err := j.store.RunJobIn(ctx, tx, live.ID)
+		if err == nil {
+			err = j.queue.hurry(ctx, tx, job) // it may be waiting for the window of its schedule
+		}
+		return live, err
 	case err == nil:
 		return live, &lockstep.Error{
 			Code: lockstep.CodeConflict, Op: "jobs: enqueue",
@@ -246,6 +265,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (lockstep.Run, error) {
 	switch {
 	case err == nil && run.Status.Ended():
 		j.announce(id)
+		j.Wake(ctx)
 	case err == nil:
 		j.mu.Lock()
 		close(j.told)

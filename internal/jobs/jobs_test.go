@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		s, err := store.Open(context.Background(), o)
 		if err == nil {
 			var j *Jobs
-			if j, err = newJobs(context.Background(), s, counter{s, 3}, nil, quick); err == nil {
+			if j, err = newJobs(context.Background(), s, counter{s, 3}, nil, nil, quick); err == nil {
 				err = j.Start(context.Background())
 			}
 		}
@@ -134,7 +134,7 @@ func open(t *testing.T, o store.Options) (*store.Store, string) {
 func setUp(t *testing.T, o store.Options, timing timing, r Runner) fixture {
 	t.Helper()
 	s, account := open(t, o)
-	j, err := newJobs(context.Background(), s, r, nil, timing)
+	j, err := newJobs(context.Background(), s, r, nil, nil, timing)
 	ok(t, err)
 	return fixture{j, s, account}
 }
@@ -299,7 +299,8 @@ func TestEnqueue(t *testing.T) {
 		if got.ID != runs[0].ID {
 			t.Fatalf("in the way is %q", got.ID)
 		}
-		other := f.enqueue(t, "list")
+		other, err := f.Enqueue(ctx, lockstep.Run{Account: f.account, Type: lockstep.SyncDataLabels})
+		ok(t, err)
 		_, err = f.Enqueue(ctx, lockstep.Run{Account: "none", Type: lockstep.SyncMarketingLists})
 		wantCode(t, err, lockstep.CodeNotFound)
 
@@ -319,14 +320,29 @@ func TestEnqueue(t *testing.T) {
 		if len(seen) != 2 || !seen[other.ID] || !seen[runs[0].ID] {
 			t.Fatalf("worked on %v", seen)
 		}
-		got, err = f.Enqueue(ctx, lockstep.Run{Account: f.account, Type: lockstep.SyncMarketingLists})
-		wantCode(t, err, lockstep.CodeConflict)
-		if got.ID != runs[0].ID || got.Status != lockstep.RunInProcess {
-			t.Fatalf("%+v", got)
+		list := f.enqueue(t, "list") // waits: one run at a time works on an account's lists
+		// What is asked for again while it is in process follows once, however often.
+		var again lockstep.Run
+		for range 3 {
+			again, err = f.Enqueue(ctx, lockstep.Run{Account: f.account, Type: lockstep.SyncMarketingLists})
+			ok(t, err)
+			if again.ID != runs[0].ID || again.Status != lockstep.RunInProcess || again.Again == "" {
+				t.Fatalf("%+v", again)
+			}
 		}
+		_, err = f.Enqueue(ctx, lockstep.Run{Account: f.account, Type: lockstep.SyncMarketingLists, Mode: lockstep.ModePreview})
+		wantCode(t, err, lockstep.CodeConflict)
 		close(goOn)
-		f.wait(t, runs[0].ID)
-		f.wait(t, other.ID)
+		for range 2 {
+			if id := receive(t, working); id != again.Again && id != list.ID {
+				t.Fatalf("worked on %s", id)
+			}
+		}
+		for _, id := range []string{runs[0].ID, other.ID, list.ID, again.Again} {
+			if got := f.wait(t, id); got.Status != lockstep.RunCompleted || id == again.Again && got.Again != "" {
+				t.Errorf("%+v", got)
+			}
+		}
 		_, err = f.s.Run(ctx, "gone")
 		wantCode(t, err, lockstep.CodeNotFound)
 	})
@@ -456,7 +472,7 @@ func TestTakenOver(t *testing.T) {
 	second := fixture{s: s, account: first.account}
 	soon := quick
 	soon.deadAfter = 2 * time.Second
-	second.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, soon)
+	second.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, nil, soon)
 	ok(t, err)
 	second.begin(t)
 	// Both live for longer than it takes to be held for dead.
@@ -641,7 +657,7 @@ func TestStop(t *testing.T) {
 			working <- true
 			<-ctx.Done()
 			return false, ctx.Err()
-		}), nil, quick)
+		}), nil, nil, quick)
 		ok(t, err)
 		ok(t, next.Start(context.Background()))
 		receive(t, working)
@@ -650,7 +666,7 @@ func TestStop(t *testing.T) {
 		cancel()
 		ok(t, receive(t, stopped))
 
-		f.Jobs, err = newJobs(context.Background(), f.s, runner(func(context.Context, string, time.Duration) (bool, error) { return true, nil }), nil, quick)
+		f.Jobs, err = newJobs(context.Background(), f.s, runner(func(context.Context, string, time.Duration) (bool, error) { return true, nil }), nil, nil, quick)
 		ok(t, err)
 		f.begin(t)
 		if got := f.wait(t, run.ID); got.Status != lockstep.RunCompleted {
@@ -693,7 +709,7 @@ func TestKill(t *testing.T) {
 		f.s = s
 		soon := quick
 		soon.deadAfter = 500 * time.Millisecond
-		f.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, soon)
+		f.Jobs, err = newJobs(ctx, s, counter{s: s}, nil, nil, soon)
 		ok(t, err)
 		if got, err := s.Run(ctx, run.ID); err != nil || got.Status != lockstep.RunInProcess {
 			t.Fatalf("%+v, %v", got, err)
@@ -779,7 +795,7 @@ func TestStartTogether(t *testing.T) {
 				return
 			}
 			defer s.Close()
-			if _, err := New(context.Background(), s, nil, nil); err != nil {
+			if _, err := New(context.Background(), s, nil, nil, nil); err != nil {
 				t.Error(err)
 			}
 		})

@@ -40,6 +40,10 @@ type queue interface {
 	insert(ctx context.Context, tx store.Tx, run lockstep.Run) (int64, error)
 	running(ctx context.Context, tx store.Tx, job int64) (bool, error)
 	cancel(ctx context.Context, tx store.Tx, job int64) error
+	// hurry ends the pause of a job that waits.
+	hurry(ctx context.Context, tx store.Tx, job int64) error
+	// wake has the schedules looked at now.
+	wake(ctx context.Context) error
 	// rescue makes jobs that look running available again. Nobody may be working.
 	rescue(ctx context.Context) error
 	// id is the name under which this process works.
@@ -94,10 +98,20 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 	if err := river.AddWorkerSafely(list, &worker{jobs: j}); err != nil {
 		return nil, err
 	}
+	if err := river.AddWorkerSafely(list, &ticker{jobs: j}); err != nil {
+		return nil, err
+	}
+	queues := map[string]river.QueueConfig{queueName: {MaxWorkers: workers}, consentQueue: {MaxWorkers: consentWorkers}}
+	var periodic []*river.PeriodicJob
+	if j.scheduler != nil {
+		queues[tickQueue] = river.QueueConfig{MaxWorkers: 1}
+		periodic = append(periodic, periodicTick())
+	}
 	client, err := river.NewClient(driver, &river.Config{
-		Logger:  log,
-		Workers: list,
-		Queues:  map[string]river.QueueConfig{queueName: {MaxWorkers: workers}, consentQueue: {MaxWorkers: consentWorkers}},
+		Logger:       log,
+		Workers:      list,
+		Queues:       queues,
+		PeriodicJobs: periodic,
 		// A job is usually fetched on a notification; the cooldown bounds how
 		// soon after another, the interval how late when a notification is lost.
 		FetchCooldown:     20 * time.Millisecond,
@@ -151,6 +165,14 @@ func (q *riverQueue[T]) running(ctx context.Context, tx store.Tx, job int64) (bo
 
 func (q *riverQueue[T]) cancel(ctx context.Context, tx store.Tx, job int64) error {
 	_, err := q.client.JobCancelTx(ctx, tx.Native().(T), job)
+	if errors.Is(err, rivertype.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (q *riverQueue[T]) hurry(ctx context.Context, tx store.Tx, job int64) error {
+	_, err := q.client.JobRetryTx(ctx, tx.Native().(T), job)
 	if errors.Is(err, rivertype.ErrNotFound) {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/store"
 )
 
 // runArgs is what River keeps of a job: an id, nothing personal.
@@ -47,6 +48,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
 	j.begun(job.ID)
 	defer j.over(job.ID)
 	ctx, run, err := j.store.StartRun(ctx, id)
+	if errors.Is(err, store.ErrAccountBusy) {
+		return river.JobSnooze(j.timing.watch)
+	}
 	switch lockstep.CodeOf(err) {
 	case "":
 	case lockstep.CodeNotFound:
@@ -59,6 +63,14 @@ func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
 	}
 	if run.CancelRequested {
 		return j.end(ctx, id, lockstep.RunCancelled, nil)
+	}
+	if run.Scheduled && j.scheduler != nil {
+		switch until, err := j.scheduler.Window(ctx, run); {
+		case err != nil:
+			return j.again(ctx, err)
+		case !until.IsZero():
+			return j.await(ctx, run, until)
+		}
 	}
 
 	meter := &lockstep.Meter{}
@@ -194,12 +206,20 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 		hint = e.Hint
 		j.log.Warn("a run ended early", "run", id, "status", status, "code", e.Code, "op", e.Op, "err", cause)
 	}
-	var err error
-	if status == lockstep.RunFailed && cause != nil {
-		_, err = j.store.FailRun(ctx, id, &lockstep.Error{Code: lockstep.CodeOf(cause), Msg: message, Hint: hint})
-	} else {
-		_, err = j.store.EndRun(ctx, id, status, message, hint)
-	}
+	err := j.store.InTx(ctx, func(tx store.Tx) error {
+		var run lockstep.Run
+		var err error
+		if status == lockstep.RunFailed && cause != nil {
+			run, err = j.store.FailRunIn(ctx, tx, id, &lockstep.Error{Code: lockstep.CodeOf(cause), Msg: message, Hint: hint})
+		} else {
+			run, err = j.store.EndRunIn(ctx, tx, id, status, message, hint)
+		}
+		if err != nil || run.Again == "" || status == lockstep.RunCancelled {
+			return err
+		}
+		_, err = j.EnqueueIn(ctx, tx, lockstep.Run{ID: run.Again, Account: run.Account, Type: run.Type, List: run.List, Mode: run.Mode})
+		return err
+	})
 	switch lockstep.CodeOf(err) {
 	case "", lockstep.CodeNotFound:
 	case lockstep.CodeConflict:
@@ -209,7 +229,16 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 		return j.again(ctx, err)
 	}
 	j.announce(id)
+	j.Wake(ctx)
 	return nil
+}
+
+// await puts a run aside until the window of its schedule opens again.
+func (j *Jobs) await(ctx context.Context, run lockstep.Run, until time.Time) error {
+	if err := j.store.SetStage(ctx, run.ID, "waiting for its window, which opens at "+until.UTC().Format(time.RFC3339)); err != nil {
+		return j.again(ctx, err)
+	}
+	return river.JobSnooze(min(time.Until(until), time.Hour)) // the clock may be put, and the window changed
 }
 
 // pause puts a run aside after an error that may pass, and fails it when that has

@@ -3,10 +3,14 @@ package jobs
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+
+	"github.com/lockstep-sync/lockstep"
 )
 
 // WorkOff carries out every run that is queued or was left in process, one after
@@ -20,6 +24,8 @@ func (j *Jobs) WorkOff(ctx context.Context) error {
 		if err != nil || len(live) == 0 {
 			return err
 		}
+		// One that is in process may be in the way of one that is queued.
+		slices.SortStableFunc(live, func(x, y lockstep.Run) int { return strings.Compare(string(x.Status), string(y.Status)) })
 		for _, run := range live {
 			for {
 				err := w.Work(ctx, &river.Job[runArgs]{JobRow: &rivertype.JobRow{}, Args: runArgs{Run: run.ID}})

@@ -102,6 +102,33 @@ func (p *Plan) Next(last time.Time) (time.Time, bool) {
 	return p.opening(due), true
 }
 
+// longGap is how far back times that were missed are counted one by one. A window opens
+// at least once in it.
+const longGap = 8 * 24 * time.Hour
+
+// Following is when the run after one that was due at due is due, if it is now already:
+// of the times that were missed meanwhile none is left. False when none ever is.
+func (p *Plan) Following(due, now time.Time) (time.Time, bool) {
+	if every := p.interval.Every(); every > 0 && now.Sub(due) > longGap {
+		due = due.Add((now.Sub(due) - longGap).Truncate(every))
+	}
+	for {
+		next, ok := p.Next(due)
+		if !ok || next.After(now) || !next.After(due) {
+			return next, ok
+		}
+		due = next
+	}
+}
+
+// Opening is the first moment, not before t, at which a run may begin.
+func (p *Plan) Opening(t time.Time) time.Time {
+	if p.Open(t) {
+		return t
+	}
+	return p.opening(t)
+}
+
 // Times are the next n times after a moment.
 func (p *Plan) Times(from time.Time, n int) []time.Time {
 	var out []time.Time

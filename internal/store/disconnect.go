@@ -76,6 +76,7 @@ func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 			`DELETE FROM filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE account = $1)`,
 			`DELETE FROM filters WHERE log = 2 AND blob IN (SELECT blob FROM links WHERE account = $1)`,
 			`DELETE FROM filters WHERE log = 3 AND blob IN (SELECT m.id FROM members m JOIN lists l ON l.id = m.list WHERE l.account = $1)`,
+			`DELETE FROM schedules WHERE account = $1`,
 			`DELETE FROM restrictions WHERE account = $1`,
 			`DELETE FROM choices WHERE account = $1`,
 			`DELETE FROM journal WHERE account = $1`,

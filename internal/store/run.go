@@ -3,19 +3,20 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
 
-const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field, approved_by, code`
+const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field, approved_by, code, scheduled, again`
 
 func scanRun(r interface{ Scan(...any) error }) (lockstep.Run, error) {
 	var run lockstep.Run
 	var syncType, mode, status, counts, calls, code string
 	var created, started, ended int64
 	err := r.Scan(&run.ID, &run.Account, &syncType, &run.List, &mode, &run.Preview, &status, &run.Stage, &counts, &calls,
-		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField, &run.ApprovedBy, &code)
+		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField, &run.ApprovedBy, &code, &run.Scheduled, &run.Again)
 	if err != nil {
 		return lockstep.Run{}, err
 	}
@@ -75,9 +76,9 @@ func (s *Store) CreateRunIn(ctx context.Context, tx Tx, run lockstep.Run) (locks
 	counts, _ := json.Marshal(run.Counts)
 	calls, _ := json.Marshal(run.Calls)
 	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, job, progress, progress_crc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, $16, '', 0, 0, NULL, 0)`,
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, $16, '', $17, '', 0, 0, NULL, 0)`,
 		run.ID, run.Account, string(run.Type), run.List, string(run.Mode), run.Preview, string(run.Status), clean(run.Stage),
-		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField, clean(run.ApprovedBy))
+		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField, clean(run.ApprovedBy), run.Scheduled)
 	if lockstep.CodeOf(err) == lockstep.CodeConflict {
 		return run, conflict(op, "A %s run of this account and list is queued or in process already.", run.Type)
 	}
@@ -87,6 +88,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $1
 // Run returns a run. CodeNotFound.
 func (s *Store) Run(ctx context.Context, id string) (lockstep.Run, error) {
 	return runIn(ctx, s.db, id)
+}
+
+// RunIn is Run within tx.
+func (s *Store) RunIn(ctx context.Context, tx Tx, id string) (lockstep.Run, error) {
+	return runIn(ctx, tx, id)
 }
 
 func runIn(ctx context.Context, r Reader, id string) (lockstep.Run, error) {
@@ -105,6 +111,7 @@ WHERE account = $1 AND type = $2 AND list = $3 AND status IN ('queued', 'in_proc
 // RunFilter chooses runs; zero fields choose all.
 type RunFilter struct {
 	Type         lockstep.SyncType
+	Mode         lockstep.Mode
 	Status       lockstep.RunStatus
 	Account      string
 	List         string
@@ -121,6 +128,9 @@ func (s *Store) Runs(ctx context.Context, f RunFilter) ([]lockstep.Run, error) {
 	var w filter
 	if f.Type != "" {
 		w.and("type = ?", string(f.Type))
+	}
+	if f.Mode != "" {
+		w.and("mode = ?", string(f.Mode))
 	}
 	if f.Status != "" {
 		w.and("status = ?", string(f.Status))
@@ -175,11 +185,15 @@ type fence struct {
 	turn int64
 }
 
+// ErrAccountBusy is StartRun's answer while another run works on the account's lists.
+var ErrAccountBusy = errors.New("another run works on the lists of the account")
+
 // StartRun begins one turn of work on a run: the run is in process from now on, and
 // the returned context stands for this turn. Plan, MarkSent, Commit and the other
 // writes of a run refuse, with CodeConflict, a context of an earlier turn: a worker
 // that was believed dead and wakes up can no longer store anything. CodeConflict
-// also when the run has ended.
+// also when the run has ended. ErrAccountBusy: another run works on who is who and
+// who is where in the account; the database sees to it that there is one such run.
 func (s *Store) StartRun(ctx context.Context, id string) (context.Context, lockstep.Run, error) {
 	const op = "store: start run"
 	var run lockstep.Run
@@ -188,6 +202,9 @@ func (s *Store) StartRun(ctx context.Context, id string) (context.Context, locks
 		err := tx.QueryRow(ctx, `UPDATE runs SET status = 'in_process', fence = fence + 1,
   started = CASE WHEN started = 0 THEN $2 ELSE started END
 WHERE id = $1 AND status IN ('queued', 'in_process') RETURNING fence`, id, micros(s.now())).Scan(&turn)
+		if lockstep.CodeOf(err) == lockstep.CodeConflict {
+			return ErrAccountBusy
+		}
 		if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 			return err
 		}
@@ -200,6 +217,9 @@ WHERE id = $1 AND status IN ('queued', 'in_process') RETURNING fence`, id, micro
 		}
 		return nil
 	})
+	if errors.Is(err, ErrAccountBusy) {
+		return ctx, run, err
+	}
 	if err != nil {
 		return ctx, run, in(op, err)
 	}
@@ -245,16 +265,44 @@ func (s *Store) EndRun(ctx context.Context, id string, status lockstep.RunStatus
 func (s *Store) FailRun(ctx context.Context, id string, cause *lockstep.Error) (lockstep.Run, error) {
 	var run lockstep.Run
 	err := s.InTx(ctx, func(tx Tx) (err error) {
-		if _, err := tx.Exec(ctx, `UPDATE runs SET code = $2 WHERE id = $1 AND status IN ('queued', 'in_process')`, id, string(cause.Code)); err != nil {
-			return err
-		}
-		run, err = s.EndRunIn(ctx, tx, id, lockstep.RunFailed, cause.Msg, cause.Hint)
-		if err == nil {
-			run.Code = cause.Code
-		}
+		run, err = s.FailRunIn(ctx, tx, id, cause)
 		return err
 	})
 	return run, err
+}
+
+// FailRunIn is FailRun within tx.
+func (s *Store) FailRunIn(ctx context.Context, tx Tx, id string, cause *lockstep.Error) (lockstep.Run, error) {
+	if _, err := tx.Exec(ctx, `UPDATE runs SET code = $2 WHERE id = $1 AND status IN ('queued', 'in_process')`, id, string(cause.Code)); err != nil {
+		return lockstep.Run{}, err
+	}
+	run, err := s.EndRunIn(ctx, tx, id, lockstep.RunFailed, cause.Msg, cause.Hint)
+	if err == nil {
+		run.Code = cause.Code
+	}
+	return run, err
+}
+
+// SetUnscheduledIn notes, within tx, that a person asked for a run that its schedule
+// had queued, and returns it.
+func (s *Store) SetUnscheduledIn(ctx context.Context, tx Tx, id string) (lockstep.Run, error) {
+	if _, err := tx.Exec(ctx, `UPDATE runs SET scheduled = $2 WHERE id = $1`, id, false); err != nil {
+		return lockstep.Run{}, in("store: set unscheduled", err)
+	}
+	return runIn(ctx, tx, id)
+}
+
+// RunAgainIn notes, within tx, that a run is to be followed by another one as soon as it
+// has ended, and returns it with the other one's id. A person asked: a run that waits
+// for the window of its schedule does not wait any longer.
+func (s *Store) RunAgainIn(ctx context.Context, tx Tx, id string) (lockstep.Run, error) {
+	const op = "store: run again"
+	_, err := tx.Exec(ctx, `UPDATE runs SET scheduled = $3, again = CASE WHEN again = '' THEN $2 ELSE again END WHERE id = $1 AND status IN ('queued', 'in_process')`,
+		id, lockstep.NewID(s.now()).String(), false)
+	if err != nil {
+		return lockstep.Run{}, in(op, err)
+	}
+	return runIn(ctx, tx, id)
 }
 
 // EndRunIn is EndRun within tx.

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -151,6 +152,37 @@ func TestRunFence(t *testing.T) {
 	})
 }
 
+// One run at a time works on the lists of an account, whatever its type.
+func TestAccountBusy(t *testing.T) {
+	ctx := context.Background()
+	engines(t, func(t *testing.T, o Options) {
+		s := mustOpen(t, o)
+		a, b := account(t, s), account(t, s)
+		start := func(owner string, typ lockstep.SyncType, list string) (string, error) {
+			run, err := s.CreateRun(ctx, lockstep.Run{Account: owner, Type: typ, List: list})
+			ok(t, err)
+			_, _, err = s.StartRun(ctx, run.ID)
+			return run.ID, err
+		}
+		first, err := start(a.ID, lockstep.SyncMarketingLists, "1")
+		ok(t, err)
+		second, err := start(a.ID, lockstep.SyncAddressBooksIn, "")
+		if !errors.Is(err, ErrAccountBusy) {
+			t.Fatal(err)
+		}
+		_, err = start(a.ID, lockstep.SyncSuppressions, "")
+		ok(t, err)
+		_, err = start(b.ID, lockstep.SyncMarketingLists, "1")
+		ok(t, err)
+		_, _, err = s.StartRun(ctx, first) // taken over
+		ok(t, err)
+		_, err = s.EndRun(ctx, first, lockstep.RunCompleted, "", "")
+		ok(t, err)
+		_, _, err = s.StartRun(ctx, second)
+		ok(t, err)
+	})
+}
+
 func TestRunList(t *testing.T) {
 	ctx := context.Background()
 	engines(t, func(t *testing.T, o Options) {
@@ -164,7 +196,7 @@ func TestRunList(t *testing.T) {
 				now = now.Add(time.Minute)
 			}
 			owner := []string{a.ID, b.ID}[i%2]
-			run, err := s.CreateRun(ctx, lockstep.Run{ID: fmt.Sprintf("run-%02d", i), Account: owner, Type: lockstep.SyncMarketingLists, List: fmt.Sprint(i)})
+			run, err := s.CreateRun(ctx, lockstep.Run{ID: fmt.Sprintf("run-%02d", i), Account: owner, Type: lockstep.SyncSuppressions, List: fmt.Sprint(i)})
 			ok(t, err)
 			if i%4 != 0 {
 				_, run, err = s.StartRun(ctx, run.ID)
@@ -196,7 +228,7 @@ func TestRunList(t *testing.T) {
 			"type":    {RunFilter{Type: lockstep.SyncForms}, func(lockstep.Run) bool { return false }},
 			"list":    {RunFilter{List: "5"}, func(r lockstep.Run) bool { return r.List == "5" }},
 			"started": {RunFilter{StartedAfter: after}, func(r lockstep.Run) bool { return r.Started.After(after) }},
-			"several": {RunFilter{Account: a.ID, Status: lockstep.RunCompleted, Type: lockstep.SyncMarketingLists, StartedAfter: after}, func(r lockstep.Run) bool {
+			"several": {RunFilter{Account: a.ID, Status: lockstep.RunCompleted, Type: lockstep.SyncSuppressions, StartedAfter: after}, func(r lockstep.Run) bool {
 				return r.Account == a.ID && r.Status == lockstep.RunCompleted && r.Started.After(after)
 			}},
 		} {

@@ -1,0 +1,258 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/schedule"
+	"github.com/lockstep-sync/lockstep/internal/store"
+)
+
+// A continuous sync looks again soon after it found something, and less and less often
+// while nothing happens.
+const (
+	busyPause = time.Second
+	idlePause = time.Minute
+	// failedPause keeps a sync that fails, because of a wrong password for example, from
+	// trying all the time.
+	failedPause = 5 * time.Minute
+)
+
+// maxTimes is the most times that NextTimes answers.
+const maxTimes = 1000
+
+// Schedules returns the schedule of each sync type of an account in the order of a
+// cycle, the default where nobody decided otherwise, and where each stands.
+func (a *App) Schedules(ctx context.Context, account string) ([]lockstep.SyncSchedule, error) {
+	acc, err := a.store.Account(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := a.store.Schedules(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]lockstep.SyncSchedule, 0, len(lockstep.SyncTypes))
+	for _, t := range lockstep.SyncTypes {
+		sc := lockstep.SyncSchedule{Account: account, Type: t, Schedule: lockstep.DefaultSchedule(t)}
+		if i := slices.IndexFunc(stored, func(s lockstep.SyncSchedule) bool { return s.Type == t }); i >= 0 {
+			sc = stored[i]
+		}
+		sc.State, sc.Waits = lockstep.SyncNone, waits(acc, &sc)
+		latest, err := a.store.Runs(ctx, store.RunFilter{Account: account, Type: t, Mode: lockstep.ModeApply, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range latest {
+			sc.Last = cmp.Or(run.Started, run.Created)
+			switch run.Status {
+			case lockstep.RunQueued:
+				sc.State = lockstep.SyncQueued
+			case lockstep.RunInProcess:
+				sc.State = lockstep.SyncWorking
+			}
+		}
+		all = append(all, sc)
+	}
+	return all, nil
+}
+
+// waits says why a sync does not begin by itself although it has a schedule.
+func waits(acc lockstep.EmailAccount, sc *lockstep.SyncSchedule) string {
+	switch {
+	case sc.Interval == lockstep.Manual:
+		return ""
+	case !acc.Automatic:
+		return "the account does not sync by itself"
+	case acc.Locked != "" && !sc.Type.Consent():
+		return "the account is locked: " + acc.Locked
+	}
+	return ""
+}
+
+// SetSchedule changes when a sync type of an account runs by itself. An interval counts
+// from now.
+func (a *App) SetSchedule(ctx context.Context, account string, t lockstep.SyncType, s lockstep.Schedule) (lockstep.SyncSchedule, error) {
+	var none lockstep.SyncSchedule
+	if !slices.Contains(lockstep.SyncTypes, t) {
+		return none, unknownType(t)
+	}
+	plan, err := schedule.New(s)
+	if err != nil {
+		return none, err
+	}
+	s.Interval, _ = lockstep.ParseInterval(string(s.Interval))
+	err = a.store.InTx(ctx, func(tx store.Tx) error {
+		sc, err := a.store.ScheduleIn(ctx, tx, account, t)
+		if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
+			return err
+		}
+		sc.Account, sc.Type, sc.Schedule, sc.Idle = account, t, s, 0
+		sc.Next, _ = plan.Next(a.now())
+		return a.store.SaveScheduleIn(ctx, tx, sc)
+	})
+	if err != nil {
+		return none, err
+	}
+	a.jobs.Wake(ctx)
+	all, err := a.Schedules(ctx, account)
+	if err != nil {
+		return none, err
+	}
+	return all[slices.IndexFunc(all, func(sc lockstep.SyncSchedule) bool { return sc.Type == t })], nil
+}
+
+// NextTimes returns the next times at which a schedule starts a run whose predecessor
+// began at from; the zero time is now. A continuous schedule has one: when its window
+// is open next.
+func (a *App) NextTimes(s lockstep.Schedule, from time.Time, count int) ([]time.Time, error) {
+	plan, err := schedule.New(s)
+	if err != nil {
+		return nil, err
+	}
+	if count < 1 || count > maxTimes {
+		return nil, invalid("count", fmt.Sprintf("%d times cannot be computed", count), fmt.Sprintf("ask for 1 to %d", maxTimes))
+	}
+	if from.IsZero() {
+		from = a.now()
+	}
+	return plan.Times(from.UTC(), count), nil
+}
+
+// scheduler starts what is due; see jobs.Scheduler.
+type scheduler struct{ *App }
+
+// Tick starts what is due in every account.
+func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
+	accounts, err := a.store.Accounts(ctx, "")
+	if err != nil {
+		return time.Time{}, err
+	}
+	stored, err := a.store.Schedules(ctx, "")
+	if err != nil {
+		return time.Time{}, err
+	}
+	var first time.Time
+	for _, acc := range accounts {
+		if !acc.Automatic {
+			continue
+		}
+		for _, t := range lockstep.SyncTypes { // in the order of a cycle, so that consent comes first
+			i := slices.IndexFunc(stored, func(s lockstep.SyncSchedule) bool { return s.Account == acc.ID && s.Type == t })
+			if i >= 0 && stored[i].Next.IsZero() || acc.Locked != "" && !t.Consent() {
+				continue
+			}
+			next := time.Time{}
+			if i >= 0 {
+				next = stored[i].Next
+			}
+			if !next.After(a.now()) {
+				if next, err = a.begin(ctx, acc.ID, t); err != nil {
+					return time.Time{}, err
+				}
+			}
+			if !next.IsZero() && (first.IsZero() || next.Before(first)) {
+				first = next
+			}
+		}
+	}
+	return first, nil
+}
+
+// begin starts the run of a schedule that is due, unless one is under way, and returns
+// when it is due next; zero when that is not known before the run has ended.
+func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncType) (next time.Time, err error) {
+	err = a.store.InTx(ctx, func(tx store.Tx) error {
+		switch _, err := a.store.LiveRunIn(ctx, tx, account, t, ""); {
+		case err == nil:
+			return nil // looked at again when that has ended
+		case lockstep.CodeOf(err) != lockstep.CodeNotFound:
+			return err
+		}
+		now := a.now()
+		sc, err := a.store.ScheduleIn(ctx, tx, account, t)
+		isNew := lockstep.CodeOf(err) == lockstep.CodeNotFound
+		if isNew {
+			sc, err = lockstep.SyncSchedule{Account: account, Type: t, Schedule: lockstep.DefaultSchedule(t), Next: now}, nil
+		}
+		if err != nil {
+			return err
+		}
+		plan, err := schedule.New(sc.Schedule)
+		if err != nil {
+			return err
+		}
+		if isNew && (sc.Interval == lockstep.Daily || sc.Interval == lockstep.Weekly) {
+			sc.Next, _ = plan.Next(now) // its time of day is to come
+		}
+		if sc.Run != "" {
+			if err := a.rest(ctx, tx, &sc); err != nil {
+				return err
+			}
+		}
+		switch due := !sc.Next.IsZero() && !sc.Next.After(now); {
+		case due && !plan.Open(now): // missed while the window was open
+			sc.Next = plan.Opening(now)
+		case due:
+			run, err := a.jobs.EnqueueIn(ctx, tx, lockstep.Run{Account: account, Type: t, Mode: lockstep.ModeApply, Scheduled: true})
+			if err != nil {
+				return err
+			}
+			if sc.Interval == lockstep.Continuous {
+				sc.Run = run.ID
+				return a.store.SaveScheduleIn(ctx, tx, sc)
+			}
+			sc.Next, _ = plan.Following(sc.Next, now)
+		}
+		next = sc.Next
+		return a.store.SaveScheduleIn(ctx, tx, sc)
+	})
+	return next, err
+}
+
+// rest says when a continuous sync is due again after its run has ended.
+func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSchedule) error {
+	run, err := a.store.RunIn(ctx, tx, sc.Run)
+	if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
+		return err
+	}
+	if !run.Counts.Quiet() {
+		sc.Idle = 0
+	}
+	pause := min(busyPause<<min(sc.Idle, 20), idlePause)
+	if run.Counts.Quiet() {
+		sc.Idle++
+	}
+	if run.Status == lockstep.RunFailed {
+		pause = failedPause
+	}
+	ended := run.Ended
+	if ended.IsZero() { // it was purged
+		ended = a.now()
+	}
+	sc.Run, sc.Next = "", ended.Add(pause)
+	return nil
+}
+
+// Window is how long a scheduled run has to wait for its window.
+func (a scheduler) Window(ctx context.Context, run lockstep.Run) (time.Time, error) {
+	s := lockstep.DefaultSchedule(run.Type)
+	stored, err := a.store.Schedules(ctx, run.Account)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, sc := range stored {
+		if sc.Type == run.Type {
+			s = sc.Schedule
+		}
+	}
+	plan, err := schedule.New(s)
+	if now := a.now(); err == nil && !plan.Open(now) {
+		return plan.Opening(now), nil
+	}
+	return time.Time{}, err
+}

@@ -1,0 +1,105 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/lockstep-sync/lockstep"
+)
+
+// Scheduler starts the runs that are due.
+type Scheduler interface {
+	// Tick starts what is due and returns when it wants to be called again at the latest;
+	// zero = nothing is planned. It is called at that time, when a run has ended, and
+	// every few seconds in any case. Of all the processes that share a database one calls
+	// it at a time; should that ever be two, both must come to the same.
+	Tick(ctx context.Context) (next time.Time, err error)
+	// Window reports until when a run of a schedule has to wait because the window of
+	// its schedule is closed; zero = it may go on.
+	Window(ctx context.Context, run lockstep.Run) (until time.Time, err error)
+}
+
+const (
+	tickQueue = "clock"
+	// tickEvery bounds how long a change that another process made goes unnoticed.
+	tickEvery = 10 * time.Second
+	// tickAfter is how soon after a failure of the database the clock is looked at again.
+	tickAfter = 5 * time.Second
+)
+
+// tickArgs is the one job that looks at the clock. It is never done: it goes back to the
+// queue until something is due. River's leader sees to it that there is one.
+type tickArgs struct{}
+
+// Kind names the job for River.
+func (tickArgs) Kind() string { return "tick" }
+
+// InsertOpts say that there is one such job at most.
+func (tickArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: tickQueue, UniqueOpts: river.UniqueOpts{ByQueue: true, ByState: []rivertype.JobState{
+		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+	}}}
+}
+
+func periodicTick() *river.PeriodicJob {
+	return river.NewPeriodicJob(river.PeriodicInterval(time.Minute),
+		func() (river.JobArgs, *river.InsertOpts) { return tickArgs{}, nil },
+		&river.PeriodicJobOpts{ID: "tick", RunOnStart: true})
+}
+
+type ticker struct {
+	river.WorkerDefaults[tickArgs]
+	jobs *Jobs
+}
+
+// Timeout is none: a tick that was lost with its process is taken over by those that live.
+func (t *ticker) Timeout(*river.Job[tickArgs]) time.Duration { return -1 }
+
+// Work looks at the clock once.
+func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
+	j := t.jobs
+	j.begun(job.ID)
+	defer j.over(job.ID)
+	j.woken.Store(false)
+	next, err := j.scheduler.Tick(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return river.JobSnooze(0)
+	case err != nil:
+		j.log.Warn("the schedules could not be looked at; it is tried again", "err", err)
+		return river.JobSnooze(tickAfter)
+	case j.woken.Load():
+		return river.JobSnooze(0)
+	case next.IsZero():
+		return river.JobSnooze(tickEvery)
+	}
+	return river.JobSnooze(min(max(time.Until(next), 0), tickEvery))
+}
+
+// Wake has the schedules looked at soon, because something changed that they depend on.
+func (j *Jobs) Wake(ctx context.Context) {
+	if j.scheduler == nil {
+		return
+	}
+	j.woken.Store(true)
+	if err := j.queue.wake(ctx); err != nil && ctx.Err() == nil {
+		j.log.Debug("the clock could not be woken; it is looked at in a while", "err", err)
+	}
+}
+
+func (q *riverQueue[T]) wake(ctx context.Context) error {
+	waiting, err := q.client.JobList(ctx, river.NewJobListParams().Kinds(tickArgs{}.Kind()).
+		States(rivertype.JobStateAvailable, rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(1))
+	if err != nil {
+		return err
+	}
+	for _, job := range waiting.Jobs {
+		if _, err := q.client.JobRetry(ctx, job.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,17 @@
+-- +goose Up
+CREATE TABLE schedules (
+    account TEXT NOT NULL REFERENCES email_accounts (id),
+    type    TEXT NOT NULL,
+    next    BIGINT NOT NULL,
+    doc     TEXT NOT NULL,
+    crc     BIGINT NOT NULL,
+    PRIMARY KEY (account, type)
+);
+ALTER TABLE runs ADD COLUMN scheduled BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE runs ADD COLUMN again TEXT NOT NULL DEFAULT '';
+CREATE INDEX runs_of_type ON runs (account, type, created);
+
+-- One run at a time works on who is who and who is where in an account.
+UPDATE runs SET status = 'queued' WHERE status = 'in_process' AND type IN ('address-books-in', 'marketing-lists', 'undo') AND EXISTS
+  (SELECT 1 FROM runs o WHERE o.account = runs.account AND o.id < runs.id AND o.status = 'in_process' AND o.type IN ('address-books-in', 'marketing-lists', 'undo'));
+CREATE UNIQUE INDEX runs_at_lists ON runs (account) WHERE status = 'in_process' AND type IN ('address-books-in', 'marketing-lists', 'undo');
