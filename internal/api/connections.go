@@ -140,7 +140,11 @@ func (s *server) emailAccounts() {
 	change.Description = connectionSettings + " They are tried before they are kept, and refused when another account answers."
 	handle(s, change, func(ctx context.Context, in *accountPatch) (*oneOut[lockstep.EmailAccount], error) {
 		b := in.Body
-		return wholeAccount(s.app.UpdateAccount(ctx, in.ID, app.AccountPatch{
+		acc, err := s.app.Account(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return wholeAccount(s.app.UpdateAccount(ctx, acc.ID, app.AccountPatch{
 			Name: b.Name, Description: b.Description, Settings: b.Settings, Default: b.Default, Priority: b.Priority, CreateCap: b.CreateCap,
 			Automatic: b.Automatic, BulkOptOut: b.BulkOptOut, AloneWithSuppressions: b.AloneWithSuppressions,
 			Guards: app.GuardPatch{Percent: b.GuardPercent, Rows: b.GuardRows, Floor: b.GuardFloor, BulkUntil: b.BulkUntil, ConfirmChanges: b.ConfirmChanges},

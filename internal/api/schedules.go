@@ -22,10 +22,10 @@ type OpenWindow struct {
 }
 
 type Plan struct {
-	Interval string   `json:"interval" maxLength:"20" example:"4h" doc:"manual, continuous, 5m, 10m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, daily or weekly."`
+	Interval string       `json:"interval" maxLength:"20" example:"4h" doc:"manual, continuous, 5m, 10m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, daily or weekly."`
 	Windows  []OpenWindow `json:"windows,omitempty" maxItems:"50" doc:"When a run may begin; at any time when left out."`
-	At       string   `json:"at,omitempty" maxLength:"20" example:"02:00" doc:"Time of day of daily and weekly runs without windows; midnight when left out."`
-	Zone     string   `json:"zone,omitempty" maxLength:"80" example:"Europe/London" doc:"Zone of at; UTC when left out."`
+	At       string       `json:"at,omitempty" maxLength:"20" example:"02:00" doc:"Time of day of daily and weekly runs without windows; midnight when left out."`
+	Zone     string       `json:"zone,omitempty" maxLength:"80" example:"Europe/London" doc:"Zone of at; UTC when left out."`
 }
 
 func (p *Plan) read() (lockstep.Schedule, error) {

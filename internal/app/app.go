@@ -35,6 +35,9 @@ type Config struct {
 	// AllowHosts are hosts, "name" or "name:port", that an administrator allows
 	// although they are internal or not encrypted. The twins of a demo are.
 	AllowHosts []string
+	// Schedules has this process start the runs that are due. Of several processes on one
+	// database one does at a time.
+	Schedules bool
 	// ImportRows, InFlight: see engine.Config.
 	ImportRows, InFlight int
 	// PageRows: see adapter.Env. For tests.
@@ -107,7 +110,11 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 		Store: a.store, Connector: connector{a}, Now: a.now, Ticks: a.cfg.Ticks, Log: a.log,
 		ImportRows: cfg.ImportRows, InFlight: cfg.InFlight, OnStep: cfg.OnStep, Sleep: cfg.Sleep,
 	})
-	if a.jobs, err = jobs.New(ctx, a.store, a.engine, scheduler{a}, a.log); err != nil {
+	var due jobs.Scheduler
+	if cfg.Schedules {
+		due = scheduler{a}
+	}
+	if a.jobs, err = jobs.New(ctx, a.store, a.engine, due, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
 	if cfg.RetryPause > 0 {

@@ -281,7 +281,7 @@ type AccountPatch struct {
 	AloneWithSuppressions *bool
 	// Automatic lets the account's syncs run by themselves, or not.
 	Automatic *bool
-	Guards                GuardPatch
+	Guards    GuardPatch
 }
 
 // UpdateAccount changes an email account. New settings are tried before they are

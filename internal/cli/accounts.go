@@ -16,13 +16,13 @@ import (
 func (env *environment) accounts() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "accounts",
-		Short: "List the email accounts; lock one or unlock it",
+		Short: "List the email accounts; start one, pause it, lock it",
 		Example: `  lockstep accounts list --data /var/lib/lockstep
   lockstep accounts unlock Marketing --by "Kim Abel" --reason "the environment was restored on purpose" --ready-file ready.json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}
-	c.AddCommand(env.accountsList(), env.accountsLock(), env.accountsUnlock())
+	c.AddCommand(env.accountsList(), env.accountsAutomatic(true), env.accountsAutomatic(false), env.accountsLock(), env.accountsUnlock())
 	return c
 }
 
@@ -36,6 +36,30 @@ func (env *environment) accountsList() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return env.callAccounts(c.Context(), t, http.MethodGet, "/accounts", nil)
 		},
+	}
+	env.targetFlags(c, &t)
+	env.jsonFlag(c)
+	return c
+}
+
+func (env *environment) accountsAutomatic(on bool) *cobra.Command {
+	var t target
+	c := &cobra.Command{
+		Use:   "start ACCOUNT",
+		Short: "Let an email account's syncs run by themselves, as their schedules say",
+		Long: `Lets an email account's syncs run by themselves, as "lockstep schedules" shows. A new
+account begins without: preview first what the syncs will write.`,
+		Example: `  lockstep accounts start Marketing --ready-file ready.json`,
+		Args:    arguments("the name or id of an email account"),
+	}
+	if !on {
+		c.Use, c.Short = "pause ACCOUNT", "Let an email account's syncs run only when somebody asks"
+		c.Long = `Keeps an email account's syncs from running by themselves; a run that is under way goes
+on to its end. Nothing is exchanged until somebody starts a sync, opt-outs included.`
+		c.Example = `  lockstep accounts pause Marketing --ready-file ready.json`
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return env.callAccounts(c.Context(), t, http.MethodPatch, "/accounts/"+url.PathEscape(args[0]), map[string]bool{"automatic": on})
 	}
 	env.targetFlags(c, &t)
 	env.jsonFlag(c)
@@ -138,7 +162,10 @@ func (env *environment) callAccounts(ctx context.Context, t target, method, path
 	w := tabwriter.NewWriter(env.std.Out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "ACCOUNT\tPLATFORM\tID\tSTATE")
 	for _, a := range all {
-		state := "may be written to"
+		state := "syncs when asked"
+		if a.Automatic {
+			state = "syncs by itself"
+		}
 		if a.Locked != "" {
 			state = "locked: " + a.Locked
 		}

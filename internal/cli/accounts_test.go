@@ -16,13 +16,16 @@ func TestAccountCommands(t *testing.T) {
 	if err := a.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "accounts", "list", "--data", dir).want(t, 0, "Contoso mailings", "may be written to")
+	run(t, "accounts", "list", "--data", dir).want(t, 0, "Contoso mailings", "syncs when asked")
 	run(t, "accounts", "lock", "Contoso mailings", "--data", dir).want(t, 2, "--reason")
 	run(t, "accounts", "lock", "Contoso mailings", "--reason", "being restored", "--data", dir).want(t, 0, "locked: being restored")
 	run(t, "sync", "run", "--type", "marketing-lists", "--data", dir).want(t, ExitGuarded, "the account is locked: being restored", "accounts unlock")
 	run(t, "accounts", "unlock", "Contoso mailings", "--reason", "restored", "--data", dir).want(t, 2, "--by")
 	run(t, "accounts", "unlock", "nobody", "--by", "Kim", "--reason", "restored", "--data", dir).want(t, 1, "There is no email account")
-	run(t, "accounts", "unlock", "Contoso mailings", "--by", "Kim", "--reason", "restored", "--data", dir).want(t, 0, "may be written to")
+	run(t, "accounts", "unlock", "Contoso mailings", "--by", "Kim", "--reason", "restored", "--data", dir).want(t, 0, "syncs when asked")
+	run(t, "accounts", "start", "Contoso mailings", "--data", dir).want(t, 0, "syncs by itself")
+	run(t, "accounts", "pause", "Contoso mailings", "--data", dir).want(t, 0, "syncs when asked")
+	run(t, "accounts", "pause", "nobody", "--data", dir).want(t, 1, "There is no email account")
 	run(t, "rearm", "--data", dir).want(t, 2, "--by")
 	run(t, "rearm", "--by", "Kim", "--data", dir).want(t, 0)
 
@@ -37,5 +40,5 @@ func TestAccountCommands(t *testing.T) {
 	if len(answer.Items) != 1 || answer.Items[0].Locked != "" {
 		t.Errorf("re-armed: %+v", answer.Items)
 	}
-	run(t, "accounts", "list", "--data", dir).want(t, 0, "may be written to")
+	run(t, "accounts", "list", "--data", dir).want(t, 0, "syncs when asked")
 }

@@ -211,6 +211,20 @@ func (c *client) lists(ctx context.Context, account string) (rows []listRow, err
 	return rows, err
 }
 
+// accountNames are the names of the email accounts by id.
+func (c *client) accountNames(ctx context.Context) (map[string]string, error) {
+	names := map[string]string{}
+	err := paged(ctx, c, "/accounts", nil, func(a struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	},
+	) error {
+		names[a.ID] = a.Name
+		return nil
+	})
+	return names, err
+}
+
 func (c *client) testConnection(ctx context.Context, adapter string, settings map[string]string) (res app.TestResult, err error) {
 	err = c.call(ctx, http.MethodPost, "/connections/test", nil, map[string]any{"adapter": adapter, "settings": settings}, &res)
 	return res, err

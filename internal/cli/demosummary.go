@@ -75,7 +75,7 @@ func (d *demo) summary(ctx context.Context, run lockstep.Run, access lockstepRea
 	return total, d.suggest(ctx, run)
 }
 
-// suggest prints four things to try, on contacts that the sync has written.
+// suggest prints five things to try, on contacts that the sync has written.
 func (d *demo) suggest(ctx context.Context, run lockstep.Run) error {
 	some, err := d.some(ctx, run, 2)
 	if err != nil || len(some) < 2 {
@@ -106,6 +106,9 @@ func (d *demo) suggest(ctx context.Context, run lockstep.Run) error {
 	p("  curl -sS -o /dev/null -w '%%{http_code}\\n' -u %s -H 'Content-Type: application/json' -d '{\"email\":\"%s\"}' '%s/v2/contacts/unsubscribe'\n", quote(m.User+":"+m.Password), email, m.URL)
 	p("  lockstep sync run --type suppressions --ready-file %s\n", quote(d.ready))
 	p("  lockstep consent show %s --ready-file %s\n", email, quote(d.ready))
+	p("\n  # 5. so far nothing ran that you did not start; from now on the syncs run by themselves: edit somebody and look a few seconds later\n")
+	p("  lockstep accounts start %s --ready-file %s\n", quote(d.account.Name), quote(d.ready))
+	p("  lockstep schedules --ready-file %s\n", quote(d.ready))
 	p("\n")
 	return nil
 }

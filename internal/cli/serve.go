@@ -73,6 +73,7 @@ func (env *environment) runServe(ctx context.Context, cfg app.Config, address, r
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
+	cfg.Schedules = true
 	a, err := env.openApp(ctx, cfg)
 	if err != nil {
 		return err

@@ -108,7 +108,14 @@ func (env *environment) carryOut(ctx context.Context, t target, title string, st
 	}
 	p := newProgress(env.std.Err)
 	p.begin("%s, run %s", title, run.ID)
-	if run, err = follow(ctx, p, run.ID, 0, c.run); err == nil {
+	again := run.Again
+	if run, err = follow(ctx, p, run.ID, 0, c.run); err == nil && again != "" && run.Status != lockstep.RunCancelled {
+		// It was under way when it was asked for: what was asked for comes now.
+		p.end("%s; run %s follows", runLine(run), again)
+		p.begin("%s, run %s", title, again)
+		run, err = follow(ctx, p, again, 0, c.run)
+	}
+	if err == nil {
 		err = runError(run)
 	}
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/store/pgtest"
 	"github.com/lockstep-sync/lockstep/internal/twin"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
 )
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "16")
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 // stormy is a world for faults: round after round something of everything is edited.
