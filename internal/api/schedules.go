@@ -12,8 +12,7 @@ import (
 
 const tagSchedules = "Schedules"
 
-// OpenWindow and Plan are a schedule as a client writes it; times and days are read here, so
-// that a mistake is told by the name of its field.
+// OpenWindow is a window of a Plan.
 type OpenWindow struct {
 	Days []string `json:"days,omitempty" maxItems:"7" doc:"Days on which the window opens: mon, tue, wed, thu, fri, sat, sun; every day when left out."`
 	From string   `json:"from" maxLength:"20" example:"18:00"`
@@ -21,6 +20,8 @@ type OpenWindow struct {
 	Zone string   `json:"zone,omitempty" maxLength:"80" example:"Europe/London" doc:"UTC when left out."`
 }
 
+// Plan is a schedule as a client writes it; times and days are read here, so that a
+// mistake is told by the name of its field.
 type Plan struct {
 	Interval string       `json:"interval" maxLength:"20" example:"4h" doc:"manual, continuous, 5m, 10m, 15m, 30m, 1h, 2h, 4h, 6h, 8h, 12h, daily or weekly."`
 	Windows  []OpenWindow `json:"windows,omitempty" maxItems:"50" doc:"When a run may begin; at any time when left out."`
@@ -82,8 +83,8 @@ type schedulePut struct {
 type scheduleNext struct {
 	Body struct {
 		Plan
-		From  time.Time `json:"from,omitempty" doc:"When the last run began; now when left out."`
-		Count int       `json:"count,omitempty" minimum:"1" maximum:"1000" default:"10" doc:"How many times to compute."`
+		From  *time.Time `json:"from,omitempty" doc:"When the last run began; now when left out."`
+		Count int        `json:"count,omitempty" minimum:"1" maximum:"1000" default:"10" doc:"How many times to compute."`
 	}
 }
 
@@ -117,7 +118,11 @@ func (s *server) schedules() {
 		if err != nil {
 			return nil, err
 		}
-		at, err := s.app.NextTimes(sched, in.Body.From, in.Body.Count)
+		var from time.Time
+		if in.Body.From != nil {
+			from = *in.Body.From
+		}
+		at, err := s.app.NextTimes(sched, from, in.Body.Count)
 		if at == nil {
 			at = []time.Time{}
 		}

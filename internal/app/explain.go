@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
@@ -318,6 +319,15 @@ func (a *App) explainNextRun(ctx context.Context, x *explained) error {
 		return err
 	}
 	x.NextRun.Text = "no run is queued; the next run of marketing-lists carries over what is different"
+	schedules, err := a.Schedules(ctx, x.Account)
+	if err != nil {
+		return err
+	}
+	for _, sc := range schedules {
+		if sc.Type == lockstep.SyncMarketingLists && sc.Waits == "" && !sc.Next.IsZero() {
+			x.NextRun.Text = "the next run of marketing-lists is due at " + sc.Next.UTC().Format(time.RFC3339) + " and carries over what is different"
+		}
+	}
 	for _, run := range live {
 		if run.Account == x.Account && run.Type == lockstep.SyncMarketingLists && run.Mode == lockstep.ModeApply {
 			x.NextRun = lockstep.ExplainedRun{Run: run.ID, Status: run.Status, Text: fmt.Sprintf("run %s is %s", run.ID, run.Status)}

@@ -174,9 +174,9 @@ func TestContinuous(t *testing.T) {
 		got = append(got, pause(quiet, lockstep.RunCompleted))
 	}
 	got = append(got, pause(busy, lockstep.RunCompletedWithErrors), pause(busy, lockstep.RunCompleted), pause(quiet, lockstep.RunCompleted), pause(quiet, lockstep.RunFailed))
-	want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60, 1, 1, 1, 300}
-	for i := range want {
-		want[i] *= time.Second
+	var want []time.Duration
+	for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60, 60, 1, 1, 1, 300} {
+		want = append(want, time.Duration(seconds)*time.Second)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("pauses %v, want %v", got, want)

@@ -167,7 +167,7 @@ func readWindow(text string) (map[string]any, error) {
 			w["from"], w["to"] = from, to
 		case i == 0:
 			var days []string
-			for _, d := range strings.Split(strings.ToLower(part), ",") {
+			for d := range strings.SplitSeq(strings.ToLower(part), ",") {
 				from, to, isRange := strings.Cut(d, "-")
 				if !isRange {
 					to = from
