@@ -347,7 +347,7 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 	}
 	acc, err = a.saveAccount(ctx, acc)
 	if p.Automatic != nil {
-		a.jobs.Wake(ctx)
+		a.jobs.Wake()
 	}
 	return acc, err
 }

@@ -98,7 +98,7 @@ func (a *App) SetSchedule(ctx context.Context, account string, t lockstep.SyncTy
 	if err != nil {
 		return none, err
 	}
-	a.jobs.Wake(ctx)
+	a.jobs.Wake()
 	all, err := a.Schedules(ctx, account)
 	if err != nil {
 		return none, err

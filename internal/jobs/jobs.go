@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river/rivertype"
@@ -56,6 +55,8 @@ type timing struct {
 	deadAfter   time.Duration // when the jobs of a process without a sign of life are taken over
 	cancelGrace time.Duration // how long a run may go on after a person's cancel
 	watch       time.Duration // between two looks at a row that others change
+	window      time.Duration // between two looks at whether a closed window is open
+	wake        time.Duration // between two attempts to wake a clock that is being looked at
 	firstPause  time.Duration // after a transient error; doubled each time
 	longPause   time.Duration // the longest such pause
 	giveUp      time.Duration // how long a run may fail without one good slice
@@ -66,17 +67,16 @@ type timing struct {
 var usual = timing{
 	slice: 20 * time.Second, softStop: 25 * time.Second,
 	stall: 5 * time.Minute, beat: 5 * time.Second, deadAfter: 40 * time.Second,
-	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond,
+	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond, window: 10 * time.Second, wake: 100 * time.Millisecond,
 	firstPause: 2 * time.Second, longPause: 5 * time.Minute, giveUp: time.Hour,
 }
 
 // Jobs queues runs and works on them.
 type Jobs struct {
-	store  *store.Store
-	runner Runner
-	// scheduler, nil = none, and whether it was woken since it last began.
-	scheduler Scheduler
-	woken     atomic.Bool
+	store     *store.Store
+	runner    Runner
+	scheduler Scheduler // nil = none
+	wakes     chan struct{}
 	log       *slog.Logger
 	timing    timing
 	sleep     func(context.Context, time.Duration) error // nil: the queue keeps the pauses
@@ -106,7 +106,7 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, due Scheduler, log *
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	j := &Jobs{store: s, runner: r, scheduler: due, log: log, timing: t, ended: make(chan struct{}), told: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
+	j := &Jobs{store: s, runner: r, scheduler: due, wakes: make(chan struct{}, 1), log: log, timing: t, ended: make(chan struct{}), told: make(chan struct{}), trouble: make(map[string]trouble), working: make(map[int64]int)}
 	var err error
 	if j.queue, err = newQueue(ctx, j); err != nil {
 		return nil, fmt.Errorf("jobs: start River: %w", err)
@@ -265,7 +265,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (lockstep.Run, error) {
 	switch {
 	case err == nil && run.Status.Ended():
 		j.announce(id)
-		j.Wake(ctx)
+		j.Wake()
 	case err == nil:
 		j.mu.Lock()
 		close(j.told)

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 var quick = timing{
 	slice: time.Second, softStop: 10 * time.Second,
 	stall: 30 * time.Second, beat: 50 * time.Millisecond, deadAfter: 10 * time.Second,
-	cancelGrace: 50 * time.Millisecond, watch: 20 * time.Millisecond,
+	cancelGrace: 50 * time.Millisecond, watch: 20 * time.Millisecond, window: 50 * time.Millisecond, wake: 10 * time.Millisecond,
 	firstPause: 10 * time.Millisecond, longPause: 40 * time.Millisecond, giveUp: time.Hour,
 }
 

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -20,9 +21,11 @@ type sign struct {
 // j.life is called.
 func (j *Jobs) live(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
+	var over sync.WaitGroup
+	if j.scheduler != nil {
+		over.Go(func() { j.wakeUp(ctx) })
+	}
+	over.Go(func() {
 		tick := time.NewTicker(j.timing.beat)
 		defer tick.Stop()
 		seen := map[string]sign{}
@@ -36,10 +39,10 @@ func (j *Jobs) live(ctx context.Context) {
 				j.log.Warn("the processes that live could not be told from those that do not", "err", err)
 			}
 		}
-	}()
+	})
 	j.life = func() {
 		cancel()
-		<-over
+		over.Wait()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if !j.store.Exclusive() {

@@ -42,8 +42,8 @@ type queue interface {
 	cancel(ctx context.Context, tx store.Tx, job int64) error
 	// hurry ends the pause of a job that waits.
 	hurry(ctx context.Context, tx store.Tx, job int64) error
-	// wake has the schedules looked at now.
-	wake(ctx context.Context) error
+	// wake has the schedules looked at now, unless somebody is at it.
+	wake(ctx context.Context) (woken bool, err error)
 	// rescue makes jobs that look running available again. Nobody may be working.
 	rescue(ctx context.Context) error
 	// id is the name under which this process works.

@@ -28,6 +28,8 @@ const (
 	tickEvery = 10 * time.Second
 	// tickAfter is how soon after a failure of the database the clock is looked at again.
 	tickAfter = 5 * time.Second
+	// wakeAttempts bounds how often a clock that is being looked at is tried to be woken.
+	wakeAttempts = 100
 )
 
 // tickArgs is the one job that looks at the clock. It is never done: it goes back to the
@@ -63,7 +65,6 @@ func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	j := t.jobs
 	j.begun(job.ID)
 	defer j.over(job.ID)
-	j.woken.Store(false)
 	next, err := j.scheduler.Tick(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -71,8 +72,6 @@ func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	case err != nil:
 		j.log.Warn("the schedules could not be looked at; it is tried again", "err", err)
 		return river.JobSnooze(tickAfter)
-	case j.woken.Load():
-		return river.JobSnooze(0)
 	case next.IsZero():
 		return river.JobSnooze(tickEvery)
 	}
@@ -80,26 +79,53 @@ func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 }
 
 // Wake has the schedules looked at soon, because something changed that they depend on.
-func (j *Jobs) Wake(ctx context.Context) {
-	if j.scheduler == nil {
-		return
-	}
-	j.woken.Store(true)
-	if err := j.queue.wake(ctx); err != nil && ctx.Err() == nil {
-		j.log.Debug("the clock could not be woken; it is looked at in a while", "err", err)
+func (j *Jobs) Wake() {
+	select {
+	case j.wakes <- struct{}{}:
+	default: // it is about to happen
 	}
 }
 
-func (q *riverQueue[T]) wake(ctx context.Context) error {
+// wakeUp carries out what Wake asks for until ctx ends. A clock that is being looked at
+// may have been looked at too early: it is woken once it waits again.
+func (j *Jobs) wakeUp(ctx context.Context) {
+	again := time.NewTicker(j.timing.wake)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.wakes:
+		}
+		for attempt := 0; attempt < wakeAttempts; attempt++ {
+			woken, err := j.queue.wake(ctx)
+			if err != nil && ctx.Err() == nil {
+				j.log.Debug("the clock could not be woken", "err", err)
+			}
+			if woken {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-again.C:
+			}
+		}
+	}
+}
+
+func (q *riverQueue[T]) wake(ctx context.Context) (woken bool, err error) {
 	waiting, err := q.client.JobList(ctx, river.NewJobListParams().Kinds(tickArgs{}.Kind()).
 		States(rivertype.JobStateAvailable, rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(1))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, job := range waiting.Jobs {
-		if _, err := q.client.JobRetry(ctx, job.ID); err != nil {
-			return err
+		now, err := q.client.JobRetry(ctx, job.ID)
+		if err != nil {
+			return false, err
 		}
+		woken = now.State != rivertype.JobStateRunning
 	}
-	return nil
+	return woken, nil
 }

@@ -229,7 +229,7 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 		return j.again(ctx, err)
 	}
 	j.announce(id)
-	j.Wake(ctx)
+	j.Wake()
 	return nil
 }
 
@@ -238,7 +238,9 @@ func (j *Jobs) await(ctx context.Context, run lockstep.Run, until time.Time) err
 	if err := j.store.SetStage(ctx, run.ID, "waiting for its window, which opens at "+until.UTC().Format(time.RFC3339)); err != nil {
 		return j.again(ctx, err)
 	}
-	return river.JobSnooze(min(time.Until(until), time.Hour)) // the clock may be put, and the window changed
+	// Not until then: the window may be changed, and who ends the wait may do so in this
+	// moment, when the job does not wait yet.
+	return river.JobSnooze(min(time.Until(until), j.timing.window))
 }
 
 // pause puts a run aside after an error that may pass, and fails it when that has
