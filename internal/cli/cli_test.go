@@ -168,7 +168,7 @@ func TestUsage(t *testing.T) {
 		{"undo", "needs the id of a run"},
 		{"undo 5 --record ann --data x", "--record cannot be"},
 		{"explain", "needs an email address"},
-		{"worker", `no command "worker" in this version`},
+		{"worker", "a worker shares a PostgreSQL database"},
 		{"sync", "needs a command after it"},
 		{"sync walk", `no command "walk"`},
 		{"rnus", "did you mean runs?"},

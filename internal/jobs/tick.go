@@ -97,7 +97,7 @@ func (j *Jobs) wakeUp(ctx context.Context) {
 			return
 		case <-j.wakes:
 		}
-		for attempt := 0; attempt < wakeAttempts; attempt++ {
+		for range wakeAttempts {
 			woken, err := j.queue.wake(ctx)
 			if err != nil && ctx.Err() == nil {
 				j.log.Debug("the clock could not be woken", "err", err)
