@@ -89,7 +89,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	token, err := s.authenticate(r)
+	token, err := authenticate(s.app, r)
 	if err != nil {
 		write(w, huma.ErrorWithHeaders(problem(r.Context(), s.app.Report, err), http.Header{"Www-Authenticate": {`Bearer realm="Lockstep"`}}))
 		return
@@ -102,12 +102,28 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 type tokenKey struct{}
 
-func (s *server) authenticate(r *http.Request) (app.Token, error) {
+// Metrics serves what is counted, to holders of a token that may read.
+func Metrics(a *app.App) http.Handler {
+	metrics := a.Metrics()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, err := authenticate(a, r)
+		switch {
+		case err != nil:
+			write(w, huma.ErrorWithHeaders(problem(r.Context(), a.Report, err), http.Header{"Www-Authenticate": {`Bearer realm="Lockstep"`}}))
+		case !slices.Contains(token.Scopes, app.ScopeRead):
+			write(w, newProblem(http.StatusForbidden, lockstep.CodeForbidden, "the token does not allow this", "use a token with the scope "+app.ScopeRead))
+		default:
+			metrics.ServeHTTP(w, r)
+		}
+	})
+}
+
+func authenticate(a *app.App, r *http.Request) (app.Token, error) {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return app.Token{}, &lockstep.Error{Code: lockstep.CodeUnauthorized, Msg: "an API token is needed", Hint: "send it as \"Authorization: Bearer …\""}
 	}
-	return s.app.CheckToken(r.Context(), strings.TrimSpace(token))
+	return a.CheckToken(r.Context(), strings.TrimSpace(token))
 }
 
 // checkScope refuses operations that the caller's token does not allow.

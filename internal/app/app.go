@@ -68,6 +68,7 @@ type App struct {
 	adapters *adapter.Set
 	engine   *engine.Engine
 	jobs     *jobs.Jobs
+	metrics  *metrics
 
 	// schemas are the organizations whose schema is being changed.
 	schemas sync.Map
@@ -105,6 +106,7 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	if err := a.arm(ctx); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
+	a.metrics = newMetrics(a)
 	a.adapters = adapter.NewSet(dynamics.Kind(), dotdigital.Kind())
 	a.engine = engine.New(engine.Config{
 		Store: a.store, Connector: connector{a}, Now: a.now, Ticks: a.cfg.Ticks, Log: a.log,
@@ -117,6 +119,7 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	if a.jobs, err = jobs.New(ctx, a.store, a.engine, due, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
+	a.jobs.OnEnd(func(run lockstep.Run) { a.metrics.ended(&run) })
 	if cfg.RetryPause > 0 {
 		a.jobs.SetPause(cfg.RetryPause)
 	}

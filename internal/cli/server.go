@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/web"
 )
 
 // httpServer serves the pages and the API.
@@ -40,6 +41,16 @@ func listen(ctx context.Context, address string, a *app.App, log *slog.Logger, b
 		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "listen", Msg: err.Error(), Hint: "another program may use the port; give another one with --listen"}
 	}
 	return newServer(l, surface(a, log, behindTLS), log), nil
+}
+
+// listenProbes opens the address for the probes of a process without pages.
+func listenProbes(ctx context.Context, address string, a *app.App, log *slog.Logger) (*httpServer, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, &lockstep.Error{Code: lockstep.CodeUnavailable, Op: "listen", Msg: err.Error(), Hint: "another program may use the port; give another one with --listen"}
+	}
+	return newServer(l, web.Probes(a, log), log), nil
 }
 
 // newServer answers on l with h. The context of its calls ends soon after it began to

@@ -13,10 +13,11 @@ import (
 
 func (env *environment) worker() *cobra.Command {
 	var cfg app.Config
+	var address string
 	c := &cobra.Command{
 		Use:   "worker",
 		Short: "Work on runs beside other processes on the same PostgreSQL database",
-		Long: `Works on runs, and starts those that are due, until it is stopped; it serves nothing.
+		Long: `Works on runs, and starts those that are due, until it is stopped; it has no pages.
 Start as many as you like beside "lockstep serve", on any machine that reaches the
 PostgreSQL database. What a lost worker was at is taken over by the others within a
 minute. All of them need the same master key: LOCKSTEP_MASTER_KEY, or --data with a
@@ -31,14 +32,15 @@ ends at once.`,
 			if cfg.DatabaseURL == "" {
 				return usage("give --database-url, or LOCKSTEP_DATABASE_URL", "a worker shares a PostgreSQL database with others; the embedded database belongs to one process, which works on its runs itself")
 			}
-			return env.runWorker(c.Context(), cfg)
+			return env.runWorker(c.Context(), cfg, address)
 		},
 	}
 	env.dataFlags(c, &cfg)
+	c.Flags().StringVar(&address, "listen", "", "`ADDRESS` of the probes /healthz and /readyz and of /metrics; none when left out")
 	return c
 }
 
-func (env *environment) runWorker(ctx context.Context, cfg app.Config) (err error) {
+func (env *environment) runWorker(ctx context.Context, cfg app.Config, address string) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
@@ -48,6 +50,15 @@ func (env *environment) runWorker(ctx context.Context, cfg app.Config) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, closeApp(a)) }()
+	if address != "" {
+		server, failed := listenProbes(ctx, address, a, env.log)
+		if failed != nil {
+			return failed
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.serve() }()
+		defer func() { err = errors.Join(err, server.shutdown(), <-served) }()
+	}
 	if err := a.Start(ctx); err != nil {
 		return err
 	}

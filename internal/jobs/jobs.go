@@ -77,6 +77,7 @@ type Jobs struct {
 	runner    Runner
 	scheduler Scheduler // nil = none
 	wakes     chan struct{}
+	onEnd     func(lockstep.Run) // nil = nobody wants to know
 	log       *slog.Logger
 	timing    timing
 	sleep     func(context.Context, time.Duration) error // nil: the queue keeps the pauses
@@ -113,6 +114,9 @@ func newJobs(ctx context.Context, s *store.Store, r Runner, due Scheduler, log *
 	}
 	return j, nil
 }
+
+// OnEnd has f called with each run that this process ended. Call it before Start.
+func (j *Jobs) OnEnd(f func(lockstep.Run)) { j.onEnd = f }
 
 // SetPause replaces the first pause after an error that may pass, which is doubled
 // each time; usually 2 s. It is for tests, and is called before Start.
@@ -264,8 +268,7 @@ func (j *Jobs) Cancel(ctx context.Context, id string) (lockstep.Run, error) {
 	})
 	switch {
 	case err == nil && run.Status.Ended():
-		j.announce(id)
-		j.Wake()
+		j.conclude(run)
 	case err == nil:
 		j.mu.Lock()
 		close(j.told)
@@ -294,6 +297,15 @@ func (j *Jobs) Wait(ctx context.Context, id string) (lockstep.Run, error) {
 		case <-ctx.Done():
 			return run, &lockstep.Error{Code: lockstep.CodeCancelled, Op: "jobs: wait", Msg: "The waiting was stopped; the run goes on.", Scope: lockstep.ScopeConnection, Err: context.Cause(ctx)}
 		}
+	}
+}
+
+// conclude tells everybody of a run that has ended here.
+func (j *Jobs) conclude(run lockstep.Run) {
+	j.announce(run.ID)
+	j.Wake()
+	if j.onEnd != nil {
+		j.onEnd(run)
 	}
 }
 

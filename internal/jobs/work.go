@@ -206,9 +206,8 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 		hint = e.Hint
 		j.log.Warn("a run ended early", "run", id, "status", status, "code", e.Code, "op", e.Op, "err", cause)
 	}
-	err := j.store.InTx(ctx, func(tx store.Tx) error {
-		var run lockstep.Run
-		var err error
+	var run lockstep.Run
+	err := j.store.InTx(ctx, func(tx store.Tx) (err error) {
 		if status == lockstep.RunFailed && cause != nil {
 			run, err = j.store.FailRunIn(ctx, tx, id, &lockstep.Error{Code: lockstep.CodeOf(cause), Msg: message, Hint: hint})
 		} else {
@@ -228,8 +227,11 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 	default:
 		return j.again(ctx, err)
 	}
-	j.announce(id)
-	j.Wake()
+	if err == nil {
+		j.conclude(run)
+	} else { // it is not there any more
+		j.announce(id)
+	}
 	return nil
 }
 

@@ -102,13 +102,19 @@ func (s *Store) putRestrictions(ctx context.Context, tx Tx, restrictions []locks
 		}
 		docs[i] = string(doc)
 	}
-	_, err = insert(ctx, tx, `INSERT INTO restrictions (`+restrictionColumns+`) VALUES`, `ON CONFLICT (id) DO UPDATE SET
-account = excluded.account, address = excluded.address, pending = excluded.pending, asked = excluded.asked, stamp = excluded.stamp, doc = excluded.doc, crc = excluded.crc`,
-		8, len(kept), func(args []any, i int) []any {
+	now := micros(s.now())
+	_, err = insert(ctx, tx, `INSERT INTO restrictions (`+restrictionColumns+`, pending_since) VALUES`, `ON CONFLICT (id) DO UPDATE SET
+account = excluded.account, address = excluded.address, pending = excluded.pending, asked = excluded.asked, stamp = excluded.stamp, doc = excluded.doc, crc = excluded.crc,
+pending_since = CASE WHEN excluded.pending_since > 0 AND restrictions.pending_since > 0 THEN restrictions.pending_since ELSE excluded.pending_since END`,
+		9, len(kept), func(args []any, i int) []any {
 			r := &kept[i]
 			asked := !r.Asked.IsZero()
+			since := int64(0)
+			if r.Pending {
+				since = now
+			}
 			return append(args, r.ID[:], r.Account, r.Key[:], r.Pending, asked, r.Stamp, docs[i],
-				restrictionSum(docs[i], r.ID, r.Account, r.Key, r.Pending, asked, r.Stamp))
+				restrictionSum(docs[i], r.ID, r.Account, r.Key, r.Pending, asked, r.Stamp), since)
 		})
 	return err
 }

@@ -28,8 +28,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Handler serves everything: pages at /, the API under /api/, and the probes
-// /healthz and /readyz. A server around it should set ReadHeaderTimeout and
+// Handler serves everything: pages at /, the API under /api/, the probes
+// /healthz and /readyz, and /metrics for holders of a token that may read. A server around it should set ReadHeaderTimeout and
 // IdleTimeout, may set WriteTimeout, which the event streams of live
 // pages extend for themselves, and should have a BaseContext that ends when it is shut
 // down: Shutdown waits for open pages otherwise.
@@ -40,6 +40,19 @@ func Handler(a *app.App, log *slog.Logger, o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(a, api.Options{Version: o.Version}))
 	mux.Handle("/", New(a, o))
+	probes(mux, a, log)
+	return logged(log, guarded(o, http.NewCrossOriginProtection().Handler(mux)))
+}
+
+// Probes serves /healthz, /readyz and /metrics alone, for a process without pages.
+func Probes(a *app.App, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	probes(mux, a, log)
+	return logged(log, mux)
+}
+
+func probes(mux *http.ServeMux, a *app.App, log *slog.Logger) {
+	mux.Handle("GET /metrics", api.Metrics(a))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := a.Ready(r.Context()); err != nil {
@@ -49,7 +62,6 @@ func Handler(a *app.App, log *slog.Logger, o Options) http.Handler {
 		}
 		plain(w, http.StatusOK, "ready\n")
 	})
-	return logged(log, guarded(o, http.NewCrossOriginProtection().Handler(mux)))
 }
 
 // notReady says why, where it is the disk: whoever watches the probe can then help.

@@ -352,6 +352,27 @@ func TestProbes(t *testing.T) {
 	if a := s.get("/readyz"); a.StatusCode != http.StatusOK || a.body != "ready\n" {
 		t.Errorf("/readyz answered %d %q", a.StatusCode, a.body)
 	}
+	reader, _, err := s.app.CreateToken(t.Context(), "scraper", []string{app.ScopeRead}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, _, err := s.app.CreateToken(t.Context(), "writer", []string{app.ScopeWrite}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token, want := range map[string]int{"": http.StatusUnauthorized, "nonsense": http.StatusUnauthorized, writer: http.StatusForbidden, reader: http.StatusOK} {
+		for name, h := range map[string]http.Handler{"everything": web.Handler(s.app, nil, web.Options{}), "probes": web.Probes(s.app, slog.New(slog.DiscardHandler))} {
+			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != want || (want == http.StatusOK) != strings.Contains(w.Body.String(), "lockstep_consent_lag_seconds") {
+				t.Errorf("%s: /metrics with token %.8q answered %d", name, token, w.Code)
+			}
+		}
+	}
 	if err := s.app.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}

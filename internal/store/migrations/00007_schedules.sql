@@ -15,3 +15,6 @@ CREATE INDEX runs_of_type ON runs (account, type, created);
 UPDATE runs SET status = 'queued' WHERE status = 'in_process' AND type IN ('address-books-in', 'marketing-lists', 'undo') AND EXISTS
   (SELECT 1 FROM runs o WHERE o.account = runs.account AND o.id < runs.id AND o.status = 'in_process' AND o.type IN ('address-books-in', 'marketing-lists', 'undo'));
 CREATE UNIQUE INDEX runs_at_lists ON runs (account) WHERE status = 'in_process' AND type IN ('address-books-in', 'marketing-lists', 'undo');
+
+-- Since when somebody has to be told, in microseconds; 0 = nobody has.
+ALTER TABLE restrictions ADD COLUMN pending_since BIGINT NOT NULL DEFAULT 0;
