@@ -213,15 +213,26 @@ func reserved(name string) bool {
 // book that merely has the list's name is never taken over silently.
 func (s *session) linkBooks() error {
 	s.stage("comparing address books")
-	books, err := s.platform.Books(s.ctx)
-	if err != nil {
+	byID := map[lockstep.BookID]lockstep.AddressBook{}
+	byName := map[string]lockstep.AddressBook{}
+	read := func() error {
+		books, err := s.platform.Books(s.ctx)
+		for _, b := range books {
+			byID[b.ID] = b
+			byName[strings.ToLower(b.Name)] = b
+		}
 		return err
 	}
-	byID := make(map[lockstep.BookID]lockstep.AddressBook, len(books))
-	byName := make(map[string]lockstep.AddressBook, len(books))
-	for _, b := range books {
-		byID[b.ID] = b
-		byName[strings.ToLower(b.Name)] = b
+	if err := read(); err != nil {
+		return err
+	}
+	// A book that is gone is made anew and filled again. One answer that leaves it out is
+	// not enough to believe that.
+	absent := func(l *listState) bool { _, exists := byID[l.set.Book]; return l.set.Book != "" && !exists }
+	if slices.ContainsFunc(s.sync.lists, absent) {
+		if err := read(); err != nil {
+			return err
+		}
 	}
 	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
 	if err != nil {
@@ -282,7 +293,9 @@ func (s *session) linkBooks() error {
 			why := "marketing list without an address book"
 			if l.set.Book != "" {
 				why = "the address book was deleted on the platform"
-				s.renew(l)
+				if s.dry() { // else once there is another one
+					s.renew(l)
+				}
 			}
 			planned = append(planned, lockstep.Change{Kind: lockstep.CreateBook, State: lockstep.Planned, List: l.set.CRMID, Name: l.set.Name, Why: why})
 			byName[strings.ToLower(l.set.Name)] = lockstep.AddressBook{Name: l.set.Name}
@@ -320,6 +333,9 @@ func (s *session) linkBooks() error {
 		} else {
 			var b lockstep.AddressBook
 			if b, err = s.platform.CreateBook(s.ctx, c.Name); err == nil {
+				if l.set.Book != "" {
+					s.renew(l)
+				}
 				c.Book, l.book = b.ID, b
 				l.set.Book = b.ID
 				changed = append(changed, l.set)

@@ -182,6 +182,9 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 			if met && !ours {
 				s.keep(l, crosswalk.Member{Contact: c.ID}) // no stranger
 			}
+			if left, leaves := leavesBehind(l, ch.Ref.ID, c.ID); leaves {
+				s.keep(l, left)
+			}
 			s.keep(l, crosswalk.Member{Record: ch.Ref.ID, Contact: c.ID, InList: true, InBook: true})
 			ours = true
 		}

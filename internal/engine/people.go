@@ -621,6 +621,13 @@ func (s *session) keeper(l *listState, p *person) bool {
 	return false
 }
 
+// leavesBehind is what remains in the list's book of the contact that a record had there
+// before it got another one: somebody who has to leave.
+func leavesBehind(l *listState, id lockstep.ID, now lockstep.ContactID) (left crosswalk.Member, leaves bool) {
+	was, _ := l.members.Record(id)
+	return crosswalk.Member{Contact: was.Contact, InBook: true, Former: true}, was.InBook && was.Contact != "" && was.Contact != now
+}
+
 // membership decides about the person's place in the address book of each list.
 func (s *session) membership(plan *tablePlan, p *person) {
 	r := &p.row
@@ -634,8 +641,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		if ok && m.Contact != "" && m.Contact != r.contact {
 			// The record belongs to another contact now; the old one stays in the
 			// book only if somebody else keeps it there.
-			if m.InBook && !s.elsewhere(l, m) {
-				left := crosswalk.Member{Contact: m.Contact, InBook: true, Former: true}
+			if left, leaves := leavesBehind(l, p.rec.ID, r.contact); leaves && !s.elsewhere(l, m) {
 				l.removals = append(l.removals, removal{member: left, why: whyMoved})
 				if !s.dry() {
 					l.put(left)

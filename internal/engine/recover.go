@@ -275,7 +275,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 		out.add(e)
 	}
 	into.Links = out.payloads()
-	return true, s.recoverMembers(changes, moved, into)
+	return true, s.recoverMembers(changes, into)
 }
 
 // recovered is the link of a record whose contact an interrupted import wrote.
@@ -303,8 +303,9 @@ func (s *session) recovered(c lockstep.Change, created bool) crosswalk.Entry {
 // list meanwhile has to leave the book, and nothing would tell of it again.
 //
 // The contact that a record left with this import has to leave its books too, unless
-// another record keeps it there.
-func (s *session) recoverMembers(changes []lockstep.Change, moved map[lockstep.Ref]bool, into *lockstep.Commit) error {
+// another record keeps it there. Whom a record had in a book its membership tells, and
+// not its link, which may have ended with what was stored before.
+func (s *session) recoverMembers(changes []lockstep.Change, into *lockstep.Commit) error {
 	settings, err := s.e.Store.Lists(s.ctx, s.account.ID)
 	if err != nil {
 		return err
@@ -317,13 +318,11 @@ func (s *session) recoverMembers(changes []lockstep.Change, moved map[lockstep.R
 			if c.State != lockstep.Acknowledged || c.Ref.Table != set.MemberTable || set.Book == "" || !slices.Contains(c.Books, set.Book) {
 				continue
 			}
-			if moved[c.Ref] {
-				if err := s.loadMembers(l); err != nil {
-					return err
-				}
-				if was, ok := l.members.Record(c.Ref.ID); ok && was.InBook && was.Contact != "" && was.Contact != c.Contact {
-					batch.Append(crosswalk.Member{Contact: was.Contact, InBook: true, Former: true})
-				}
+			if err := s.loadMembers(l); err != nil {
+				return err
+			}
+			if left, leaves := leavesBehind(l, c.Ref.ID, c.Contact); leaves {
+				batch.Append(left)
 			}
 			batch.Append(crosswalk.Member{Record: c.Ref.ID, Contact: c.Contact, InList: true, InBook: true})
 		}

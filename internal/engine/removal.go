@@ -640,6 +640,9 @@ func (s *session) admitAll(l *listState, plan *tablePlan, add []admission) error
 	for i, id := range ids {
 		if !refused[id] {
 			now.Add(id)
+			if left, leaves := leavesBehind(l, id, joins[i].Contact); leaves {
+				note(left)
+			}
 			note(crosswalk.Member{Contact: joins[i].Contact}) // no stranger any more
 			note(crosswalk.Member{Record: id, Contact: joins[i].Contact, InBook: true})
 			l.admitted++
