@@ -430,7 +430,8 @@ func (s *session) tidyLinks() error {
 		}
 		if !linked && !followed[m.survivor] {
 			followed[m.survivor] = true
-			e.Ref, e.Hash, e.OptOut = m.survivor, [16]byte{}, 0
+			// Whether the contact still exists is asked: no feed tells of those that are gone.
+			e.Ref, e.Hash, e.OptOut, e.Seen, e.Modified = m.survivor, [16]byte{}, 0, 0, 0
 			out.add(e)
 		}
 	}

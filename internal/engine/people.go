@@ -383,6 +383,7 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 		c, err := s.platform.ContactByID(s.ctx, p.link.Contact, s.sync.names)
 		switch {
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound:
+			s.sync.deleted[p.link.Contact] = true
 			c = lockstep.Contact{ID: p.link.Contact, Email: p.entry.Email, Standing: lockstep.ContactDeleted, Values: s.sync.absent}
 		case err != nil:
 			return err
@@ -417,6 +418,7 @@ func (s *session) rebaseApart(labels []string, apart []lockstep.Value) []lockste
 
 // mergePerson decides what one person's record and contact have to be told.
 func (s *session) mergePerson(plan *tablePlan, p *person) {
+	s.disinherit(p)
 	p.row = row{ref: p.rec.Ref, optOut: p.rec.OptOut, email: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), master: true, why: whyNew}
 	r := &p.row
 	known := p.linked || p.adopted
@@ -462,6 +464,16 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		s.voiceless(p)
 	}
 	s.membership(plan, p)
+}
+
+// disinherit ends the link of a merge's survivor to a contact that was the loser's and is
+// gone: who deleted that one said nothing about the address that the survivor has.
+func (s *session) disinherit(p *person) {
+	inherited := p.linked && p.entry.Modified == 0 && p.entry.Email != p.email && p.noEmail == ""
+	if !inherited || p.entry.Standing != lockstep.ContactDeleted && !s.sync.deleted[p.link.Contact] {
+		return
+	}
+	p.linked, p.others, p.former, p.plat = false, nil, p.link, nil
 }
 
 // mergeEmail follows a changed address: it is a rename, not a new person.
