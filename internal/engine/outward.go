@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -75,6 +76,7 @@ func (s *session) readTable(table string) error {
 		read = s.sync.feeds[table][len(s.sync.feeds[table])-1].read
 	}
 	delta := from != "" && page == ""
+	unnamed := s.othersDependOn(table, full)
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
 		if delta && read == 0 {
 			if err := s.massChange(table, plan, pg); err != nil {
@@ -82,6 +84,9 @@ func (s *session) readTable(table string) error {
 			}
 		}
 		read += int64(len(pg.Records))
+		for i := range pg.Records {
+			delete(unnamed, pg.Records[i].ID)
+		}
 		s.stirred(table, pg.Records)
 		if err := s.mergePage(table, pg.Records, nil); err != nil {
 			return err
@@ -138,9 +143,65 @@ func (s *session) readTable(table string) error {
 	if s.dry() {
 		return nil
 	}
+	if err := s.findEnded(table, unnamed); err != nil {
+		return err
+	}
 	s.sync.writer.at(resume, "")
 	s.sync.writer.at(plan.cursor, next)
 	return nil
+}
+
+// othersDependOn are the records of a table that keep others out of the books, or share
+// a contact with them. A full reading does not name those of them that were deleted.
+func (s *session) othersDependOn(table string, full bool) map[lockstep.ID]bool {
+	if !full || s.dry() {
+		return nil
+	}
+	out := map[lockstep.ID]bool{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.sync.links.All() {
+		if k.OptOut != 0 && k.Ref.Table == table {
+			out[k.Ref.ID] = true
+		}
+	}
+	for group := range s.sync.links.Shared() {
+		for i := range group {
+			if group[i].Ref.Table == table {
+				out[group[i].Ref.ID] = true
+			}
+		}
+	}
+	return out
+}
+
+// findEnded asks for records that a full reading did not name and sees to those that do
+// not exist any more, before the cursor says that the reading is done.
+func (s *session) findEnded(table string, unnamed map[lockstep.ID]bool) error {
+	if len(unnamed) == 0 {
+		return nil
+	}
+	ids := slices.SortedFunc(maps.Keys(unnamed), func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
+	s.stage("looking for records of " + table + " that were deleted")
+	for some := range slices.Chunk(ids, latecomerChunk) {
+		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, some, func(recs []lockstep.Record) error {
+			for i := range recs {
+				if !recs[i].Deleted {
+					delete(unnamed, recs[i].ID)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if unnamed[id] {
+			s.gone(table, id)
+		}
+	}
+	return s.keepMarks()
 }
 
 // complete compares a full read with the table's own count: a read that ended
