@@ -270,7 +270,7 @@ func (s *session) bar(b *batch) error {
 		}
 		if l, ok := s.lockedLink(r.ref); ok {
 			s.mu.Lock()
-			s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, false}) // looked at again
+			s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l}) // looked at again
 			s.mu.Unlock()
 			continue
 		}

@@ -83,7 +83,7 @@ func (s *session) guardRemovals(l *listState) {
 		// know why.
 		if r.member.Excluded {
 			if k, ok := s.sync.links.ByRef(lockstep.Ref{Table: l.set.MemberTable, ID: r.member.Record}); ok {
-				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{k, false})
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: k})
 			}
 		}
 	}

@@ -236,10 +236,29 @@ func (s *session) cancelledNow() error {
 
 // latecomers looks at people whom the feed did not bring although something has to
 // be done about them: new members whose record did not change, and linked records
-// that changed while no list of a run wanted them.
+// that changed while no list of a run wanted them. What comes of that may concern
+// others again, of tables that were looked at before.
 func (s *session) latecomers() error {
+	for round := range latecomerRounds {
+		if err := s.lookLate(round > 0); err != nil {
+			return err
+		}
+		if err := s.sync.writer.drain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// latecomerRounds is how often others are looked at in one run because of what came of
+// somebody; who is left is marked for the next run.
+const latecomerRounds = 3
+
+// lookLate looks at latecomers once; concerned restricts it to those whom somebody else
+// concerns.
+func (s *session) lookLate(concerned bool) error {
 	for _, table := range s.tablesInOrder() {
-		var ids []lockstep.ID
+		var ids, again []lockstep.ID
 		seen := map[lockstep.ID]bool{}
 		want := func(id lockstep.ID) {
 			if seen[id] {
@@ -259,7 +278,7 @@ func (s *session) latecomers() error {
 			ids = append(ids, id)
 		}
 		for _, l := range s.sync.byTable[table] {
-			if l.failed || !l.fresh {
+			if concerned || l.failed || !l.fresh {
 				continue
 			}
 			if l.ruled() {
@@ -279,22 +298,29 @@ func (s *session) latecomers() error {
 				want(id)
 			}
 		}
-		staleIDs, err := s.staleMembers(table)
-		if err != nil {
-			return err
-		}
-		for _, id := range staleIDs {
-			want(id)
-		}
-		for k := range s.sync.resolve {
-			if k.ref.Table == table {
-				want(k.ref.ID)
+		if !concerned {
+			staleIDs, err := s.staleMembers(table)
+			if err != nil {
+				return err
+			}
+			for _, id := range staleIDs {
+				want(id)
+			}
+			for k := range s.sync.resolve {
+				if k.ref.Table == table {
+					want(k.ref.ID)
+				}
 			}
 		}
+		s.mu.Lock()
 		for ref := range s.sync.recheck {
-			if ref.Table == table {
-				want(ref.ID)
+			if ref.Table == table && (!concerned || len(s.scope(table, ref.ID)) > 0) {
+				again = append(again, ref.ID)
 			}
+		}
+		s.mu.Unlock()
+		for _, id := range again {
+			want(id)
 		}
 		if len(ids) == 0 {
 			continue
@@ -319,18 +345,18 @@ func (s *session) latecomers() error {
 }
 
 // stale marks a link whose record, or with platform whose contact, changed while no
-// list of the run wanted it.
-func (s *session) stale(l crosswalk.Link, platform bool) {
-	if l.Hash64 != 0 || platform && l.Seen != 0 {
+// list of the run wanted it; opened is set when the record does not refuse to be mailed.
+func (s *session) stale(l crosswalk.Link, platform, opened bool) {
+	if opened = opened && l.OptOut != 0; l.Hash64 != 0 || platform && l.Seen != 0 || opened {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, platform})
+		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, platform, opened})
 	}
 }
 
 type staleLink struct {
-	link     crosswalk.Link
-	platform bool
+	link             crosswalk.Link
+	platform, opened bool
 }
 
 // staleMembers are the records of this run's lists whose link is marked to be
@@ -423,19 +449,11 @@ type merger struct {
 // keepMarks stores what a page said about links before the cursor moves past the
 // page: nothing would say it again.
 func (s *session) keepMarks() error {
-	if s.dry() || len(s.sync.staleLinks)+len(s.sync.closeLinks)+len(s.sync.mergers)+len(s.sync.leftBehind)+len(s.sync.recheck) == 0 {
+	if s.dry() || len(s.sync.staleLinks)+len(s.sync.closeLinks)+len(s.sync.mergers)+len(s.sync.leftBehind) == 0 {
 		return nil
 	}
 	if err := s.sync.writer.drain(); err != nil {
 		return err
-	}
-	for ref := range s.sync.recheck {
-		s.mu.Lock()
-		l, ok := s.sync.links.ByRef(ref)
-		s.mu.Unlock()
-		if ok {
-			s.stale(l, false)
-		}
 	}
 	return s.tidyLinks()
 }
@@ -470,6 +488,9 @@ func (s *session) tidyLinks() error {
 		e.Hash = [16]byte{}
 		if stale[i].platform {
 			e.Seen = 0
+		}
+		if stale[i].opened {
+			e.OptOut = 0
 		}
 		out.add(e)
 	}

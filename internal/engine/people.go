@@ -120,8 +120,8 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			moved := link.Email != crosswalk.EmailKey(p.email) || c != nil && lockstep.NormalizeEmail(c.Email) != p.email
 			switch {
 			case s.dry():
-			case !linked && refusal.Ref == r.Ref && refusal.Email != crosswalk.EmailKey(p.email):
-				s.withdraw(refusal) // its word was about another address
+			case !linked && refusal.Ref == r.Ref && (refusal.Email != crosswalk.EmailKey(p.email) || r.OptOut == 0):
+				s.withdraw(refusal) // its word was about another address, or is taken back
 				s.unlink(refusal)
 			case linked && moved && s.shares(r.Ref): // the others have the contact's address
 				s.mu.Lock()
@@ -132,7 +132,10 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 				s.unlink(link)
 			case linked:
 				// Changed while in no list of this run: looked at when it is in one again.
-				s.stale(link, c != nil)
+				if r.OptOut == 0 {
+					s.withdraw(link)
+				}
+				s.stale(link, c != nil, r.OptOut == 0)
 				if link.Master {
 					s.mu.Lock()
 					others := s.sync.links.ByContact(link.Contact, nil)

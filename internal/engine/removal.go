@@ -82,7 +82,7 @@ func (s *session) collectRemovals(l *listState) error {
 			m.InList, m.InBook, m.Undone = false, false, false // another record keeps the contact in the book
 			quiet = append(quiet, m)
 			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
-				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{k, false}) // and may have to speak for it
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: k}) // and may have to speak for it
 			}
 		case out.Op == merge.RemoveFromBook:
 			m.InList, m.Undone = false, false

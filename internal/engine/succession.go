@@ -7,6 +7,7 @@ import (
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/crosswalk"
 	"github.com/lockstep-sync/lockstep/internal/merge"
+	"github.com/lockstep-sync/lockstep/internal/transform"
 )
 
 // join links a record to the contact that already has its address: one that is
@@ -125,6 +126,53 @@ func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
 			s.sync.recheck[o.Ref] = true
 		}
 	}
+}
+
+// markConcerned marks the links of records that have to be looked at again because of
+// somebody in the batch, before or together with that one's: once the batch is stored
+// nothing would tell of them again.
+func (w *writer) markConcerned(b *batch) error {
+	s := w.s
+	if s.dry() || len(s.sync.recheck) == 0 {
+		return nil
+	}
+	mine := map[lockstep.Ref]bool{}
+	for _, rows := range [][]row{b.rows, b.quiet} {
+		for i := range rows {
+			if r := &rows[i]; s.sync.recheck[r.ref] {
+				mine[r.ref], r.hash = true, transform.Hash128{}
+			}
+		}
+	}
+	unmarked := func() (out []crosswalk.Link) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for ref := range s.sync.recheck {
+			if l, ok := s.sync.links.ByRef(ref); ok && !mine[ref] && l.Hash64 != 0 {
+				out = append(out, l)
+			}
+		}
+		return out
+	}
+	if len(unmarked()) == 0 {
+		return nil
+	}
+	w.wg.Wait() // what is on its way may write the same links
+	if err := w.failed(); err != nil {
+		return err
+	}
+	links := unmarked()
+	slices.SortFunc(links, func(a, b crosswalk.Link) int { return slices.Compare(a.Ref.ID[:], b.Ref.ID[:]) })
+	entries, err := s.entries(links)
+	if err != nil {
+		return err
+	}
+	out := newLinkChunks(s.sync.names)
+	for _, e := range entries {
+		e.Hash = transform.Hash128{}
+		out.add(e)
+	}
+	return s.commit(lockstep.Commit{Links: out.payloads()})
 }
 
 // promoted reports that a record which did not speak for its contact has to do so

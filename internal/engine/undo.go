@@ -396,7 +396,7 @@ func (s *session) whatMoved(u *undoing) error {
 			links = s.sync.links.ByContact(page[i].ID, links[:0])
 			for _, l := range links {
 				if l.Ref.Table != "" && l.Seen != seen && l.Seen != 0 {
-					s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, true})
+					s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l, platform: true})
 					marked++
 				}
 			}

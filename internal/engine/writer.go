@@ -220,7 +220,7 @@ func (s *session) queue(p *person) (bool, error) {
 	if !r.sends() || !s.permittedRow(r) {
 		if r.contact == "" {
 			if p.link.Ref == p.rec.Ref && !s.dry() {
-				s.stale(p.link, false)
+				s.stale(p.link, false, false)
 			}
 			return false, nil
 		}
@@ -334,6 +334,9 @@ func (w *writer) flush() error {
 		return err
 	}
 	if err := w.s.bar(b); err != nil {
+		return err
+	}
+	if err := w.markConcerned(b); err != nil {
 		return err
 	}
 	w.cur = w.next()
@@ -578,7 +581,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			// Whether an address is taken changes with somebody else's, so that a contact
 			// which could not be renamed is tried again.
 			if l, ok := s.linkOf(r.ref); ok && (r.state == lockstep.Unknown || r.oldEmail != "") {
-				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, true})
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l, platform: true})
 			}
 			continue
 		}
