@@ -67,6 +67,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.schema()
 	s.lists()
 	s.schedules()
+	s.settings()
 	s.mappings()
 	s.runs()
 	s.conflicts()

@@ -240,6 +240,10 @@ func TestCalls(t *testing.T) {
 		{"POST", "/api/v1/schedules/next", `{"interval":"4h","windows":[{"days":["mon","tue","wed","thu","fri"],"from":"18:00","to":"08:00"}],"from":"2026-11-20T18:00:00Z","count":4}`, 200, []string{`{"times":["2026-11-20T22:00:00Z","2026-11-21T02:00:00Z","2026-11-21T06:00:00Z","2026-11-23T18:00:00Z"]}`}},
 		{"POST", "/api/v1/schedules/next", `{"interval":"manual"}`, 200, []string{`{"times":[]}`}},
 		{"POST", "/api/v1/schedules/next", `{"interval":"1h","count":1001}`, 422, nil},
+		{"GET", "/api/v1/settings", "", 200, []string{`{"retention_days":30}`}},
+		{"PATCH", "/api/v1/settings", `{"retention_days":400}`, 200, []string{`{"retention_days":400}`}},
+		{"PATCH", "/api/v1/settings", `{}`, 200, []string{`{"retention_days":400}`}},
+		{"PATCH", "/api/v1/settings", `{"retention_days":0}`, 422, []string{`"location":"retention_days"`}},
 		{"GET", "/api/v1/timeline?table=contact", "", 501, nil},
 		{"GET", "/api/v1/nonsense", "", 404, []string{"openapi.json"}},
 		{"PUT", "/api/v1/runs", `{}`, 405, nil},
@@ -339,7 +343,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/runs/{id}/undo": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",
-		"/api/v1/schedules": "GET PUT", "/api/v1/schedules/next": "POST",
+		"/api/v1/settings": "GET PATCH", "/api/v1/schedules": "GET PUT", "/api/v1/schedules/next": "POST",
 	} {
 		if strings.Join(got[path], " ") != methods {
 			t.Errorf("%s has %v, want %s", path, got[path], methods)

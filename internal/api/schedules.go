@@ -129,3 +129,25 @@ func (s *server) schedules() {
 		return one(times{at}, err)
 	})
 }
+
+const tagSettings = "Settings"
+
+type settingsPatch struct {
+	Body struct {
+		RetentionDays *int `json:"retention_days,omitempty" doc:"For how many days runs, findings and the journal are kept."`
+	}
+}
+
+func (s *server) settings() {
+	handle(s, operation("show-settings", http.MethodGet, "/settings", tagSettings, "The settings of the installation"),
+		func(ctx context.Context, _ *struct{}) (*oneOut[app.Settings], error) { return one(s.app.Settings(ctx)) })
+	handle(s, operation("change-settings", http.MethodPatch, "/settings", tagSettings, "Change settings of the installation; what is left out stays", withBody...),
+		func(ctx context.Context, in *settingsPatch) (*oneOut[app.Settings], error) {
+			if days := in.Body.RetentionDays; days != nil {
+				if err := s.app.SetSettings(ctx, app.Settings{RetentionDays: *days}); err != nil {
+					return nil, err
+				}
+			}
+			return one(s.app.Settings(ctx))
+		})
+}

@@ -60,3 +60,19 @@ func TestReadWindow(t *testing.T) {
 		}
 	}
 }
+
+func TestSettings(t *testing.T) {
+	dir := t.TempDir()
+	a, _ := apptest.Open(t, app.Config{DataDir: dir})
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "settings", "--data", dir).want(t, 0, "Retention  30 days")
+	run(t, "settings", "--retention-days", "0", "--data", dir).want(t, 1, "1 to 3650")
+	run(t, "settings", "--retention-days", "90", "--data", dir).want(t, 0, "Retention  90 days")
+	var s app.Settings
+	run(t, "settings", "--json", "--data", dir).want(t, 0).object(t, &s)
+	if s.RetentionDays != 90 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -7,15 +7,22 @@ import (
 )
 
 // Forgotten counts what a sweep deleted.
-type Forgotten struct{ Conflicts, Findings, Batches int64 }
+type Forgotten struct{ Conflicts, Findings, Batches, Runs int64 }
+
+// told are runs of which nothing is kept beside them, and that are not the latest of
+// their kind.
+const told = `status NOT IN ('queued', 'in_process') AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id)
+AND NOT EXISTS (SELECT 1 FROM conflicts WHERE conflicts.run = runs.id) AND NOT EXISTS (SELECT 1 FROM findings WHERE findings.run = runs.id)
+AND EXISTS (SELECT 1 FROM runs later WHERE later.account = runs.account AND later.type = runs.type AND later.list = runs.list AND later.mode = runs.mode AND later.created > runs.created)`
 
 // Forget deletes what is older than before: findings, the losing values of conflicts
-// that are no longer open, and the journal of what has ended. It works in small steps,
-// so that nobody waits long, and may be repeated.
-func (s *Store) Forget(ctx context.Context, before time.Time) (Forgotten, error) {
+// that are no longer open, the journal of what has ended, and runs of which nothing else
+// is left. Of runs that their schedule started and that found nothing to do it deletes
+// those older than quiet. It works in small steps, so that nobody waits long, and may be
+// repeated.
+func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten, error) {
 	const op = "store: forget"
 	var done Forgotten
-	at := micros(before)
 	for _, what := range []struct {
 		count *int64
 		from  string
@@ -25,7 +32,13 @@ func (s *Store) Forget(ctx context.Context, before time.Time) (Forgotten, error)
 		{&done.Findings, `findings WHERE at < $1`, "id"},
 		{nil, `filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6)))`, "blob"},
 		{&done.Batches, `journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6))`, "id"},
+		{&done.Runs, `runs WHERE created < $1 AND ` + told, "id"},
+		{&done.Runs, `runs WHERE quiet AND created < $1 AND ` + told, "id"},
 	} {
+		at := micros(before)
+		if strings.HasPrefix(what.from, "runs WHERE quiet") {
+			at = micros(quiet)
+		}
 		q := `DELETE FROM ` + what.from
 		if what.id == "id" {
 			table, _, _ := strings.Cut(what.from, " ")

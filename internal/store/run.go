@@ -333,6 +333,11 @@ WHERE id = $1 AND (status = 'in_process' OR (status = 'queued' AND $2 IN ('cance
 			return run, conflict(op, "Another worker has taken over the run.")
 		}
 	}
+	if run.Scheduled && status == lockstep.RunCompleted && run.Counts.Quiet() {
+		if _, err := tx.Exec(ctx, `UPDATE runs SET quiet = $2 WHERE id = $1`, id, true); err != nil {
+			return run, in(op, err)
+		}
+	}
 	return run, nil
 }
 

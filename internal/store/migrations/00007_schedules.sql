@@ -18,3 +18,7 @@ CREATE UNIQUE INDEX runs_at_lists ON runs (account) WHERE status = 'in_process' 
 
 -- Since when somebody has to be told, in microseconds; 0 = nobody has.
 ALTER TABLE restrictions ADD COLUMN pending_since BIGINT NOT NULL DEFAULT 0;
+
+-- A run that a schedule started and that found nothing to do; the audit keeps few of them.
+ALTER TABLE runs ADD COLUMN quiet BOOLEAN NOT NULL DEFAULT FALSE;
+CREATE INDEX runs_quiet ON runs (created) WHERE quiet;
