@@ -259,11 +259,11 @@ func TestRunList(t *testing.T) {
 			t.Fatalf("live: %+v", live)
 		}
 		ok(t, s.InTx(ctx, func(tx Tx) error {
-			run, err := s.LiveRunIn(ctx, tx, a.ID, lockstep.SyncMarketingLists, "0")
+			run, err := s.LiveRunIn(ctx, tx, a.ID, lockstep.SyncSuppressions, "0")
 			if err != nil || run.ID != "run-00" {
 				t.Errorf("%+v, %v", run, err)
 			}
-			_, err = s.LiveRunIn(ctx, tx, a.ID, lockstep.SyncMarketingLists, "2")
+			_, err = s.LiveRunIn(ctx, tx, a.ID, lockstep.SyncSuppressions, "2")
 			if lockstep.CodeOf(err) != lockstep.CodeNotFound {
 				t.Error(err)
 			}
