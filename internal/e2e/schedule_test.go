@@ -13,9 +13,14 @@ import (
 // until looks until something is so.
 func (w *world) until(what string, so func() bool) {
 	w.t.Helper()
+	w.within(2*time.Minute, what, so)
+}
+
+func (w *world) within(long time.Duration, what string, so func() bool) {
+	w.t.Helper()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
-	limit := time.After(2 * time.Minute)
+	limit := time.After(long)
 	for !so() {
 		select {
 		case <-look.C:
