@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/twin/fault"
+)
+
+func (w *stage) merge(winner, loser string) {
+	w.t.Helper()
+	ref := func(id string) cols {
+		return cols{"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": id}
+	}
+	w.crm("POST", "Merge", cols{"Target": ref(winner), "Subordinate": ref(loser), "PerformParentingChecks": false}, nil)
+}
+
+// Who deleted the contact of a record that then lost a merge said nothing about the
+// survivor, which has an address of its own.
+func TestSurvivorDoesNotInheritADeletion(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("known %t", known), func(t *testing.T) {
+			w := newStage(t)
+			l := w.list("One", "contact", lockstep.ActionIgnore, "")
+			loser, winner := w.cast("contact", "loser@stage.example"), w.cast("contact", "winner@stage.example")
+			w.join(l, loser, w.cast("contact", "ben@stage.example"))
+			w.sync()
+			w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("loser@stage.example").ContactID), nil, nil)
+			if known {
+				w.sync()
+			}
+			w.merge(winner, loser)
+			w.sync() // the survivor is in no list
+			w.join(l, winner)
+			w.sync()
+			w.sync()
+			w.wantIn("after the merge", l, "ben", "winner")
+			if _, there := w.contacts("")["loser@stage.example"]; there {
+				t.Error("the deleted contact was made again")
+			}
+			w.quiet()
+		})
+	}
+}
+
+// A record that kept another one with its address out of the books, and is in no list any
+// more, does so no longer once it is open again or deleted.
+func TestRefusalEndsOutsideTheLists(t *testing.T) {
+	for name, linked := range map[string]bool{"with a contact": true, "without": false} {
+		for _, end := range []string{"open", "delete", "delete unseen"} {
+			t.Run(end+" "+name, func(t *testing.T) {
+				w := newStage(t)
+				l, other := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
+				refusing := w.cast("contact", "both@stage.example", cols{"donotbulkemail": !linked})
+				w.join(l, refusing, w.cast("contact", "ben@stage.example"))
+				w.sync()
+				w.editRecord("contact", refusing, cols{"donotbulkemail": true})
+				w.sync()
+				w.join(other, w.cast("contact", "both@stage.example", cols{"lastname": "second"}))
+				w.sync()
+				w.wantIn("refused", other)
+				w.quit(l, refusing)
+				w.sync()
+				w.wantIn("refused by a record in no list", other)
+				switch end {
+				case "open":
+					w.editRecord("contact", refusing, cols{"donotbulkemail": false})
+				case "delete unseen":
+					if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dataverse, Kind: "delta-expired", Count: 1}); err != nil {
+						t.Fatal(err)
+					}
+					fallthrough
+				default:
+					w.crm("DELETE", "contacts("+refusing+")", nil, nil)
+				}
+				w.sync()
+				w.sync()
+				w.wantIn("nobody refuses any more", other, "both")
+				w.quiet()
+			})
+		}
+	}
+}
+
+// One answer that leaves the address books out is not taken for their deletion.
+func TestAddressBooksLeftOutOnce(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
+	ann := w.cast("contact", "ann@stage.example")
+	w.join(l, ann, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	book := w.book(l)
+	w.quit(l, ann)
+	w.answer(fault.Dotdigital, "address-books.list", "[]", 1)
+	w.sync()
+	if now := w.book(l); now != book {
+		t.Fatalf("the list has the book %s, and had %s", now, book)
+	}
+	w.sync()
+	w.wantIn("afterwards", l, "ben")
+	w.quiet()
+}
+
+// A book that is gone and cannot be made anew leaves what is known of its members.
+func TestAddressBookThatCannotBeMade(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
+	ann := w.cast("contact", "ann@stage.example")
+	w.join(l, ann, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	book := w.book(l)
+	w.quit(l, ann)
+	w.answer(fault.Dotdigital, "address-books.list", "[]", 2)
+	run := w.sync()
+	w.told(run, lockstep.FindingNameTaken, l.CRMID.String())
+	if now := w.book(l); now != book {
+		t.Fatalf("the list has the book %s, and had %s", now, book)
+	}
+	w.sync()
+	w.wantIn("afterwards", l, "ben")
+	w.quiet()
+}
