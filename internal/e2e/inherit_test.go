@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
@@ -120,4 +123,39 @@ func TestAddressBookThatCannotBeMade(t *testing.T) {
 	w.sync()
 	w.wantIn("afterwards", l, "ben")
 	w.quiet()
+}
+
+// Two records share an address and one of them refuses for both. When it is open again the
+// other one comes back too, whichever the last thing was that the process stored before it
+// died, although nothing changed of it.
+func TestCrashBesideASharedAddress(t *testing.T) {
+	begin := func(t *testing.T, o worldOptions) *world {
+		w := newStageOf(t, o)
+		contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionIgnore, "")
+		ann, lea := w.cast("contact", "both@stage.example"), w.cast("lead", "both@stage.example")
+		w.join(contacts, ann)
+		w.join(leads, lea)
+		w.sync()
+		w.editRecord("lead", lea, cols{"donotbulkemail": true})
+		w.sync()
+		w.wantIn("refused", contacts)
+		w.editRecord("lead", lea, cols{"donotbulkemail": false})
+		return w.world
+	}
+	w, steps, _ := interruptedRun(t, 0, lockstep.SyncMarketingLists, begin)
+	want := w.bothSides()
+	t.Logf("dying at each of %d steps: %v", len(steps), steps)
+	for k := range steps {
+		if !strings.HasPrefix(steps[k], "commit") {
+			continue
+		}
+		t.Run(fmt.Sprint(k+1), func(t *testing.T) {
+			t.Parallel()
+			w, _, _ := interruptedRun(t, int64(k+1), lockstep.SyncMarketingLists, begin)
+			if diff := cmp.Diff(want, w.bothSides()); diff != "" {
+				t.Errorf("the process died at %s; differs from the undisturbed run (-) as follows:\n%s", steps[k], diff)
+			}
+			w.silent("the process died at " + steps[k])
+		})
+	}
 }

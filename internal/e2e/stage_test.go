@@ -11,7 +11,6 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
-	"github.com/lockstep-sync/lockstep/internal/twin"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
 )
 
@@ -28,7 +27,13 @@ func newStage(t *testing.T) *stage {
 
 func newStageWith(t *testing.T, cfg app.Config) *stage {
 	t.Helper()
-	w := &stage{world: newWorld(t, worldOptions{twins: twin.Options{Contacts: 1, Plain: true}, cfg: cfg, bare: true})}
+	return newStageOf(t, worldOptions{cfg: cfg})
+}
+
+func newStageOf(t *testing.T, o worldOptions) *stage {
+	t.Helper()
+	o.twins.Contacts, o.twins.Plain, o.bare = 1, true, true
+	w := &stage{world: newWorld(t, o)}
 	w.mapFields()
 	w.twins.Dataverse.OnWrite(func(x dataverse.Write) { w.crmWrites.Add(1) })
 	return w
