@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -21,8 +22,10 @@ type barred struct {
 	// before.
 	stamp  int64
 	lifted int64
-	// closed are records that a CRM user closed to email.
-	closed map[lockstep.Ref]closing
+	// closed are records that a CRM user closed to email, and closers those with an
+	// address, or that had it once.
+	closed  map[lockstep.Ref]closing
+	closers map[lockstep.AddressKey][]lockstep.Ref
 	// unmarked are addresses of suppressed people whose record does not say so;
 	// opened are records that a CRM user opened again, and reverted those that are open
 	// because the CRM was set back to a backup.
@@ -80,7 +83,7 @@ func (s *session) loadBarred() error {
 	}
 	c := s.e.cache.of(s.account.ID)
 	if c.barred == nil || c.barred.lifted != lifted {
-		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]closing{}}
+		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]closing{}, closers: map[lockstep.AddressKey][]lockstep.Ref{}}
 	}
 	s.sync.barred = c.barred
 	s.sync.barred.unmarked, s.sync.barred.opened, s.sync.barred.reverted = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}, map[lockstep.Ref]lockstep.AddressKey{}
@@ -109,6 +112,9 @@ func (s *session) refreshBarred() error {
 				c.all = r.At
 			}
 			b.closed[r.Ref] = c
+			if !slices.Contains(b.closers[r.Key], r.Ref) {
+				b.closers[r.Key] = append(b.closers[r.Key], r.Ref)
+			}
 		}
 		return nil
 	})
@@ -155,6 +161,9 @@ func (s *session) reopens(r *lockstep.Record) {
 		return
 	}
 	b.opened[r.Ref] = opening{c.key, r.OptOut, r.Modified}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recheckOthers(r.Ref, s.sync.links.ByEmail(lockstep.NormalizeEmail(r.Email), nil))
 }
 
 // reopen ends what CRM users had closed themselves.

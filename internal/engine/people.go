@@ -235,6 +235,9 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if len(people) == 0 {
 		return nil
 	}
+	if err := s.askOthers(people); err != nil {
+		return err
+	}
 	if err := s.fetchEntries(people); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -27,8 +28,9 @@ func (s *session) linkOf(ref lockstep.Ref) (crosswalk.Link, bool) {
 func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	all := p.rec.OptOut
 	delete(s.sync.refused[p.email], p.rec.Ref)
+	s.sync.asked[p.rec.Ref] = false // its link is as it is now
 	for _, o := range slices.Concat(p.others, p.refusing) {
-		if o.Ref != p.rec.Ref && o.Ref.Table != "" {
+		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] {
 			all |= o.OptOut
 		}
 	}
@@ -56,6 +58,98 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	return all
 }
 
+// askOthers asks the records whose word counts for the addresses of people, and which this
+// slice has not met yet: those that the ledger knows to have been closed by a user, on a
+// page of the feed that comes later or in none of the lists, and those whose link says so.
+// What a user says in the CRM counts for everybody with the address from the moment it is
+// heard, but goes with its record: that may have been opened, deleted or given another
+// address since, and a feed that was begun anew tells of no deletion.
+func (s *session) askOthers(people []person) error {
+	ask := map[string][]lockstep.ID{}
+	want := func(ref lockstep.Ref) {
+		if _, done := s.sync.asked[ref]; !done {
+			s.sync.asked[ref] = true
+			ask[ref.Table] = append(ask[ref.Table], ref.ID)
+		}
+	}
+	b := s.sync.barred
+	var links []crosswalk.Link
+	s.mu.Lock()
+	for i := range people {
+		if p := &people[i]; p.noEmail == "" {
+			if links = s.sync.links.ByEmail(p.email, links[:0]); p.linked {
+				links = s.sync.links.ByContact(p.link.Contact, links)
+			}
+			for _, l := range links {
+				if l.OptOut != 0 && l.Ref != p.rec.Ref && l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
+					want(l.Ref)
+				}
+			}
+		}
+	}
+	s.mu.Unlock()
+	if len(b.closers) > 0 {
+		for i := range people {
+			if p := &people[i]; p.noEmail == "" {
+				for _, ref := range b.closers[s.e.Store.AddressKey(p.email)] {
+					if _, closed := b.closed[ref]; closed && ref != p.rec.Ref {
+						want(ref)
+					}
+				}
+			}
+		}
+	}
+	for _, table := range slices.Sorted(maps.Keys(ask)) {
+		there := map[lockstep.ID]bool{}
+		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table, Inactive: true}, ask[table], func(recs []lockstep.Record) error {
+			for i := range recs {
+				there[recs[i].ID] = !recs[i].Deleted
+				if err := s.refuses(&recs[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, id := range ask[table] {
+			if !there[id] {
+				s.gone(table, id)
+				s.sync.vacated[lockstep.Ref{Table: table, ID: id}] = ended
+			}
+		}
+	}
+	return nil
+}
+
+// refuses notes what a record says against mailing its address. One that has no link is
+// kept as a refusal, so that those whom it keeps out are looked at again when it changes.
+func (s *session) refuses(r *lockstep.Record) error {
+	email := lockstep.NormalizeEmail(r.Email)
+	if r.Deleted || r.OptOut == 0 || lockstep.CheckEmail(email) != "" {
+		return nil
+	}
+	s.heardWord(email, r.Ref, r.OptOut)
+	s.mu.Lock()
+	_, linked := s.sync.links.ByRef(r.Ref)
+	s.mu.Unlock()
+	if linked || s.dry() {
+		return nil
+	}
+	w := s.sync.writer
+	w.cur.quiet = append(w.cur.quiet, row{ref: r.Ref, newEmail: email, modified: r.Modified.Unix(), optOut: r.OptOut, base: s.sync.absent, hearsay: true})
+	return w.fill()
+}
+
+// heardWord keeps the word of a record about an address for the rest of the slice.
+func (s *session) heardWord(email string, ref lockstep.Ref, word lockstep.OptOut) {
+	if s.sync.refused[email] == nil {
+		s.sync.refused[email] = map[lockstep.Ref]lockstep.OptOut{}
+	}
+	s.sync.refused[email][ref] = word
+}
+
 // withdraw has those looked at again whom the word of a link kept out: its record is
 // gone, or has another address now.
 func (s *session) withdraw(l crosswalk.Link) {
@@ -77,10 +171,7 @@ func (s *session) refuse(p *person) error {
 		}
 		return nil
 	}
-	if s.sync.refused[p.email] == nil {
-		s.sync.refused[p.email] = map[lockstep.Ref]lockstep.OptOut{}
-	}
-	s.sync.refused[p.email][p.rec.Ref] = p.rec.OptOut
+	s.heardWord(p.email, p.rec.Ref, p.rec.OptOut)
 	if s.dry() {
 		return nil
 	}

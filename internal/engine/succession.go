@@ -14,7 +14,9 @@ import (
 // known to the platform alone, or one that other records share.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 	if l.Contact == "" {
-		p.refusing = append(p.refusing, l)
+		if s.sync.vacated[l.Ref] == stays {
+			p.refusing = append(p.refusing, l)
+		}
 		return
 	}
 	if p.linked && p.link.Contact == l.Contact {

@@ -77,8 +77,9 @@ type row struct {
 	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
-	claims bool // others with the address wait until the row is stored
-	shown  bool // a preview said so already that the contact would be made
+	hearsay bool // the record was asked beside its page, on which it may have got a link
+	claims  bool // others with the address wait until the row is stored
+	shown   bool // a preview said so already that the contact would be made
 
 	before *subject // of an undo
 	result *lockstep.ContactResult
@@ -605,7 +606,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		}
 	}
 	for i := range b.quiet {
-		s.linkEntries(links, &b.quiet[i])
+		if r := &b.quiet[i]; !r.hearsay || !s.met(b, r.ref) {
+			s.linkEntries(links, r)
+		}
 	}
 	c.Members = s.takePending()
 	s.counts.Add(counts)
@@ -634,6 +637,12 @@ func (r *row) meets() {
 		}
 	}
 	r.hash, r.seen = transform.Hash128{}, 0
+}
+
+// met reports whether a record has a link, or gets one by a batch. The caller holds s.mu.
+func (s *session) met(b *batch, ref lockstep.Ref) bool {
+	_, linked := s.sync.links.ByRef(ref)
+	return linked || slices.ContainsFunc(b.rows, func(r row) bool { return r.ref == ref })
 }
 
 // linkRefused links a record to the contact that was found for it although the platform

@@ -256,7 +256,10 @@ func optOutsHold(s *sim) {
 // addsRespectOptOuts: whom the product puts into a book had not opted out, on either
 // side, when the round began.
 func (s *sim) addsRespectOptOuts() {
-	type state struct{ email, bulk, mail string }
+	type state struct {
+		email, bulk, mail string
+		ours, over        bool // the product closed it to bulk email; the person came back since
+	}
 	records := map[string]*state{}
 	emails := map[string]string{} // contact → address
 	left := map[string]bool{}     // contact and book
@@ -266,7 +269,7 @@ func (s *sim) addsRespectOptOuts() {
 	joined := map[string]int{} // record → the round in which it came into its first list
 	refuses := func(id string) bool {
 		r := records[id]
-		return r != nil && (r.bulk == "true" || r.mail == "true") && r.email != "" && len(member[id]) > 0
+		return r != nil && (r.bulk == "true" && !r.over || r.mail == "true") && r.email != "" && len(member[id]) > 0
 	}
 	again := func(email string) {
 		delete(refusing, email)
@@ -320,7 +323,7 @@ func (s *sim) addsRespectOptOuts() {
 				delete(refusing, lower(x.new))
 				r.email = lower(x.new)
 			case "donotbulkemail":
-				r.bulk = x.new
+				r.bulk, r.ours, r.over = x.new, x.ours(), false
 			case "donotemail":
 				r.mail = x.new
 			}
@@ -329,6 +332,13 @@ func (s *sim) addsRespectOptOuts() {
 			}
 		case x.name == "email":
 			emails[x.id] = lower(x.new)
+		case x.name == "status" && x.new == "subscribed" && x.who == person:
+			// What the product closed because the platform did goes with the person's
+			// return; a user's own word stays.
+			for _, r := range records {
+				r.over = r.over || r.ours && r.email == emails[x.id]
+			}
+			again(emails[x.id])
 		case x.kind == "return-to-list" && x.ours():
 			s.violated("I6 ratchet", "the product undid an unsubscription from a book: %v", x)
 		case x.kind == "unsubscribe-list":
