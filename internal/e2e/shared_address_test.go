@@ -238,6 +238,44 @@ func TestSharedAddressWithAnOptOut(t *testing.T) {
 	w.quiet()
 }
 
+// A record that a user closed keeps out everybody with its address from the moment it is
+// heard, also while it is in no list and whether or not its table has one, until it is
+// opened, deleted or given another address.
+func TestRecordInNoListThatRefuses(t *testing.T) {
+	for name, end := range map[string]func(w *stage, table, id string){
+		"opened":  func(w *stage, table, id string) { w.editRecord(table, id, cols{"donotemail": false}) },
+		"deleted": func(w *stage, table, id string) { w.crm("DELETE", table+"s("+id+")", nil, nil) },
+		"moved": func(w *stage, table, id string) {
+			w.editRecord(table, id, cols{"emailaddress1": "elsewhere@stage.example"})
+		},
+	} {
+		for _, table := range []string{"contact", "lead"} {
+			t.Run(table+" "+name, func(t *testing.T) {
+				w := newStage(t)
+				l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+				closed := w.cast(table, "both@stage.example", cols{"donotemail": true})
+				w.run(lockstep.SyncSuppressions)
+				w.join(l, w.cast("contact", "both@stage.example"), w.cast("contact", "other@stage.example"))
+				w.sync()
+				w.wantIn("at first", l, "other")
+				w.quiet()
+				end(w, table, closed)
+				w.sync()
+				w.wantIn("afterwards", l, "both", "other")
+				w.quiet()
+				if name != "opened" {
+					return
+				}
+				w.editRecord(table, closed, cols{"donotemail": true})
+				w.run(lockstep.SyncSuppressions)
+				w.wantIn("closed again", l, "other")
+				w.sync()
+				w.wantIn("closed again and synced", l, "other")
+			})
+		}
+	}
+}
+
 // Where two members of one list share an address, the contact stays in the book until
 // the last of them has left.
 func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {

@@ -15,6 +15,9 @@ const latecomerChunk = 5000
 // outward reads what changed in the CRM, table by table in the order of priority,
 // and carries it to the platform.
 func (s *session) outward() error {
+	if err := s.askUnread(); err != nil {
+		return err
+	}
 	for _, table := range s.tablesInOrder() {
 		if err := s.readTable(table); err != nil {
 			return err

@@ -100,24 +100,54 @@ func (s *session) askOthers(people []person) error {
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(ask)) {
-		there := map[lockstep.ID]bool{}
-		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table, Inactive: true}, ask[table], func(recs []lockstep.Record) error {
-			for i := range recs {
-				there[recs[i].ID] = !recs[i].Deleted
-				if err := s.refuses(&recs[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.ask(table, ask[table]); err != nil {
 			return err
 		}
-		for _, id := range ask[table] {
-			if !there[id] {
-				s.gone(table, id)
-				s.sync.vacated[lockstep.Ref{Table: table, ID: id}] = ended
+	}
+	return nil
+}
+
+// askUnread asks the refusing records of tables whose feed this run does not read, since
+// nobody else tells when they change: those whom they kept out are looked at again then.
+func (s *session) askUnread() error {
+	unread := map[string][]lockstep.ID{}
+	s.mu.Lock()
+	for l := range s.sync.links.All() {
+		if l.Contact == "" && l.OptOut != 0 && len(s.sync.byTable[l.Ref.Table]) == 0 && s.table(l.Ref.Table) != nil {
+			unread[l.Ref.Table] = append(unread[l.Ref.Table], l.Ref.ID)
+		}
+	}
+	s.mu.Unlock()
+	for _, table := range slices.Sorted(maps.Keys(unread)) {
+		for ids := range slices.Chunk(unread[table], latecomerChunk) {
+			if err := s.ask(table, ids); err != nil {
+				return err
 			}
+		}
+	}
+	return nil
+}
+
+// ask reads records and notes their words. Who does not exist any more, or says something
+// else than a refusal that is kept of it, no longer keeps anybody out by that.
+func (s *session) ask(table string, ids []lockstep.ID) error {
+	there := make(map[lockstep.ID]bool, len(ids))
+	err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table, Inactive: true}, ids, func(recs []lockstep.Record) error {
+		for i := range recs {
+			there[recs[i].ID] = !recs[i].Deleted
+			if err := s.refuses(&recs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !there[id] {
+			s.gone(table, id)
+			s.sync.vacated[lockstep.Ref{Table: table, ID: id}] = ended
 		}
 	}
 	return nil
@@ -126,15 +156,23 @@ func (s *session) askOthers(people []person) error {
 // refuses notes what a record says against mailing its address. One that has no link is
 // kept as a refusal, so that those whom it keeps out are looked at again when it changes.
 func (s *session) refuses(r *lockstep.Record) error {
+	if r.Deleted {
+		return nil
+	}
+	s.reopens(r)
 	email := lockstep.NormalizeEmail(r.Email)
-	if r.Deleted || r.OptOut == 0 || lockstep.CheckEmail(email) != "" {
+	s.mu.Lock()
+	l, known := s.sync.links.ByRef(r.Ref)
+	s.mu.Unlock()
+	if known && l.Contact == "" && len(s.sync.byTable[r.Table]) == 0 && (l.OptOut != r.OptOut || l.Email != crosswalk.EmailKey(email)) && !s.dry() {
+		s.withdraw(l)
+		s.unlink(l)
+	}
+	if r.OptOut == 0 || lockstep.CheckEmail(email) != "" {
 		return nil
 	}
 	s.heardWord(email, r.Ref, r.OptOut)
-	s.mu.Lock()
-	_, linked := s.sync.links.ByRef(r.Ref)
-	s.mu.Unlock()
-	if linked || s.dry() {
+	if known || s.dry() {
 		return nil
 	}
 	w := s.sync.writer
