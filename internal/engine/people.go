@@ -235,7 +235,7 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if len(people) == 0 {
 		return nil
 	}
-	if err := s.askOthers(people); err != nil {
+	if err := s.askClosers(people); err != nil {
 		return err
 	}
 	if err := s.fetchEntries(people); err != nil {

@@ -27,14 +27,16 @@ func (s *session) linkOf(ref lockstep.Ref) (crosswalk.Link, bool) {
 // new, the others are looked at again.
 func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	all := p.rec.OptOut
-	delete(s.sync.refused[p.email], p.rec.Ref)
-	s.sync.asked[p.rec.Ref] = false // its link is as it is now
+	delete(s.sync.refused[crosswalk.EmailKey(p.email)], p.rec.Ref)
+	if s.sync.asked[p.rec.Ref] {
+		s.sync.asked[p.rec.Ref] = false // its link is as it is now
+	}
 	for _, o := range slices.Concat(p.others, p.refusing) {
 		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] {
 			all |= o.OptOut
 		}
 	}
-	for ref, word := range s.sync.refused[p.email] {
+	for ref, word := range s.sync.refused[crosswalk.EmailKey(p.email)] {
 		if ref != p.rec.Ref {
 			all |= word
 		}
@@ -58,45 +60,29 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	return all
 }
 
-// askOthers asks the records whose word counts for the addresses of people, and which this
-// slice has not met yet: those that the ledger knows to have been closed by a user, on a
-// page of the feed that comes later or in none of the lists, and those whose link says so.
-// What a user says in the CRM counts for everybody with the address from the moment it is
-// heard, but goes with its record: that may have been opened, deleted or given another
-// address since, and a feed that was begun anew tells of no deletion.
-func (s *session) askOthers(people []person) error {
-	ask := map[string][]lockstep.ID{}
-	want := func(ref lockstep.Ref) {
-		if _, done := s.sync.asked[ref]; !done {
-			s.sync.asked[ref] = true
-			ask[ref.Table] = append(ask[ref.Table], ref.ID)
-		}
-	}
+// askClosers asks the records that users closed, as far as the ledger knows, and that have
+// the addresses of people, where neither this slice nor their links tell of it: their page
+// of the feed comes later, or they are in none of the lists. What a user says in the CRM
+// counts for everybody with the address from the moment it is heard. It goes with the
+// record, which may have been opened, deleted or given another address since.
+func (s *session) askClosers(people []person) error {
 	b := s.sync.barred
-	var links []crosswalk.Link
-	s.mu.Lock()
-	for i := range people {
-		if p := &people[i]; p.noEmail == "" {
-			if links = s.sync.links.ByEmail(p.email, links[:0]); p.linked {
-				links = s.sync.links.ByContact(p.link.Contact, links)
-			}
-			for _, l := range links {
-				if l.OptOut != 0 && l.Ref != p.rec.Ref && l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
-					want(l.Ref)
-				}
-			}
-		}
+	if len(b.closers) == 0 {
+		return nil
 	}
-	s.mu.Unlock()
-	if len(b.closers) > 0 {
-		for i := range people {
-			if p := &people[i]; p.noEmail == "" {
-				for _, ref := range b.closers[s.e.Store.AddressKey(p.email)] {
-					if _, closed := b.closed[ref]; closed && ref != p.rec.Ref {
-						want(ref)
-					}
-				}
+	ask := map[string][]lockstep.ID{}
+	for i := range people {
+		p := &people[i]
+		if p.noEmail != "" {
+			continue
+		}
+		for _, ref := range b.closers[s.e.Store.AddressKey(p.email)] {
+			_, closed := b.closed[ref]
+			if _, done := s.sync.asked[ref]; done || !closed || ref == p.rec.Ref || s.linkRefuses(ref, p.email) {
+				continue
 			}
+			s.sync.asked[ref] = true // once, whoever has the address
+			ask[ref.Table] = append(ask[ref.Table], ref.ID)
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(ask)) {
@@ -105,6 +91,14 @@ func (s *session) askOthers(people []person) error {
 		}
 	}
 	return nil
+}
+
+// linkRefuses reports whether a record's link says that it refuses mail to an address.
+func (s *session) linkRefuses(ref lockstep.Ref, email string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.sync.links.ByRef(ref)
+	return ok && l.OptOut != 0 && l.Email == crosswalk.EmailKey(email)
 }
 
 // askUnread asks the refusing records of tables whose feed this run does not read, since
@@ -145,9 +139,11 @@ func (s *session) ask(table string, ids []lockstep.ID) error {
 		return err
 	}
 	for _, id := range ids {
+		ref := lockstep.Ref{Table: table, ID: id}
+		s.sync.asked[ref] = true
 		if !there[id] {
 			s.gone(table, id)
-			s.sync.vacated[lockstep.Ref{Table: table, ID: id}] = ended
+			s.sync.vacated[ref] = ended
 		}
 	}
 	return nil
@@ -182,10 +178,11 @@ func (s *session) refuses(r *lockstep.Record) error {
 
 // heardWord keeps the word of a record about an address for the rest of the slice.
 func (s *session) heardWord(email string, ref lockstep.Ref, word lockstep.OptOut) {
-	if s.sync.refused[email] == nil {
-		s.sync.refused[email] = map[lockstep.Ref]lockstep.OptOut{}
+	k := crosswalk.EmailKey(email)
+	if s.sync.refused[k] == nil {
+		s.sync.refused[k] = map[lockstep.Ref]lockstep.OptOut{}
 	}
-	s.sync.refused[email][ref] = word
+	s.sync.refused[k][ref] = word
 }
 
 // withdraw has those looked at again whom the word of a link kept out: its record is
@@ -197,6 +194,11 @@ func (s *session) withdraw(l crosswalk.Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recheckOthers(l.Ref, s.sync.links.ByEmailKey(l.Email, nil))
+	for ref := range s.sync.refused[l.Email] { // their links may be on their way
+		if ref != l.Ref {
+			s.sync.recheck[ref] = true
+		}
+	}
 }
 
 // refuse keeps the word of a person for whom there is no contact.
