@@ -183,12 +183,13 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 type leftBehind struct {
 	link    crosswalk.Link
 	deleted bool
+	now     *lockstep.Contact // the contact, where it was read since
 }
 
 // leaveBehind notes that a record leaves the contact which it was linked to.
-func (s *session) leaveBehind(l crosswalk.Link, deleted bool) {
-	if l.Contact != "" && !s.dry() {
-		s.sync.leftBehind = append(s.sync.leftBehind, leftBehind{l, deleted})
+func (s *session) leaveBehind(b leftBehind) {
+	if b.link.Contact != "" && !s.dry() {
+		s.sync.leftBehind = append(s.sync.leftBehind, b)
 	}
 }
 
@@ -199,7 +200,7 @@ func (s *session) leaveBehind(l crosswalk.Link, deleted bool) {
 // whoever takes the address nobody's word.
 func (s *session) keepLeftBehind(out *linkChunks, closed []crosswalk.Link) error {
 	var alone []crosswalk.Link
-	var deleted []bool
+	var left []leftBehind
 	seen := map[lockstep.ContactID]bool{}
 	s.mu.Lock()
 	for _, b := range s.sync.leftBehind {
@@ -207,7 +208,7 @@ func (s *session) keepLeftBehind(out *linkChunks, closed []crosswalk.Link) error
 			return !slices.ContainsFunc(closed, func(c crosswalk.Link) bool { return c.Ref == k.Ref })
 		})
 		if !held && !seen[b.link.Contact] {
-			alone, deleted = append(alone, b.link), append(deleted, b.deleted)
+			alone, left = append(alone, b.link), append(left, b)
 		}
 		seen[b.link.Contact] = true
 	}
@@ -218,11 +219,16 @@ func (s *session) keepLeftBehind(out *linkChunks, closed []crosswalk.Link) error
 		return err
 	}
 	for i, e := range entries {
+		if c := left[i].now; c != nil {
+			e.Email, e.Standing, e.OptIn, e.Seen, e.Base = lockstep.NormalizeEmail(c.Email), c.Standing, c.OptIn, contactHash(c), c.Values
+		} else if !spoke(left[i].link) {
+			e.Seen = 0 // what it says is asked when somebody takes it over
+		}
 		if e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact] {
 			continue
 		}
 		out.add(crosswalk.Entry{
-			Ref: placeholder(e.Contact), Contact: e.Contact, Email: e.Email, Standing: e.Standing, OptIn: e.OptIn, Master: !deleted[i], Seen: e.Seen, Base: e.Base,
+			Ref: placeholder(e.Contact), Contact: e.Contact, Email: e.Email, Standing: e.Standing, OptIn: e.OptIn, Master: !left[i].deleted, Seen: e.Seen, Base: e.Base,
 		})
 	}
 	return nil
@@ -289,7 +295,8 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 	out := newLinkChunks(s.sync.names)
 	for i, ref := range ring {
 		e := entries[(i+1)%len(ring)]
-		e.Ref, e.Hash, e.Master, e.OptOut, e.Modified = ref, [16]byte{}, true, entries[i].OptOut, entries[i].Modified
+		// It speaks for the contact if the one before did; else the contact is asked first.
+		e.Ref, e.Hash, e.Apart, e.OptOut, e.Modified = ref, [16]byte{}, nil, entries[i].OptOut, entries[i].Modified
 		e.Base = slices.Clone(e.Base)
 		s.sync.plans[ref.Table].agree(e.Base)
 		s.sync.exchanged[ref] = e

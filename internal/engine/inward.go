@@ -124,11 +124,24 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		if len(ids) == 0 || s.sync.plans[table] == nil {
 			continue
 		}
+		there := make(map[lockstep.ID]bool, len(ids))
 		err := s.crm.Records(s.ctx, s.sync.plans[table].query, ids, func(recs []lockstep.Record) error {
+			for i := range recs {
+				there[recs[i].ID] = true
+			}
 			return s.mergePage(table, recs, plat)
 		})
 		if err != nil {
 			return err
+		}
+		for _, id := range ids {
+			if there[id] {
+				continue
+			}
+			s.mu.Lock()
+			l, _ := s.linkOf(lockstep.Ref{Table: table, ID: id})
+			s.mu.Unlock()
+			s.gone(table, id, byID[l.Contact]) // no feed told of it
 		}
 	}
 	return s.sync.writer.drain()

@@ -55,7 +55,8 @@ type listSync struct {
 	resolve      map[resolveKey]lockstep.Conflict
 	takenUp      map[resolveKey]bool // decisions that were carried out, or told of
 	resolvedUpTo time.Time
-	recheck      map[lockstep.Ref]bool                       // records whose group changed its mind about being mailed
+	recheck      map[lockstep.Ref]bool                       // records to be looked at again because of another one
+	looking      map[lockstep.Ref]bool                       // those of them that are being looked at
 	refused      map[uint64]map[lockstep.Ref]lockstep.OptOut // by the key of the address: the words of records without a contact, met in this slice
 	asked        map[lockstep.Ref]bool                       // records that were asked for their word, or met; true = what counts is in refused, not in their link
 	looked       map[lockstep.Ref]int                        // in a preview: records that were looked at, and in how many lists each was then
@@ -66,6 +67,7 @@ type listSync struct {
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more
 	leftBehind   []leftBehind                                // links of contacts that their record left
+	there        map[lockstep.Ref]bool                       // records that speak for a contact, and were asked for and found
 	exchanged    map[lockstep.Ref]crosswalk.Entry
 	// expected holds, in a preview, who would have been created under an address.
 	expected map[uint64]expectation
@@ -242,7 +244,7 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{},
 	}
 }

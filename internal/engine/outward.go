@@ -201,7 +201,7 @@ func (s *session) findEnded(table string, unnamed map[lockstep.ID]bool) error {
 	}
 	for _, id := range ids {
 		if unnamed[id] {
-			s.gone(table, id)
+			s.gone(table, id, nil)
 		}
 	}
 	return s.keepMarks()
@@ -391,8 +391,9 @@ func (s *session) staleMembers(table string) ([]lockstep.ID, error) {
 	return out, nil
 }
 
-// gone sees to a record that was deleted: it leaves every book; the contact stays.
-func (s *session) gone(table string, id lockstep.ID) {
+// gone sees to a record that was deleted: it leaves every book; the contact stays. now is
+// the contact where it was read.
+func (s *session) gone(table string, id lockstep.ID, now *lockstep.Contact) {
 	s.leave(table, id)
 	s.mu.Lock()
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
@@ -400,7 +401,7 @@ func (s *session) gone(table string, id lockstep.ID) {
 	if ok && !s.dry() {
 		s.sync.vacated[l.Ref] = ended
 		s.withdraw(l)
-		s.leaveBehind(l, true)
+		s.leaveBehind(leftBehind{link: l, deleted: true, now: now})
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.recheckOthers(l.Ref, s.sync.links.ByContact(l.Contact, nil))

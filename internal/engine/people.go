@@ -80,7 +80,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 	for i := range recs {
 		r := &recs[i]
 		if r.Deleted {
-			s.gone(table, r.ID)
+			s.gone(table, r.ID, nil)
 			equal++
 			continue
 		}
@@ -104,7 +104,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			link, linked = crosswalk.Link{}, false
 		}
 		if e, ok := s.sync.exchanged[r.Ref]; ok && s.dry() { // a run has noted it in the link
-			link.Contact, link.Email, link.Hash64, link.Seen = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen
+			link.Contact, link.Email, link.Hash64, link.Seen, link.Master = e.Contact, crosswalk.EmailKey(e.Email), 0, e.Seen, e.Master
 		}
 		p := person{rec: r, link: link, linked: linked, refusal: refusal, lists: lists, email: lockstep.NormalizeEmail(r.Email)}
 		if s.lookedAt(&p) {
@@ -241,11 +241,17 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if err := s.fetchEntries(people); err != nil {
 		return err
 	}
+	if err := s.seekMasters(plan, people); err != nil {
+		return err
+	}
 	if err := s.askPlatform(plan, people); err != nil {
 		return err
 	}
 	for i := range people { // of all beforehand: what one of them does may concern another
-		delete(s.sync.recheck, people[i].rec.Ref)
+		if ref := people[i].rec.Ref; s.sync.recheck[ref] {
+			delete(s.sync.recheck, ref)
+			s.sync.looking[ref] = true
+		}
 	}
 	var writes []*person
 	for i := range people {
@@ -276,6 +282,7 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 		if p.aside {
 			n.Read--
 			s.release(p)
+			delete(s.sync.looking, p.rec.Ref)
 			s.sync.writer.cur.quiet = append(s.sync.writer.cur.quiet, p.row)
 			if err := s.sync.writer.fill(); err != nil {
 				return err
@@ -378,12 +385,17 @@ func (s *session) fetchEntries(people []person) error {
 	return nil
 }
 
-// askPlatform reads contacts whose state on the platform is not known because they
-// changed there while no list of a run wanted them.
+// askPlatform reads contacts of whose state no base tells: they changed on the platform
+// while no list of a run wanted them, or the record that spoke for them is gone.
 func (s *session) askPlatform(plan *tablePlan, people []person) error {
 	for i := range people {
 		p := &people[i]
-		if !p.linked || p.plat != nil || p.link.Seen != 0 && !s.promoted(plan, p) {
+		switch {
+		case p.plat != nil:
+			continue
+		case p.linked && (p.link.Seen == 0 || s.promoted(plan, p)):
+		case p.adopted && (p.link.Seen == 0 || !spoke(p.link)):
+		default:
 			continue
 		}
 		c, err := s.platform.ContactByID(s.ctx, p.link.Contact, s.sync.names)
@@ -448,7 +460,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		r.parted = slices.Clone(p.entry.Apart)
 	}
 	s.chooseMaster(plan, p)
-	if p.linked && !p.link.Master && r.master && p.plat != nil {
+	if r.master && p.plat != nil && (p.linked && !p.link.Master || p.adopted && len(r.demote) == 0 && (p.succeeds || !spoke(p.link))) {
 		s.succeed(plan, p)
 	}
 	s.foresee(plan, p)
@@ -527,7 +539,7 @@ func (s *session) mergeEmail(p *person) {
 		r.contact, r.email, r.newEmail, r.master, r.demote = "", crm, crm, true, nil
 		r.standing, r.optIn, r.why = lockstep.StandingUnknown, lockstep.OptInUnknown, whyNew
 		clear(r.base)
-		p.plat = nil
+		r.parted, p.plat = nil, nil
 	case out.WriteCRM:
 		p.emailToCRM(out.Value)
 		r.newEmail = out.Value.Text()

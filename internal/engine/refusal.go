@@ -142,7 +142,7 @@ func (s *session) ask(table string, ids []lockstep.ID) error {
 		ref := lockstep.Ref{Table: table, ID: id}
 		s.sync.asked[ref] = true
 		if !there[id] {
-			s.gone(table, id)
+			s.gone(table, id, nil)
 			s.sync.vacated[ref] = ended
 		}
 	}

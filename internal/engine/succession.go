@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lockstep-sync/lockstep"
@@ -57,6 +58,10 @@ func (s *session) tells(l crosswalk.Link) int {
 	return 3
 }
 
+// spoke reports whether the base of a link is what was agreed on with its contact: of
+// records that share one, that of the record which speaks for it.
+func spoke(l crosswalk.Link) bool { return l.Master || l.Ref.Table == "" }
+
 // succeed lets a record speak from now on for a contact for which another one spoke:
 // what the contact says is that one's word, which this one's replaces.
 func (s *session) succeed(plan *tablePlan, p *person) {
@@ -101,6 +106,58 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	}
 }
 
+// seekMasters asks whether records that speak for a contact, and are in no list of this
+// run, are still there: a feed that is read from its beginning does not tell of those
+// that were deleted, and nobody would ever take their place.
+func (s *session) seekMasters(plan *tablePlan, people []person) error {
+	asked := map[string][]lockstep.ID{}
+	for i := range people {
+		p := &people[i]
+		for _, o := range p.others {
+			if o.Ref == p.rec.Ref || !o.Master || s.sync.plans[o.Ref.Table] == nil || s.sync.there[o.Ref] || slices.Contains(asked[o.Ref.Table], o.Ref.ID) {
+				continue
+			}
+			s.mu.Lock()
+			member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
+			s.mu.Unlock()
+			if !member && s.outranks(o, p, s.candidate(plan, p)) {
+				asked[o.Ref.Table] = append(asked[o.Ref.Table], o.Ref.ID)
+			}
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	for _, table := range slices.Sorted(maps.Keys(asked)) {
+		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, asked[table], func(recs []lockstep.Record) error {
+			for i := range recs {
+				s.sync.there[recs[i].Ref] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, id := range asked[table] {
+			if ref := (lockstep.Ref{Table: table, ID: id}); !s.sync.there[ref] {
+				s.sync.vacated[ref] = ended
+				s.gone(table, id, nil)
+			}
+		}
+	}
+	for i := range people {
+		p := &people[i]
+		p.others = slices.DeleteFunc(p.others, func(o crosswalk.Link) bool {
+			dead := o.Ref != p.rec.Ref && s.sync.vacated[o.Ref] == ended
+			if dead && p.adopted {
+				p.vacated = append(p.vacated, o)
+			}
+			return dead
+		})
+	}
+	return nil
+}
+
 // outranks reports whether a record that speaks for a contact goes on doing so beside
 // another one of the same contact.
 func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
@@ -135,7 +192,7 @@ func (s *session) recheckOthers(ref lockstep.Ref, others []crosswalk.Link) {
 // nothing would tell of them again.
 func (w *writer) markConcerned(b *batch) error {
 	s := w.s
-	if s.dry() || len(s.sync.recheck) == 0 {
+	if s.dry() || len(s.sync.recheck)+len(s.sync.looking) == 0 {
 		return nil
 	}
 	mine := map[lockstep.Ref]bool{}
@@ -149,9 +206,11 @@ func (w *writer) markConcerned(b *batch) error {
 	unmarked := func() (out []crosswalk.Link) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for ref := range s.sync.recheck {
-			if l, ok := s.sync.links.ByRef(ref); ok && !mine[ref] && l.Hash64 != 0 {
-				out = append(out, l)
+		for _, refs := range []map[lockstep.Ref]bool{s.sync.recheck, s.sync.looking} {
+			for ref := range refs {
+				if l, ok := s.sync.links.ByRef(ref); ok && !mine[ref] && l.Hash64 != 0 {
+					out = append(out, l)
+				}
 			}
 		}
 		return out

@@ -198,7 +198,8 @@ func (w *writer) fail(err error) {
 func (s *session) queue(p *person) (bool, error) {
 	r := &p.row
 	s.release(p)
-	s.leaveBehind(p.former, false)
+	delete(s.sync.looking, p.rec.Ref)
+	s.leaveBehind(leftBehind{link: p.former})
 	if p.adopted && p.link.Ref.Table == "" {
 		r.closes = append(r.closes, p.link.Ref)
 	}
