@@ -211,6 +211,12 @@ func judge(op string, r refusal, after time.Duration, wrote bool) *lockstep.Erro
 		e.Code, e.Scope, e.Err = lockstep.CodeUnavailable, lockstep.ScopeConnection, errUnfit
 		e.Msg = fmt.Sprintf("an answer %d came that is not Dotdigital's", r.status)
 		e.Hint = "check the API address and whether a proxy stands in between"
+	case r.status == http.StatusNotFound && r.code == unknownError:
+		// Nor must an error that the service cannot name: an opt-out would be dropped
+		// because nobody seems to have the address.
+		e.Code, e.Scope, e.Err = lockstep.CodeUnavailable, lockstep.ScopeConnection, errUnfit
+		e.Msg = "Dotdigital answered 404 without saying what it does not know"
+		e.Hint = "it is tried again; if it stays, look at Dotdigital's status page"
 	case strings.HasSuffix(r.code, "NOT_FOUND") || strings.HasSuffix(r.code, "NOTFOUND") || strings.HasSuffix(r.code, "otFound") || r.status == http.StatusNotFound:
 		e.Code = lockstep.CodeNotFound
 		e.Msg = "Dotdigital does not know it (any more)"
@@ -232,6 +238,9 @@ func judge(op string, r refusal, after time.Duration, wrote bool) *lockstep.Erro
 	}
 	return e
 }
+
+// unknownError is what the service says of an error that it has no name for.
+const unknownError = "ERROR_UNKNOWN"
 
 func signInCode(code string) bool {
 	switch code {

@@ -121,6 +121,7 @@ func TestFaults(t *testing.T) {
 		{"401", status(401, ``), false, lockstep.CodeUnauthorized},
 		{"403", status(403, `{"message":"Error: ERROR_FEATURENOTACTIVE"}`), false, lockstep.CodeForbidden},
 		{"404 of a proxy", status(404, `<html>nothing here</html>`), false, ""},
+		{"404 without a name", status(404, `{"message":"An unknown error has occurred. ERROR_UNKNOWN"}`), false, ""},
 		{"flat cap", status(400, `{"message":"Your account is capped. ERROR_APIUSAGE_EXCEEDED"}`), false, lockstep.CodeThrottled},
 		{"flat cap in v3", status(400, `{"errorCode":"contacts:badRequest","description":"Capped. ERROR_APIUSAGE_EXCEEDED"}`), false, lockstep.CodeThrottled},
 		{"list in use", status(400, `{"message":"In use. ERROR_ADDRESSBOOK_IN_USE"}`), false, lockstep.CodeThrottled},
@@ -145,7 +146,7 @@ func TestFaults(t *testing.T) {
 					f.final = "" // they look whether it is there and try once more
 				}
 				recovers := f.final == "" && (!op.writes || op.name != "Import")
-				if f.name == "404 of a proxy" {
+				if strings.HasPrefix(f.name, "404 ") {
 					recovers = !op.writes || op.call == "address-books.update" || op.call == "address-books.remove-members"
 				}
 				if recovers {
