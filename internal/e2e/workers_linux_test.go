@@ -92,7 +92,9 @@ func TestWorkersShareADatabase(t *testing.T) {
 	}
 	before := w.booksNow()
 	var runs []string
-	w.app.Stop(t.Context()) //nolint:errcheck // nobody but the workers works from here on
+	if err := w.app.Stop(t.Context()); err != nil { // nobody but the workers works from here on
+		t.Fatal(err)
+	}
 	for i := range lists {
 		run, err := w.app.StartRun(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists, List: w.listNamed(fmt.Sprintf("Part %02d", i)).ID})
 		if err != nil {
