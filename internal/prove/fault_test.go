@@ -131,6 +131,9 @@ var kinds = []kind{
 			if applied || variant == "empty" && x.route == "PUT /v2/contacts/*/preferences" {
 				s.serve(x) // that is what it answers: nobody could tell
 			}
+			if what := kindOfCall(x); variant == "array" && !applied && (what == hearsAccount || what == hearsBooks) {
+				s.calls = append(s.calls, called{len(s.played), what, x.route}) // that nobody opted out, for all anybody could tell
+			}
 			h := http.Header{"Content-Type": {"application/json; charset=utf-8"}}
 			body := ""
 			switch variant {
