@@ -160,6 +160,9 @@ func (s *session) reopens(r *lockstep.Record) {
 		b.reverted[r.Ref] = c.key
 		return
 	}
+	if (c.bulk.IsZero() || r.OptOut&lockstep.DoNotBulkEmail != 0) && (c.all.IsZero() || r.OptOut&lockstep.DoNotEmail != 0) {
+		return // as closed as it was
+	}
 	b.opened[r.Ref] = opening{c.key, r.OptOut, r.Modified}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,8 +252,10 @@ func (s *session) remark() error {
 	if err := s.commit(c); err != nil {
 		return err
 	}
-	for ref := range b.opened {
-		delete(b.closed, ref)
+	for ref, o := range b.opened {
+		if o.optOut == 0 {
+			delete(b.closed, ref)
+		}
 	}
 	clear(b.opened)
 	return nil
