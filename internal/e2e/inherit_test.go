@@ -159,3 +159,53 @@ func TestCrashBesideASharedAddress(t *testing.T) {
 		})
 	}
 }
+
+// A record comes to another address while it is in no list, and the contact that it had is
+// deleted: that says nothing about the address which the record comes back with.
+func TestDeletionOfAContactThatWasLeft(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann := w.cast("contact", "first@stage.example")
+	w.join(l, ann, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	w.quit(l, ann)
+	w.sync()
+	w.editRecord("contact", ann, cols{"emailaddress1": "second@stage.example"})
+	w.editContact("first@stage.example", cols{"PHONE": "12"}) // it is asked for when a list wants the record
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("first@stage.example").ContactID), nil, nil)
+	w.join(l, ann)
+	w.sync()
+	w.sync()
+	w.wantIn("come back", l, "ben", "second")
+	if _, there := w.contacts("")["first@stage.example"]; there {
+		t.Error("the deleted contact was made again")
+	}
+	w.quiet()
+}
+
+// The contact of a record that lost a merge, whose survivor has one of its own, goes to
+// whoever comes to its address.
+func TestAddressOfAMergedRecord(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	loser, winner, third := w.cast("contact", "loser@stage.example"), w.cast("contact", "winner@stage.example"), w.cast("contact", "third@stage.example")
+	w.join(l, loser, winner, third)
+	w.sync()
+	left := w.contact("loser@stage.example").ContactID
+	w.quit(l, loser)
+	w.sync()
+	w.sync() // the platform has no more to say of the contact
+	w.merge(winner, loser)
+	w.sync()
+	w.wantIn("merged", l, "third", "winner")
+	w.editRecord("contact", loser, cols{"emailaddress1": "elsewhere@stage.example"})
+	w.editRecord("contact", third, cols{"emailaddress1": "loser@stage.example"})
+	w.sync()
+	w.sync()
+	w.wantIn("the address taken", l, "loser", "winner")
+	if now := w.contact("loser@stage.example").ContactID; now != left {
+		t.Errorf("the address belongs to contact %d, and to %d before", now, left)
+	}
+	w.quiet()
+}

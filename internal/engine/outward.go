@@ -347,19 +347,30 @@ func (s *session) lookLate(concerned bool) error {
 	return nil
 }
 
-// stale marks a link whose record, or with platform whose contact, changed while no
-// list of the run wanted it; opened is set when the record does not refuse to be mailed.
-func (s *session) stale(l crosswalk.Link, platform, opened bool) {
-	if opened = opened && l.OptOut != 0; l.Hash64 != 0 || platform && l.Seen != 0 || opened {
+// stale marks a link whose record, or with platform whose contact, changed.
+func (s *session) stale(l crosswalk.Link, platform bool) {
+	if l.Hash64 != 0 || platform && l.Seen != 0 {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{l, platform, opened})
+		s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l, platform: platform})
+	}
+}
+
+// unwanted marks the link of a record that changed while no list of the run wanted it.
+func (s *session) unwanted(l staleLink) {
+	l.opened = l.opened && l.link.OptOut != 0
+	if l.link.Hash64 != 0 || l.platform && l.link.Seen != 0 || l.opened || l.moved {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sync.staleLinks = append(s.sync.staleLinks, l)
 	}
 }
 
 type staleLink struct {
-	link             crosswalk.Link
-	platform, opened bool
+	link     crosswalk.Link
+	platform bool // the contact changed
+	opened   bool // the record does not refuse to be mailed
+	moved    bool // the record has an address that its contact was not given
 }
 
 // staleMembers are the records of this run's lists whose link is marked to be
@@ -496,7 +507,35 @@ func (s *session) tidyLinks() error {
 		if stale[i].opened {
 			e.OptOut = 0
 		}
+		if stale[i].moved && e.Standing != lockstep.ContactDeleted {
+			// By the time a list wants the record its contact may be gone; see disinherit.
+			e.Seen, e.Modified = 0, 0
+		}
 		out.add(e)
+	}
+	followed, inherited := map[lockstep.Ref]bool{}, map[lockstep.ContactID]bool{}
+	var handed []crosswalk.Entry
+	for i, m := range mergers {
+		s.mu.Lock()
+		_, own := s.linkOf(m.loser.Ref)   // else it is kept for what it refuses
+		_, linked := s.linkOf(m.survivor) // it may have got a contact after the merge was noticed
+		s.mu.Unlock()
+		if own {
+			closed = append(closed, m.loser)
+		}
+		if linked || followed[m.survivor] {
+			continue
+		}
+		followed[m.survivor], inherited[m.loser.Contact] = true, true
+		// Whether the contact still exists is asked: no feed tells of those that are gone.
+		e := entries[len(stale)+i]
+		e.Ref, e.Hash, e.OptOut, e.Seen, e.Modified = m.survivor, [16]byte{}, 0, 0, 0
+		handed = append(handed, e)
+	}
+	for _, m := range mergers {
+		if !inherited[m.loser.Contact] {
+			s.leaveBehind(m.loser, true)
+		}
 	}
 	for _, l := range closed {
 		out.add(crosswalk.Entry{Ref: l.Ref, Closed: true})
@@ -504,22 +543,8 @@ func (s *session) tidyLinks() error {
 	if err := s.keepLeftBehind(out, closed); err != nil {
 		return err
 	}
-	followed := map[lockstep.Ref]bool{}
-	for i, m := range mergers {
-		e := entries[len(stale)+i]
-		s.mu.Lock()
-		_, own := s.linkOf(m.loser.Ref)   // else it is kept for what it refuses
-		_, linked := s.linkOf(m.survivor) // it may have got a contact after the merge was noticed
-		s.mu.Unlock()
-		if own {
-			out.add(crosswalk.Entry{Ref: m.loser.Ref, Closed: true})
-		}
-		if !linked && !followed[m.survivor] {
-			followed[m.survivor] = true
-			// Whether the contact still exists is asked: no feed tells of those that are gone.
-			e.Ref, e.Hash, e.OptOut, e.Seen, e.Modified = m.survivor, [16]byte{}, 0, 0, 0
-			out.add(e)
-		}
+	for _, e := range handed {
+		out.add(e)
 	}
 	if err := s.commit(lockstep.Commit{Links: out.payloads()}); err != nil {
 		return err

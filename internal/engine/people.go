@@ -135,7 +135,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 				if r.OptOut == 0 {
 					s.withdraw(link)
 				}
-				s.stale(link, c != nil, r.OptOut == 0)
+				s.unwanted(staleLink{link: link, platform: c != nil, opened: r.OptOut == 0, moved: moved && lockstep.CheckEmail(p.email) == ""})
 				if link.Master {
 					s.mu.Lock()
 					others := s.sync.links.ByContact(link.Contact, nil)
@@ -484,8 +484,9 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	s.membership(plan, p)
 }
 
-// disinherit ends the link of a merge's survivor to a contact that was the loser's and is
-// gone: who deleted that one said nothing about the address that the survivor has.
+// disinherit ends a record's link to a contact that is gone and that never had the
+// record's address: it was that of the loser of a merge, or the record came to its address
+// while in no list. Who deleted the contact said nothing about that address.
 func (s *session) disinherit(p *person) {
 	inherited := p.linked && p.entry.Modified == 0 && p.entry.Email != p.email && p.noEmail == ""
 	if !inherited || p.entry.Standing != lockstep.ContactDeleted && !s.sync.deleted[p.link.Contact] {

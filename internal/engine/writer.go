@@ -222,7 +222,7 @@ func (s *session) queue(p *person) (bool, error) {
 	if !r.sends() || !s.permittedRow(r) {
 		if r.contact == "" {
 			if p.link.Ref == p.rec.Ref && !s.dry() {
-				s.stale(p.link, false, false)
+				s.stale(p.link, false)
 			}
 			return false, nil
 		}
