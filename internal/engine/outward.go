@@ -534,7 +534,7 @@ func (s *session) tidyLinks() error {
 	}
 	for _, m := range mergers {
 		if !inherited[m.loser.Contact] {
-			s.leaveBehind(m.loser, true)
+			s.leaveBehind(leftBehind{link: m.loser, deleted: true})
 		}
 	}
 	for _, l := range closed {
