@@ -96,6 +96,11 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 				ch.Contact, ch.Email = c.ID, lockstep.NormalizeEmail(c.Email)
 				e := s.recovered(ch, false)
 				e.Standing, e.OptIn, e.Master = c.Standing, c.OptIn, i == 0
+				for j, v := range e.Base {
+					if !asWritten(v, c.Values[j]) { // the person may have come to the book in another way
+						e.Base[j] = lockstep.Value{}
+					}
+				}
 				fresh.add(e)
 			}
 			if len(links) > 0 {

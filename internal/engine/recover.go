@@ -142,13 +142,18 @@ func (s *session) echo(p *person, label string, v lockstep.Value) (ours, mine bo
 	for _, key := range [...]string{contactKey(p.row.contact, ""), email} {
 		for _, c := range s.sync.maybe[key] {
 			for _, f := range c.Fields {
-				if f.Name == label && (f.New == v || f.New.Text() == v.Text()) {
+				if f.Name == label && asWritten(f.New, v) {
 					ours, mine = true, mine || c.Ref == p.rec.Ref
 				}
 			}
 		}
 	}
 	return ours, mine
+}
+
+// asWritten reports whether a value that the platform has is one that was to be written there.
+func asWritten(ours, there lockstep.Value) bool {
+	return ours == there || ours.Text() == there.Text()
 }
 
 // brought are the changes of imports with unknown outcome that wanted the contact in
