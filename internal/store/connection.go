@@ -93,37 +93,40 @@ func (s *Store) SaveAccount(ctx context.Context, a lockstep.EmailAccount) (locks
 	if a.ID == "" {
 		a.ID = lockstep.NewID(s.now()).String()
 	}
-	err := s.InTx(ctx, func(tx Tx) error {
-		// Writing the organization's row makes accounts of one organization queue.
-		if n, err := tx.Exec(ctx, `UPDATE organizations SET name = name WHERE id = $1`, a.Organization); err != nil {
-			return err
-		} else if n == 0 {
-			return &lockstep.Error{Code: lockstep.CodeNotFound, Op: op, Msg: "The account's organization does not exist.", Field: "organization"}
-		}
-		if a.Default {
-			if _, err := tx.Exec(ctx, `UPDATE email_accounts SET is_default = $3 WHERE organization = $1 AND id <> $2 AND is_default`, a.Organization, a.ID, false); err != nil {
-				return err
-			}
-		} else {
-			var others int64
-			if err := tx.QueryRow(ctx, `SELECT count(*) FROM email_accounts WHERE organization = $1 AND id <> $2 AND is_default`, a.Organization, a.ID).Scan(&others); err != nil {
-				return err
-			}
-			a.Default = others == 0
-		}
-		doc, crc, err := toDoc(a, "account", a.ID)
-		if err != nil {
+	err := s.InTx(ctx, func(tx Tx) error { return putAccount(ctx, tx, op, &a) })
+	return a, in(op, err)
+}
+
+// putAccount stores an account, and notes in it whether it is the default one.
+func putAccount(ctx context.Context, tx Tx, op string, a *lockstep.EmailAccount) error {
+	// Writing the organization's row makes accounts of one organization queue.
+	if n, err := tx.Exec(ctx, `UPDATE organizations SET name = name WHERE id = $1`, a.Organization); err != nil {
+		return err
+	} else if n == 0 {
+		return &lockstep.Error{Code: lockstep.CodeNotFound, Op: op, Msg: "The account's organization does not exist.", Field: "organization"}
+	}
+	if a.Default {
+		if _, err := tx.Exec(ctx, `UPDATE email_accounts SET is_default = $3 WHERE organization = $1 AND id <> $2 AND is_default`, a.Organization, a.ID, false); err != nil {
 			return err
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO email_accounts (id, organization, name, is_default, doc, crc) VALUES ($1, $2, $3, $4, $5, $6)
+	} else {
+		var others int64
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM email_accounts WHERE organization = $1 AND id <> $2 AND is_default`, a.Organization, a.ID).Scan(&others); err != nil {
+			return err
+		}
+		a.Default = others == 0
+	}
+	doc, crc, err := toDoc(*a, "account", a.ID)
+	if err != nil {
+		return err
+	}
+	n, err := tx.Exec(ctx, `INSERT INTO email_accounts (id, organization, name, is_default, doc, crc) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, is_default = excluded.is_default, doc = excluded.doc, crc = excluded.crc
 WHERE email_accounts.organization = excluded.organization`, a.ID, a.Organization, clean(a.Name), a.Default, doc, crc)
-		if err == nil && n == 0 {
-			err = conflict(op, "An email account cannot move to another organization.")
-		}
-		return err
-	})
-	return a, in(op, err)
+	if err == nil && n == 0 {
+		err = conflict(op, "An email account cannot move to another organization.")
+	}
+	return err
 }
 
 // LockAccount notes why an email account must not be written to; one that is locked

@@ -18,9 +18,13 @@ func scanList(r interface{ Scan(...any) error }) (lockstep.ListSettings, error) 
 
 // Lists returns an account's list settings in the order in which they are synced.
 func (s *Store) Lists(ctx context.Context, account string) ([]lockstep.ListSettings, error) {
-	lists, err := collect(ctx, s.db, func(r Rows) (lockstep.ListSettings, error) { return scanList(r) },
+	all, err := lists(ctx, s.db, account)
+	return all, in("store: read lists", err)
+}
+
+func lists(ctx context.Context, r Reader, account string) ([]lockstep.ListSettings, error) {
+	return collect(ctx, r, func(r Rows) (lockstep.ListSettings, error) { return scanList(r) },
 		`SELECT id, account, doc, crc FROM lists WHERE account = $1 ORDER BY sync_order, name, id`, account)
-	return lists, in("store: read lists", err)
 }
 
 // List returns the settings of one list. CodeNotFound.

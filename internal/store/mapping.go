@@ -13,7 +13,12 @@ func labelKey(name string) string { return strings.ToLower(clean(name)) }
 
 // Labels returns an account's data labels by name.
 func (s *Store) Labels(ctx context.Context, account string) ([]lockstep.DataLabel, error) {
-	labels, err := collect(ctx, s.db, func(r Rows) (lockstep.DataLabel, error) {
+	all, err := labels(ctx, s.db, account)
+	return all, in("store: read labels", err)
+}
+
+func labels(ctx context.Context, r Reader, account string) ([]lockstep.DataLabel, error) {
+	return collect(ctx, r, func(r Rows) (lockstep.DataLabel, error) {
 		var l lockstep.DataLabel
 		var id, doc string
 		var crc int64
@@ -22,7 +27,6 @@ func (s *Store) Labels(ctx context.Context, account string) ([]lockstep.DataLabe
 		}
 		return l, fromDoc(doc, crc, &l, "label", id, account)
 	}, `SELECT id, doc, crc FROM labels WHERE account = $1 ORDER BY name_key`, account)
-	return labels, in("store: read labels", err)
 }
 
 // SaveLabel stores a data label in place of the one with the same id; without an
@@ -92,7 +96,12 @@ func (s *Store) DeleteLabel(ctx context.Context, id string) error {
 
 // Mappings returns an account's data mappings by label, table and direction.
 func (s *Store) Mappings(ctx context.Context, account string) ([]lockstep.DataMapping, error) {
-	mappings, err := collect(ctx, s.db, func(r Rows) (lockstep.DataMapping, error) {
+	all, err := mappings(ctx, s.db, account)
+	return all, in("store: read mappings", err)
+}
+
+func mappings(ctx context.Context, r Reader, account string) ([]lockstep.DataMapping, error) {
+	return collect(ctx, r, func(r Rows) (lockstep.DataMapping, error) {
 		var m lockstep.DataMapping
 		var id, doc string
 		var crc int64
@@ -101,7 +110,6 @@ func (s *Store) Mappings(ctx context.Context, account string) ([]lockstep.DataMa
 		}
 		return m, fromDoc(doc, crc, &m, "mapping", id, account)
 	}, `SELECT id, doc, crc FROM mappings WHERE account = $1 ORDER BY label_key, table_name, direction`, account)
-	return mappings, in("store: read mappings", err)
 }
 
 // SaveMapping stores a data mapping in place of the one with the same id; without

@@ -30,13 +30,17 @@ func scanSchedule(r interface{ Scan(...any) error }) (lockstep.SyncSchedule, err
 // Schedules returns the stored schedules of an account, or of all when account is
 // empty, in no order. A sync type without one has its default.
 func (s *Store) Schedules(ctx context.Context, account string) ([]lockstep.SyncSchedule, error) {
+	all, err := schedules(ctx, s.db, account)
+	return all, in("store: read schedules", err)
+}
+
+func schedules(ctx context.Context, r Reader, account string) ([]lockstep.SyncSchedule, error) {
 	var w filter
 	if account != "" {
 		w.and("account = ?", account)
 	}
-	all, err := collect(ctx, s.db, func(r Rows) (lockstep.SyncSchedule, error) { return scanSchedule(r) },
+	return collect(ctx, r, func(r Rows) (lockstep.SyncSchedule, error) { return scanSchedule(r) },
 		`SELECT account, type, next, doc, crc FROM schedules`+w.text.String(), w.args...)
-	return all, in("store: read schedules", err)
 }
 
 // ScheduleIn returns a stored schedule within tx, and keeps others from changing it until
