@@ -52,7 +52,8 @@ func New(a *app.App, o Options) http.Handler {
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "An API token. Its scopes are read and write."},
 	}
-	registry := cfg.Components.Schemas
+	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	cfg.Components.Schemas = registry
 	for original, shown := range map[reflect.Type]reflect.Type{
 		reflect.TypeFor[lockstep.Value]():       reflect.TypeFor[value](),
 		reflect.TypeFor[lockstep.ID]():          reflect.TypeFor[recordID](),
@@ -68,6 +69,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.lists()
 	s.schedules()
 	s.settings()
+	s.configuration()
 	s.mappings()
 	s.runs()
 	s.conflicts()

@@ -343,6 +343,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/runs/{id}/undo": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",
+		"/api/v1/configuration": "GET", "/api/v1/configuration/plan": "POST", "/api/v1/configuration/apply": "POST",
 		"/api/v1/settings": "GET PATCH", "/api/v1/schedules": "GET PUT", "/api/v1/schedules/next": "POST",
 	} {
 		if strings.Join(got[path], " ") != methods {
@@ -382,7 +383,7 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 			}
 			// Reading tokens read, and do nothing else.
 			w := c.send(c.reader, m, path, "{}")
-			if reads := m == http.MethodGet || path == "/api/v1/records/explain" || path == "/api/v1/consent" || path == "/api/v1/schedules/next"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
+			if reads := m == http.MethodGet || path == "/api/v1/records/explain" || path == "/api/v1/consent" || path == "/api/v1/schedules/next" || path == "/api/v1/configuration/plan"; (w.Code == http.StatusForbidden) == reads && !strings.Contains(path, "nonsense") {
 				t.Errorf("%s %s with a reading token answered %d %s", m, path, w.Code, w.Body)
 			}
 		}

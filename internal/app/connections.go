@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/adapter"
@@ -291,12 +292,39 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 	if err != nil {
 		return acc, err
 	}
+	if err := p.apply(&acc, a.now()); err != nil {
+		return acc, err
+	}
+	if len(p.Settings) > 0 {
+		settings, _, err := a.settings(ctx, acc.Adapter, acc.Settings, store.AccountSecrets(id))
+		if err != nil {
+			return acc, err
+		}
+		maps.Copy(settings, p.Settings)
+		connected, err := a.ConnectAccount(ctx, id, acc.Organization, acc.Name, acc.Adapter, settings)
+		if err != nil {
+			return acc, err
+		}
+		acc.Settings, acc.Identity = connected.Settings, connected.Identity
+	}
+	acc, err = a.saveAccount(ctx, acc)
+	if p.Automatic != nil {
+		a.jobs.Wake()
+	}
+	return acc, err
+}
+
+// apply changes all of an account but the settings of its connection, and says
+// everything that cannot be.
+func (p *AccountPatch) apply(acc *lockstep.EmailAccount, now time.Time) error {
 	var problems []error
 	if p.Name != nil {
+		var err error
 		acc.Name, err = checkName(*p.Name)
 		problems = append(problems, err)
 	}
 	if p.Description != nil {
+		problems = append(problems, checkWording("description", *p.Description))
 		acc.Description = *p.Description
 	}
 	if p.Default != nil {
@@ -329,27 +357,7 @@ func (a *App) UpdateAccount(ctx context.Context, id string, p AccountPatch) (loc
 	if p.Automatic != nil {
 		acc.Automatic = *p.Automatic
 	}
-	problems = append(problems, p.Guards.apply(&acc, a.now()))
-	if err := errors.Join(problems...); err != nil {
-		return acc, err
-	}
-	if len(p.Settings) > 0 {
-		settings, _, err := a.settings(ctx, acc.Adapter, acc.Settings, store.AccountSecrets(id))
-		if err != nil {
-			return acc, err
-		}
-		maps.Copy(settings, p.Settings)
-		connected, err := a.ConnectAccount(ctx, id, acc.Organization, acc.Name, acc.Adapter, settings)
-		if err != nil {
-			return acc, err
-		}
-		acc.Settings, acc.Identity = connected.Settings, connected.Identity
-	}
-	acc, err = a.saveAccount(ctx, acc)
-	if p.Automatic != nil {
-		a.jobs.Wake()
-	}
-	return acc, err
+	return errors.Join(append(problems, p.Guards.apply(acc, now))...)
 }
 
 // DeleteAccount forgets an email account with everything that is kept for it: lists'

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,6 +92,9 @@ type ListPatch struct {
 	Book *lockstep.BookID
 }
 
+// maxSyncOrder bounds a list's place in the order.
+const maxSyncOrder = 1_000_000
+
 var filters = []lockstep.SubscriptionFilter{
 	lockstep.FilterNone, lockstep.FilterBulkEmail, lockstep.FilterAnyOptOut, lockstep.FilterMaterial,
 	lockstep.FilterListUnsubscribers, lockstep.FilterSuppressed, lockstep.FilterOptInAtLeast,
@@ -102,6 +106,23 @@ func (a *App) UpdateList(ctx context.Context, id string, p ListPatch) (lockstep.
 	if err != nil {
 		return l, err
 	}
+	all, err := a.store.Lists(ctx, l.Account)
+	if err != nil {
+		return l, err
+	}
+	if err := p.apply(&l, all); err != nil {
+		return l, err
+	}
+	saved, err := a.store.SaveLists(ctx, l)
+	if err != nil {
+		return l, err
+	}
+	return saved[0], nil
+}
+
+// apply changes a list, one of all of an account, and says everything about the result
+// that cannot be.
+func (p *ListPatch) apply(l *lockstep.ListSettings, all []lockstep.ListSettings) error {
 	set(&l.Activated, p.Activated)
 	set(&l.MembershipAction, p.MembershipAction)
 	set(&l.SubscriptionFilter, p.SubscriptionFilter)
@@ -111,38 +132,31 @@ func (a *App) UpdateList(ctx context.Context, id string, p ListPatch) (lockstep.
 	set(&l.SyncOrder, p.SyncOrder)
 	set(&l.ManualOnly, p.ManualOnly)
 	set(&l.Book, p.Book)
-	if err := merge.CheckAction(l.MembershipAction, l.MemberTable, l.Dynamic); err != nil {
-		return l, err
-	}
+	problems := []error{merge.CheckAction(l.MembershipAction, l.MemberTable, l.Dynamic)}
 	if !slices.Contains(filters, l.SubscriptionFilter) {
-		return l, invalid("subscription_filter", fmt.Sprintf("%q is not a subscription filter", l.SubscriptionFilter), fmt.Sprintf("use one of %v", filters))
+		problems = append(problems, invalid("subscription_filter", fmt.Sprintf("%.40q is not a subscription filter", l.SubscriptionFilter), fmt.Sprintf("use one of %v", filters)))
+	}
+	if p.SyncOrder != nil && (l.SyncOrder < 0 || l.SyncOrder > maxSyncOrder) {
+		problems = append(problems, invalid("sync_order", fmt.Sprintf("the order is between 0 and %d", maxSyncOrder), "lower is earlier"))
 	}
 	if l.Activated && p.Activated != nil {
 		for _, r := range lockstep.ReservedBookNames {
 			if strings.EqualFold(strings.TrimSpace(l.Name), r) {
-				return l, invalid("activated", fmt.Sprintf("the platform keeps the name %q for itself", l.Name), "rename the marketing list in the CRM first")
+				problems = append(problems, invalid("activated", fmt.Sprintf("the platform keeps the name %q for itself", l.Name), "rename the marketing list in the CRM first"))
 			}
 		}
 		if l.Gone {
-			return l, invalid("activated", "the marketing list no longer exists in the CRM", "")
+			problems = append(problems, invalid("activated", "the marketing list no longer exists in the CRM", ""))
 		}
 	}
 	if p.Book != nil {
-		all, err := a.store.Lists(ctx, l.Account)
-		if err != nil {
-			return l, err
-		}
 		for _, other := range all {
 			if other.ID != l.ID && other.Book != "" && other.Book == l.Book {
-				return l, &lockstep.Error{Code: lockstep.CodeConflict, Field: "address_book_id", Msg: fmt.Sprintf("the address book belongs to the list %q already", other.Name)}
+				problems = append(problems, &lockstep.Error{Code: lockstep.CodeConflict, Field: "address_book_id", Msg: fmt.Sprintf("the address book belongs to the list %q already", other.Name)})
 			}
 		}
 	}
-	saved, err := a.store.SaveLists(ctx, l)
-	if err != nil {
-		return l, err
-	}
-	return saved[0], nil
+	return errors.Join(problems...)
 }
 
 func set[T any](dst *T, src *T) {

@@ -81,18 +81,17 @@ func (a *App) SetSchedule(ctx context.Context, account string, t lockstep.SyncTy
 	if !slices.Contains(lockstep.SyncTypes, t) {
 		return none, unknownType(t)
 	}
-	plan, err := schedule.New(s)
+	plan, err := checkSchedule(&s)
 	if err != nil {
 		return none, err
 	}
-	s.Interval, _ = lockstep.ParseInterval(string(s.Interval))
 	err = a.store.InTx(ctx, func(tx store.Tx) error {
 		sc, err := a.store.ScheduleIn(ctx, tx, account, t)
 		if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 			return err
 		}
-		sc.Account, sc.Type, sc.Schedule, sc.Idle = account, t, s, 0
-		sc.Next, _ = plan.Next(a.now())
+		sc.Account, sc.Type = account, t
+		a.reschedule(&sc, s, plan)
 		return a.store.SaveScheduleIn(ctx, tx, sc)
 	})
 	if err != nil {
@@ -104,6 +103,21 @@ func (a *App) SetSchedule(ctx context.Context, account string, t lockstep.SyncTy
 		return none, err
 	}
 	return all[slices.IndexFunc(all, func(sc lockstep.SyncSchedule) bool { return sc.Type == t })], nil
+}
+
+// checkSchedule completes a schedule, or says what of it cannot be.
+func checkSchedule(s *lockstep.Schedule) (*schedule.Plan, error) {
+	plan, err := schedule.New(*s)
+	if err == nil {
+		s.Interval, err = lockstep.ParseInterval(string(s.Interval))
+	}
+	return plan, err
+}
+
+// reschedule has a sync type go by another schedule from now on.
+func (a *App) reschedule(sc *lockstep.SyncSchedule, s lockstep.Schedule, plan *schedule.Plan) {
+	sc.Schedule, sc.Idle = s, 0
+	sc.Next, _ = plan.Next(a.now())
 }
 
 // NextTimes returns the next times at which a schedule starts a run whose predecessor
