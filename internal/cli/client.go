@@ -100,7 +100,7 @@ func (c *client) problem(status int, body io.Reader) error {
 	var more []error
 	for _, f := range p.Errors {
 		if !strings.Contains(strings.ToLower(p.Detail), strings.ToLower(strings.TrimRight(f.Message, "."))) {
-			more = append(more, &lockstep.Error{Code: e.Code, Msg: f.Location + ": " + f.Message, Hint: f.Hint})
+			more = append(more, &lockstep.Error{Code: e.Code, Field: f.Location, Msg: f.Location + ": " + f.Message, Hint: f.Hint})
 		}
 	}
 	if len(more) > 0 {
