@@ -441,7 +441,7 @@ func (t *target) mappings() {
 	for i, err := range checkMappings(t.tables, labels, stay, changed) {
 		t.problem("mappings", places[i], "", err)
 	}
-	t.want.Mappings = append(stay, changed...)
+	t.want.Mappings = slices.Concat(stay, changed)
 }
 
 // unused refuses to delete a label that a mapping which stays needs.

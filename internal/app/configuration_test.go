@@ -283,13 +283,6 @@ func edits(t *testing.T, text string, pairs ...string) string {
 	return text
 }
 
-// section cuts a section of the first account out of an export.
-func section(text, name, next string) string {
-	_, text, _ = strings.Cut(text, "    "+name+":")
-	text, _, _ = strings.Cut(text, "    "+next+":")
-	return "    " + name + ":" + text
-}
-
 func TestPlanInWords(t *testing.T) {
 	p := openProduct(t)
 	base := p.export(t, "Contoso mailings")

@@ -135,8 +135,11 @@ func (l *Label) title() string { return scalar(l.Name) }
 
 func (l *Label) fields() []field {
 	return []field{
-		{name: "name", value: l.Name}, {name: "type", value: string(l.Type)}, {name: "private", value: l.Private, quiet: !l.Private},
-		{name: "default", value: l.Default, quiet: l.Default == ""}, {name: "description", value: l.Description, quiet: l.Description == ""},
+		{name: "name", value: l.Name},
+		{name: "type", value: string(l.Type)},
+		{name: "private", value: l.Private, quiet: !l.Private},
+		{name: "default", value: l.Default, quiet: l.Default == ""},
+		{name: "description", value: l.Description, quiet: l.Description == ""},
 	}
 }
 
@@ -150,9 +153,15 @@ func (m *Mapping) title() string {
 
 func (m *Mapping) fields() []field {
 	return []field{
-		{name: "label", value: m.Label}, {name: "table", value: m.Table}, {name: "direction", value: string(m.Direction)}, {name: "column", value: m.Column},
-		{name: "winner", value: string(m.Winner)}, {name: "empty", value: string(m.Empty)}, {name: "default", value: m.Default, quiet: m.Default == ""},
-		{name: "truncate", value: m.Truncate, quiet: !m.Truncate}, {name: "as_number", value: m.AsNumber, quiet: !m.AsNumber},
+		{name: "label", value: m.Label},
+		{name: "table", value: m.Table},
+		{name: "direction", value: string(m.Direction)},
+		{name: "column", value: m.Column},
+		{name: "winner", value: string(m.Winner)},
+		{name: "empty", value: string(m.Empty)},
+		{name: "default", value: m.Default, quiet: m.Default == ""},
+		{name: "truncate", value: m.Truncate, quiet: !m.Truncate},
+		{name: "as_number", value: m.AsNumber, quiet: !m.AsNumber},
 	}
 }
 
@@ -182,8 +191,11 @@ func (s *Schedule) title() string { return string(s.Type) }
 
 func (s *Schedule) fields() []field {
 	return []field{
-		{name: "type", value: string(s.Type)}, {name: "interval", value: s.Interval}, {name: "at", value: s.At, quiet: s.At == ""},
-		{name: "zone", value: s.Zone, quiet: s.Zone == ""}, {name: "windows", value: s.Windows, quiet: len(s.Windows) == 0},
+		{name: "type", value: string(s.Type)},
+		{name: "interval", value: s.Interval},
+		{name: "at", value: s.At, quiet: s.At == ""},
+		{name: "zone", value: s.Zone, quiet: s.Zone == ""},
+		{name: "windows", value: s.Windows, quiet: len(s.Windows) == 0},
 	}
 }
 
