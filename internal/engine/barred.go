@@ -48,8 +48,8 @@ type opening struct {
 	at     time.Time
 }
 
-// consentStep is the consent lane's part of a list sync: who opted out on the
-// platform is noted, and so barred, before anything leaves for the address books. When
+// consentStep is the consent lane's part of a list sync: who opted out on either side is
+// noted, and so barred, before anything leaves for the address books. When
 // that fails, nothing leaves. It is done once a run: in later slices the lane's own
 // runs, which go on beside this one, are what brings news. Telling the CRM is theirs
 // too.
@@ -62,8 +62,8 @@ func (s *session) consentStep() error {
 	if err != nil || last == lockstep.Cursor(s.run.ID) {
 		return err
 	}
-	s.stage("reading opt-outs of the email account")
-	for _, step := range []func() error{s.hearPlatform, s.hearUnsubscribes} {
+	s.stage("reading opt-outs")
+	for _, step := range []func() error{s.hearPlatform, s.hearUnsubscribes, s.hearRecordsAgain} {
 		if err := step(); err != nil {
 			if s.ctx.Err() != nil || errors.Is(err, errYield) {
 				return err

@@ -206,8 +206,35 @@ func (s *session) hearRecords() error {
 	return nil
 }
 
+// hearRecordsAgain is hearRecords for a list sync: what was said in the CRM since a run
+// of the consent lane listened. Before the first one nothing is: to read everybody who is
+// closed costs as many calls as there are pages of them, and whom a list sync meets
+// says so itself.
+func (s *session) hearRecordsAgain() error {
+	reader, ok := s.crm.(lockstep.OptOutReader)
+	if !ok {
+		return nil
+	}
+	for _, table := range MemberTables {
+		since, err := s.e.Store.Cursor(s.ctx, s.account.ID, recordsHeard(table))
+		if err != nil {
+			return err
+		}
+		if since == "" || s.table(table) == nil {
+			continue
+		}
+		if err := s.hearTable(reader, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordsHeard is the cursor of the opt-outs of a table's records.
+func recordsHeard(table string) string { return "consent/records/" + table }
+
 func (s *session) hearTable(reader lockstep.OptOutReader, table string) error {
-	name := "consent/records/" + table
+	name := recordsHeard(table)
 	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
 	if err != nil {
 		return err
