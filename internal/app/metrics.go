@@ -144,7 +144,7 @@ func (a state) collect(ctx context.Context, gauge func(d *prometheus.Desc, v flo
 		gauge(lockedDesc, locked, acc.ID)
 		for i := range schedules {
 			sc := &schedules[i]
-			if sc.Account != acc.ID || waits(acc, sc) != "" || sc.Next.IsZero() || sc.Run != "" {
+			if sc.Account != acc.ID || waits(acc, sc, schedules) != "" || sc.Next.IsZero() || sc.Run != "" {
 				continue
 			}
 			gauge(overdue, max(0, now.Sub(sc.Next).Seconds()), acc.ID, string(sc.Type))

@@ -38,11 +38,9 @@ func (a *App) Schedules(ctx context.Context, account string) ([]lockstep.SyncSch
 	}
 	all := make([]lockstep.SyncSchedule, 0, len(lockstep.SyncTypes))
 	for _, t := range lockstep.SyncTypes {
-		sc := lockstep.SyncSchedule{Account: account, Type: t, Schedule: lockstep.DefaultSchedule(t)}
-		if i := slices.IndexFunc(stored, func(s lockstep.SyncSchedule) bool { return s.Type == t }); i >= 0 {
-			sc = stored[i]
-		}
-		sc.State, sc.Waits = lockstep.SyncNone, waits(acc, &sc)
+		sc := scheduleOf(stored, account, t)
+		sc.Account = account
+		sc.State, sc.Waits = lockstep.SyncNone, waits(acc, &sc, stored)
 		latest, err := a.store.Runs(ctx, store.RunFilter{Account: account, Type: t, Mode: lockstep.ModeApply, Limit: 1})
 		if err != nil {
 			return nil, err
@@ -62,7 +60,7 @@ func (a *App) Schedules(ctx context.Context, account string) ([]lockstep.SyncSch
 }
 
 // waits says why a sync does not begin by itself although it has a schedule.
-func waits(acc lockstep.EmailAccount, sc *lockstep.SyncSchedule) string {
+func waits(acc lockstep.EmailAccount, sc *lockstep.SyncSchedule, stored []lockstep.SyncSchedule) string {
 	switch {
 	case sc.Interval == lockstep.Manual:
 		return ""
@@ -70,8 +68,21 @@ func waits(acc lockstep.EmailAccount, sc *lockstep.SyncSchedule) string {
 		return "the account does not sync by itself"
 	case acc.Locked != "" && !sc.Type.Consent():
 		return "the account is locked: " + acc.Locked
+	case sc.Type == lockstep.SyncAddressBooksIn && sc.Interval == lockstep.Continuous && scheduleOf(stored, sc.Account, lockstep.SyncMarketingLists).Interval == lockstep.Continuous:
+		return "marketing-lists is continuous and does the same first"
 	}
 	return ""
+}
+
+// scheduleOf is the schedule of an account's sync type, which is the default where none
+// is stored; Account is empty then.
+func scheduleOf(stored []lockstep.SyncSchedule, account string, t lockstep.SyncType) lockstep.SyncSchedule {
+	for i := range stored {
+		if stored[i].Account == account && stored[i].Type == t {
+			return stored[i]
+		}
+	}
+	return lockstep.SyncSchedule{Type: t, Schedule: lockstep.DefaultSchedule(t)}
 }
 
 // SetSchedule changes when a sync type of an account runs by itself. An interval counts
@@ -152,18 +163,14 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 	}
 	var first time.Time
 	for _, acc := range accounts {
-		if !acc.Automatic {
-			continue
-		}
 		for _, t := range lockstep.SyncTypes { // in the order of a cycle, so that consent comes first
-			i := slices.IndexFunc(stored, func(s lockstep.SyncSchedule) bool { return s.Account == acc.ID && s.Type == t })
-			if i >= 0 && stored[i].Next.IsZero() || acc.Locked != "" && !t.Consent() {
+			sc := scheduleOf(stored, acc.ID, t)
+			isNew := sc.Account == ""
+			sc.Account = acc.ID
+			if !isNew && sc.Next.IsZero() || waits(acc, &sc, stored) != "" {
 				continue
 			}
-			next := time.Time{}
-			if i >= 0 {
-				next = stored[i].Next
-			}
+			next := sc.Next
 			if !next.After(a.now()) {
 				if next, err = a.begin(ctx, acc.ID, t); err != nil {
 					return time.Time{}, err
@@ -254,17 +261,11 @@ func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSched
 
 // Window is how long a scheduled run has to wait for its window.
 func (a scheduler) Window(ctx context.Context, run lockstep.Run) (time.Time, error) {
-	s := lockstep.DefaultSchedule(run.Type)
 	stored, err := a.store.Schedules(ctx, run.Account)
 	if err != nil {
 		return time.Time{}, err
 	}
-	for _, sc := range stored {
-		if sc.Type == run.Type {
-			s = sc.Schedule
-		}
-	}
-	plan, err := schedule.New(s)
+	plan, err := schedule.New(scheduleOf(stored, run.Account, run.Type).Schedule)
 	if now := a.now(); err == nil && !plan.Open(now) {
 		return plan.Opening(now), nil
 	}
