@@ -134,8 +134,6 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 				Hint: "plan again, look at the changes and apply that plan",
 			}
 		}
-		// An account becomes the default after the one that was has been stored.
-		slices.SortStableFunc(inOrder, func(a, b *target) int { return rank(a.want.Account.Default) - rank(b.want.Account.Default) })
 		for _, t := range inOrder {
 			if err := a.edit(ctx, tx, t); err != nil {
 				return err
@@ -150,13 +148,6 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 		a.jobs.Wake()
 	}
 	return plan, nil
-}
-
-func rank(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // target is an account of a document and what becomes of it.

@@ -488,6 +488,51 @@ func TestADocumentIsAppliedAsAWhole(t *testing.T) {
 	}
 }
 
+// A schedule that a document with schedules does not name goes by its default again.
+func TestSchedulesThatAreLeftOutAreTheDefaults(t *testing.T) {
+	p := openProduct(t)
+	base := p.export(t, "")
+	if _, err := p.SetSchedule(t.Context(), p.company.Account.ID, lockstep.SyncOptIn, lockstep.Schedule{Interval: "8h"}); err != nil {
+		t.Fatal(err)
+	}
+	d := parse(t, "accounts:\n  - name: Contoso mailings\n    schedules: []\n")
+	plan, err := p.ApplyConfiguration(t.Context(), d, "", "")
+	if err != nil || len(plan.Changes) != 1 || plan.Changes[0].Name != "opt-in-status" {
+		t.Fatalf("%+v, %v", plan.Changes, err)
+	}
+	if diff := gocmp.Diff(base, p.export(t, "")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The default account changes whichever of both is named first.
+func TestTheDefaultAccountChanges(t *testing.T) {
+	p := openProduct(t)
+	for _, text := range []string{
+		"accounts:\n  - name: Contoso mailings\n    settings: {default: false}\n  - name: Second\n    settings: {default: true}\n",
+		"accounts:\n  - name: Contoso mailings\n    settings: {default: true}\n  - name: Second\n    settings: {create_cap: 7}\n",
+		"accounts:\n  - name: Second\n    settings: {default: true}\n",
+	} {
+		d := parse(t, text)
+		if _, err := p.ApplyConfiguration(t.Context(), d, "", ""); err != nil {
+			t.Fatal(err)
+		}
+		_, now, _ := strings.Cut(text, "default: true")
+		want := "Second"
+		if strings.Contains(now, "name: Second") {
+			want = "Contoso mailings"
+		}
+		for _, name := range []string{"Contoso mailings", "Second"} {
+			if acc, err := p.Account(t.Context(), name); err != nil || acc.Default != (name == want) {
+				t.Errorf("%s: default is %v, %v", name, acc.Default, err)
+			}
+		}
+		if plan, err := p.PlanConfiguration(t.Context(), d, ""); err != nil || len(plan.Changes) > 0 {
+			t.Errorf("%+v, %v", plan.Changes, err)
+		}
+	}
+}
+
 func TestAPlanIsAppliedAsItWasShown(t *testing.T) {
 	p := openProduct(t)
 	text := edits(t, p.export(t, "Contoso mailings"), "winner: newest", "winner: crm")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -126,6 +127,9 @@ func Parse(text []byte) (Document, error) {
 	var d Document
 	if len(text) > MaxText {
 		return d, refuse("the document is larger than 1 MiB", "part it by account")
+	}
+	if !utf8.Valid(text) {
+		return d, refuse("the document is not UTF-8", "save it in this encoding")
 	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {

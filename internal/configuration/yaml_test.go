@@ -1,6 +1,7 @@
 package configuration
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -83,6 +84,15 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		if diff := cmp.Diff(d, got); diff != "" {
 			t.Fatalf("(-written +read)\n%s\n%s", diff, text)
 		}
+		var sent Document
+		if b, err := json.Marshal(d); err != nil {
+			t.Fatal(err)
+		} else if err := json.Unmarshal(b, &sent); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(d, sent); diff != "" {
+			t.Fatalf("as JSON it is another document (-written +read)\n%s", diff)
+		}
 		if again := got.Text(); string(again) != string(text) {
 			t.Fatalf("written again it is another text:\n%s\n%s", text, again)
 		}
@@ -105,6 +115,7 @@ func TestParseRefuses(t *testing.T) {
 		{"accounts:\n  - name: A\n   labels: []\n", "[3:"},
 		{"accounts: [\n", "["},
 		{"accounts: 3\n", "[1:11]"},
+		{"accounts:\n  - name: \xff\n", "not UTF-8"},
 		{strings.Repeat("#", MaxText+1), "larger than 1 MiB"},
 	} {
 		d, err := Parse([]byte(tc.text))
