@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +22,16 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/configuration"
 	"github.com/lockstep-sync/lockstep/internal/store"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		_ = flag.Set("rapid.checks", "30") // every step waits for a disk
+	}
+	os.Exit(m.Run())
+}
 
 // product is a running product whose company has a second account, and two lists of one
 // name in the first.
