@@ -185,17 +185,30 @@ func TestG1Blankings(t *testing.T) {
 	w.quiet()
 }
 
-// A guard is about a run, however many slices it takes: what an earlier one has cleared
-// counts.
-func TestG1BlankingsInSlices(t *testing.T) {
+// newSliced is a stage on which the slice that waits for the next import ends after it:
+// interrupt says what happens then, once.
+func newSliced(t *testing.T) (w *stage, interrupt func(do func())) {
 	var late atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
 	once := func() {}
-	w := newStageWith(t, app.Config{Now: now, Ticks: now, OnStep: func(name string) {
+	w = newStageWith(t, app.Config{Now: now, Ticks: now, OnStep: func(name string) {
 		if name == "await.after" {
 			once()
 		}
 	}})
+	return w, func(do func()) {
+		once = func() {
+			once = func() {}
+			do()
+			late.Add(int64(25 * time.Second)) // the slice is over
+		}
+	}
+}
+
+// A guard is about a run, however many slices it takes: what an earlier one has cleared
+// counts.
+func TestG1BlankingsInSlices(t *testing.T) {
+	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(30)
 	w.join(l, ids...)
@@ -203,13 +216,11 @@ func TestG1BlankingsInSlices(t *testing.T) {
 	for _, id := range ids[:8] {
 		w.editRecord("contact", id, cols{"address1_city": nil})
 	}
-	once = func() {
-		once = func() {}
+	interrupt(func() {
 		for _, id := range ids[8:13] {
 			w.editRecord("contact", id, cols{"address1_city": nil})
 		}
-		late.Add(int64(25 * time.Second)) // the slice is over
-	}
+	})
 	w.guardedRun(lockstep.SyncMarketingLists, "more than 10 people of contact")
 	for i := range 13 {
 		if city := w.contact(fmt.Sprintf("p%03d@stage.example", i)).DataFields["CITY"]; (city == nil) != (i < 8) {
@@ -222,14 +233,7 @@ func TestG1BlankingsInSlices(t *testing.T) {
 // out of the book still count for the guard of the slice that goes on; people who opted
 // out leave with that slice all the same.
 func TestG1DeactivatedInSlices(t *testing.T) {
-	var late atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
-	once := func() {}
-	w := newStageWith(t, app.Config{Now: now, Ticks: now, OnStep: func(name string) {
-		if name == "await.after" {
-			once()
-		}
-	}})
+	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(20)
 	w.join(l, ids...)
@@ -242,11 +246,7 @@ func TestG1DeactivatedInSlices(t *testing.T) {
 	}
 	w.editRecord("contact", ids[19], cols{"address1_city": "Linz"}) // an import after which the slice ends
 	ended := false
-	once = func() {
-		once = func() {}
-		ended = true
-		late.Add(int64(25 * time.Second))
-	}
+	interrupt(func() { ended = true })
 	run := w.guardedRun(lockstep.SyncMarketingLists, "12 of 20")
 	if left := len(w.contacts(w.book(l))); !ended || run.Counts.BookRemovals != 3 || left != 17 {
 		t.Errorf("slice ended: %t, counts %+v, %d in the book, want 17", ended, run.Counts, left)
