@@ -471,6 +471,15 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 			Message: "the contact was deleted on the platform; it is not created again", Hint: "add the person on the platform if that was a mistake",
 		})
 		r.outcome = outcomeRejected
+		switch {
+		case p.adopted: // after the contact had gone; see disinherit
+			r.modified = 0
+			if len(r.demote) > 0 {
+				r.master, r.demote = false, nil
+			}
+		case p.entry.Modified == 0:
+			r.modified = 0
+		}
 		s.membership(plan, p)
 		r.keepOnly = true
 		return
@@ -485,7 +494,8 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 }
 
 // disinherit ends a record's link to a contact that is gone and that never had the
-// record's address: it was that of the loser of a merge, or the record came to its address
+// record's address: it was that of the loser of a merge, or of somebody else to whose
+// address the record came when the contact had gone, or the record came to its address
 // while in no list. Who deleted the contact said nothing about that address.
 func (s *session) disinherit(p *person) {
 	inherited := p.linked && p.entry.Modified == 0 && p.entry.Email != p.email && p.noEmail == ""
