@@ -209,3 +209,67 @@ func TestAddressOfAMergedRecord(t *testing.T) {
 	}
 	w.quiet()
 }
+
+// A record comes to the address of somebody whose contact has been deleted, and goes on to
+// another one: nobody deleted its own contact.
+func TestAddressOfADeletedContactPassedThrough(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann, cleo := w.cast("contact", "ann@stage.example"), w.cast("contact", "cleo@stage.example")
+	w.join(l, ann, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+	w.sync()
+	w.editRecord("contact", cleo, cols{"emailaddress1": "ann@stage.example"})
+	w.join(l, cleo)
+	w.sync()
+	w.editRecord("contact", ann, cols{"jobtitle": "Edited"})
+	w.editRecord("contact", cleo, cols{"jobtitle": "Edited"})
+	w.sync()
+	w.wantIn("at the address of the deleted contact", l, "ben")
+	w.editRecord("contact", cleo, cols{"emailaddress1": "own@stage.example"})
+	w.editRecord("contact", ann, cols{"emailaddress1": "elsewhere@stage.example"})
+	w.sync()
+	w.sync()
+	w.wantIn("at its own address", l, "ben", "own")
+	w.quiet()
+}
+
+// Somebody whose contact was deleted comes to the platform again: the records with the
+// address get the new contact, those that were there before and those that come now.
+func TestDeletedContactMadeAgainByItsPerson(t *testing.T) {
+	for _, emptied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("emptied recycle bin %v", emptied), func(t *testing.T) {
+			w := newStage(t)
+			l := w.list("One", "contact", lockstep.ActionIgnore, "")
+			other := w.list("Two", "contact", lockstep.ActionRemove, "")
+			ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Old"})
+			w.join(l, ann, w.cast("contact", "ben@stage.example"))
+			w.join(other, ann)
+			w.sync()
+			w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+			w.sync()
+			w.wantIn("deleted", l, "ben")
+			if emptied { // else the platform restores the contact
+				w.mail("POST", "/v2/accounts/empty-recycle-bin", nil, nil)
+			}
+			w.signUp(w.book(l), "ann@stage.example")
+			w.sync()
+			w.sync()
+			w.wantIn("signed up", l, "ann", "ben")
+			w.wantIn("signed up", other, "ann")
+			w.editRecord("contact", ann, cols{"jobtitle": "New"})
+			second := w.cast("contact", "ann@stage.example")
+			w.join(l, second)
+			w.sync()
+			w.quiet()
+			if c := w.contact("ann@stage.example"); c.DataFields["JOBTITLE"] != "New" {
+				t.Errorf("the contact is %+v", c)
+			}
+			w.quit(l, ann)
+			w.sync()
+			w.wantIn("kept by the second record", l, "ann", "ben")
+			w.quiet()
+		})
+	}
+}

@@ -224,7 +224,7 @@ func (s *session) keepLeftBehind(out *linkChunks, closed []crosswalk.Link) error
 		} else if !spoke(left[i].link) {
 			e.Seen = 0 // what it says is asked when somebody takes it over
 		}
-		if e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact] {
+		if s.isGone(&e) {
 			continue
 		}
 		out.add(crosswalk.Entry{
@@ -288,7 +288,7 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact] {
+		if s.isGone(&e) {
 			return nil // nobody has its address on the platform, or somebody else by now
 		}
 	}

@@ -80,6 +80,9 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		}
 		brought := s.brought(c)
 		strange := s.strange(c, links, brought)
+		if !linked && c.Email != "" && c.Standing != lockstep.ContactDeleted {
+			s.returned(c)
+		}
 		switch {
 		case len(links) > 0 && same && !strange:
 		case linked:
@@ -150,6 +153,13 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		}
 	}
 	return s.sync.writer.drain()
+}
+
+// returned has the records looked at again that have the address of a contact to which
+// none is linked: theirs may have been deleted before its person made this one. The caller
+// holds s.mu.
+func (s *session) returned(c *lockstep.Contact) {
+	s.recheckOthers(lockstep.Ref{}, s.sync.links.ByEmail(lockstep.NormalizeEmail(c.Email), nil))
 }
 
 // strange notes people who are in one of our books without being in its list, those

@@ -335,12 +335,15 @@ func (s *session) fetchEntries(people []person) error {
 		if p.noEmail != "" {
 			continue
 		}
-		// Who has the address already needs to know of those alone who refuse it.
+		// Who has the address already needs to know of those alone who refuse it, unless
+		// its contact is gone and its person came to the platform again.
 		own := p.linked && p.link.Email == crosswalk.EmailKey(p.email)
 		same = s.sync.links.ByEmail(p.email, same[:0])
 		for _, l := range same {
 			switch {
-			case l.Ref == p.rec.Ref || own && l.Contact != "":
+			case l.Ref == p.rec.Ref || own && l.Contact == p.link.Contact:
+			case own && l.Contact != "":
+				wants = append(wants, want{p, l, true})
 			case s.left(l.Ref, p.email):
 				p.replaces = !s.dry() || !s.sync.settled[l.Ref] // in a preview nobody has gone yet
 			default:
@@ -376,7 +379,8 @@ func (s *session) fetchEntries(people []person) error {
 			w.p.entry = e
 			continue
 		}
-		if e.Email != w.p.email {
+		own := w.p.linked && w.p.entry.Email == w.p.email
+		if e.Email != w.p.email || own && e.Contact != "" && (s.isGone(&e) || !s.isGone(&w.p.entry)) {
 			continue
 		}
 		// Another link has this address: its contact is this person's contact.
@@ -499,7 +503,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 // while in no list. Who deleted the contact said nothing about that address.
 func (s *session) disinherit(p *person) {
 	inherited := p.linked && p.entry.Modified == 0 && p.entry.Email != p.email && p.noEmail == ""
-	if !inherited || p.entry.Standing != lockstep.ContactDeleted && !s.sync.deleted[p.link.Contact] {
+	if !inherited || !s.isGone(&p.entry) {
 		return
 	}
 	p.linked, p.others, p.former, p.plat = false, nil, p.link, nil

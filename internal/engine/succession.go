@@ -23,7 +23,7 @@ func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 	if p.linked && p.link.Contact == l.Contact {
 		return
 	}
-	if p.adopted && s.tells(p.link) >= s.tells(l) {
+	if p.adopted && s.tells(p.link, &p.entry) >= s.tells(l, &e) {
 		return // one candidate is enough
 	}
 	// When the address changed to one that another contact has, this record moves
@@ -45,9 +45,12 @@ func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 }
 
 // tells is how much a link with an address tells of the contact that has it: most that
-// of a record which has the address and speaks for the contact.
-func (s *session) tells(l crosswalk.Link) int {
+// of a record which has the address and speaks for the contact, least that to a contact
+// which is gone.
+func (s *session) tells(l crosswalk.Link, e *crosswalk.Entry) int {
 	switch {
+	case s.isGone(e):
+		return -1
 	case l.Ref.Table == "":
 		return 0
 	case s.sync.vacated[l.Ref] != stays:
@@ -56,6 +59,11 @@ func (s *session) tells(l crosswalk.Link) int {
 		return 2
 	}
 	return 3
+}
+
+// isGone reports whether the contact of a link is known to be deleted.
+func (s *session) isGone(e *crosswalk.Entry) bool {
+	return e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact]
 }
 
 // spoke reports whether the base of a link is what was agreed on with its contact: of
