@@ -54,6 +54,13 @@ func (s *session) untangle(recs []lockstep.Record) (wait map[lockstep.ID]bool, e
 	}
 	for _, ref := range movers {
 		if ring := s.ring(m, ref); ring != nil {
+			if s.sync.writer.busy() {
+				// What is on its way may write links of the ring, or end it.
+				if err := s.sync.writer.drain(); err != nil {
+					return nil, err
+				}
+				return s.untangle(recs)
+			}
 			if err := s.exchange(ring); err != nil {
 				return nil, err
 			}
@@ -154,6 +161,7 @@ func (s *session) whoMoved(m *moves, frontier []lockstep.Ref) error {
 		}
 		for _, ref := range next {
 			r := m.now[ref]
+			delete(s.sync.leaving, ref) // what an earlier page found may be over
 			if r == nil || r.Deleted {
 				if r != nil || m.asked[ref] {
 					s.sync.vacated[ref] = ended

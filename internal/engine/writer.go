@@ -380,6 +380,11 @@ func (w *writer) drain() error {
 	return ferr
 }
 
+// busy reports whether anything is on its way, or waits to be.
+func (w *writer) busy() bool {
+	return len(w.slot)+len(w.cur.rows)+len(w.cur.quiet)+len(w.cur.cursors) > 0
+}
+
 // stop waits for what is on its way.
 func (w *writer) stop() { w.wg.Wait() }
 
