@@ -207,6 +207,11 @@ func (s *session) removeSome(l *listState, todo []removal) error {
 			m.InBook, m.Former = false, false
 			l.put(m)
 		}
+		if _, met := l.members.Stranger(r.member.Contact); met && !r.member.Record.IsZero() {
+			// Met once its record had ended, and gone from the book with it: to be a
+			// stranger still would have the next run admit whom a user deleted.
+			l.put(crosswalk.Member{Contact: r.member.Contact})
+		}
 	}
 	members := s.takePending()
 	s.mu.Unlock()
