@@ -247,6 +247,14 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if err := s.askPlatform(plan, people); err != nil {
 		return err
 	}
+	for i := range people {
+		if err := s.renounce(plan, people[i:i+1]); err != nil {
+			return err
+		}
+	}
+	if err := s.askClosers(people); err != nil { // of the addresses that were read now
+		return err
+	}
 	for i := range people { // of all beforehand: what one of them does may concern another
 		if ref := people[i].rec.Ref; s.sync.recheck[ref] {
 			delete(s.sync.recheck, ref)
@@ -544,6 +552,7 @@ func (s *session) mergeEmail(p *person) {
 	case out.WritePlatform && out.WriteCRM:
 		s.readdress(p, out.Value)
 	case out.WritePlatform && r.master && !s.shared(p):
+		delete(s.sync.elsewhere, r.contact)
 		r.email, r.newEmail, r.oldEmail = out.Value.Text(), out.Value.Text(), base
 		r.why = whyRenamed
 	case out.WritePlatform:
@@ -679,6 +688,9 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	optOut := s.groupOptOut(p)
 	p.group = optOut
 	barred := (p.noEmail == "" || p.noEmail == whyMerged) && s.bars(p.email, p.rec.OptOut)
+	if email := p.onPlatform(); email != "" && r.email == "" {
+		barred = s.bars(email, p.rec.OptOut) || barred
+	}
 	var found []lockstep.Finding
 	s.mu.Lock()
 	for _, l := range p.lists {

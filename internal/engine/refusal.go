@@ -31,14 +31,23 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	if s.sync.asked[p.rec.Ref] {
 		s.sync.asked[p.rec.Ref] = false // its link is as it is now
 	}
-	for _, o := range slices.Concat(p.others, p.refusing) {
-		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] {
+	others, emails := slices.Concat(p.others, p.refusing), []string{p.email}
+	if email := p.onPlatform(); email != "" && p.row.email == "" { // the address that is mailed
+		s.mu.Lock()
+		others = s.sync.links.ByEmail(email, others)
+		s.mu.Unlock()
+		emails = append(emails, email)
+	}
+	for _, o := range others {
+		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] && s.sync.vacated[o.Ref] == stays {
 			all |= o.OptOut
 		}
 	}
-	for ref, word := range s.sync.refused[crosswalk.EmailKey(p.email)] {
-		if ref != p.rec.Ref {
-			all |= word
+	for _, email := range emails {
+		for ref, word := range s.sync.refused[crosswalk.EmailKey(email)] {
+			if ref != p.rec.Ref {
+				all |= word
+			}
 		}
 	}
 	was := p.refusal
@@ -60,6 +69,18 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	return all
 }
 
+// onPlatform is the address that the person's contact has on the platform, where it is
+// another one than the record's; empty otherwise. A refusal of either holds.
+func (p *person) onPlatform() string {
+	if p.plat == nil || p.plat.Standing == lockstep.ContactDeleted {
+		return ""
+	}
+	if email := lockstep.NormalizeEmail(p.plat.Email); email != p.email && lockstep.CheckEmail(email) == "" {
+		return email
+	}
+	return ""
+}
+
 // askClosers asks the records that users closed, as far as the ledger knows, and that have
 // the addresses of people, where neither this slice nor their links tell of it: their page
 // of the feed comes later, or they are in none of the lists. What a user says in the CRM
@@ -76,13 +97,18 @@ func (s *session) askClosers(people []person) error {
 		if p.noEmail != "" {
 			continue
 		}
-		for _, ref := range b.closers[s.e.Store.AddressKey(p.email)] {
-			_, closed := b.closed[ref]
-			if _, done := s.sync.asked[ref]; done || !closed || ref == p.rec.Ref || s.linkRefuses(ref, p.email) {
+		for _, email := range []string{p.email, p.onPlatform()} {
+			if email == "" {
 				continue
 			}
-			s.sync.asked[ref] = true // once, whoever has the address
-			ask[ref.Table] = append(ask[ref.Table], ref.ID)
+			for _, ref := range b.closers[s.e.Store.AddressKey(email)] {
+				_, closed := b.closed[ref]
+				if _, done := s.sync.asked[ref]; done || !closed || ref == p.rec.Ref || s.linkRefuses(ref, email) {
+					continue
+				}
+				s.sync.asked[ref] = true // once, whoever has the address
+				ask[ref.Table] = append(ask[ref.Table], ref.ID)
+			}
 		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(ask)) {

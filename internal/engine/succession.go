@@ -14,8 +14,8 @@ import (
 // join links a record to the contact that already has its address: one that is
 // known to the platform alone, or one that other records share.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
-	if l.Contact == "" {
-		if s.sync.vacated[l.Ref] == stays {
+	if l.Contact == "" || s.sync.elsewhere[l.Contact] {
+		if l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
 			p.refusing = append(p.refusing, l)
 		}
 		return
@@ -42,6 +42,34 @@ func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 	p.vacated = slices.DeleteFunc(slices.Clone(p.others), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] == stays })
 	p.others = slices.DeleteFunc(p.others, func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] != stays || s.left(k.Ref, p.email) })
 	p.succeeds = s.sync.vacated[l.Ref] == movedAway || l.Ref.Table == "" && l.Master
+}
+
+// renounce takes a person's contact from it again that was found by its address and has
+// another one on the platform by now: its own record is in no list, so that nobody has
+// carried the change into the CRM, nor into the link. Whoever has the address there
+// beside it is found instead.
+func (s *session) renounce(plan *tablePlan, one []person) error {
+	p := &one[0]
+	for p.adopted && p.plat != nil && p.plat.Standing != lockstep.ContactDeleted && p.plat.Email != "" && lockstep.NormalizeEmail(p.plat.Email) != p.email {
+		s.sync.elsewhere[p.link.Contact] = true
+		p.adopted, p.succeeds, p.replaces, p.plat, p.platPartial = false, false, false, nil, false
+		p.entry, p.others, p.vacated, p.refusing = crosswalk.Entry{}, nil, nil, nil
+		p.link, p.former = p.former, crosswalk.Link{}
+		p.linked = p.link.Contact != ""
+		if p.linked {
+			p.link.Seen = 0 // what the platform said of it is read again
+		}
+		if err := s.fetchEntries(one); err != nil {
+			return err
+		}
+		if err := s.seekMasters(plan, one); err != nil {
+			return err
+		}
+		if err := s.askPlatform(plan, one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tells is how much a link with an address tells of the contact that has it: most that
