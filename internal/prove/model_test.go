@@ -117,10 +117,11 @@ func (m *model) findDoubtful() {
 	}
 }
 
-// heard reports whether the lists were synced from beginning to end between two changes.
+// heard reports whether the lists were synced from beginning to end between two changes,
+// and not only what a preview had shown of them.
 func (s *sim) heard(since, until int) bool {
 	return slices.ContainsFunc(s.played, func(p played) bool {
-		return p.from > since && p.to <= until && p.done(lockstep.SyncMarketingLists)
+		return p.from > since && p.to <= until && p.done(lockstep.SyncMarketingLists) && p.run.Preview == ""
 	})
 }
 
