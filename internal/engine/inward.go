@@ -76,9 +76,6 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		same := true
 		for _, l := range links {
 			linked = linked || l.Ref.Table != ""
-			if l.Ref.Table != "" && c.Email != "" && l.Email != crosswalk.EmailKey(lockstep.NormalizeEmail(c.Email)) {
-				s.sync.elsewhere[c.ID] = true
-			}
 			same = same && l.Seen == seen
 		}
 		brought := s.brought(c)

@@ -117,6 +117,9 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			if linked && plat != nil {
 				c = plat(link.Contact)
 			}
+			if c != nil && c.Email != "" && link.Email != crosswalk.EmailKey(lockstep.NormalizeEmail(c.Email)) && !s.shares(r.Ref) {
+				s.sync.elsewhere[link.Contact] = true // nobody carries that into the link before others ask for it
+			}
 			moved := link.Email != crosswalk.EmailKey(p.email) || c != nil && lockstep.NormalizeEmail(c.Email) != p.email
 			switch {
 			case s.dry():
