@@ -65,6 +65,9 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	}
 	if was.Email != crosswalk.EmailKey(p.email) {
 		s.withdraw(was)
+		if !p.linked && was.OptOut != 0 {
+			s.sync.asked[p.rec.Ref] = true // its link says no more what it said; what it refuses now is heard
+		}
 	}
 	return all
 }
