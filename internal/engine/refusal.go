@@ -50,6 +50,9 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 			}
 		}
 	}
+	if all != 0 && p.noEmail == "" {
+		s.heardWord(p.email, p.rec.Ref, p.rec.OptOut) // so that whoever withdraws what keeps it out finds it
+	}
 	was := p.refusal
 	if p.linked {
 		was = p.link
