@@ -31,7 +31,7 @@ var (
 )
 
 const (
-	ordinarySeeds   = 200
+	ordinarySeeds   = 40
 	ordinaryActions = 200
 )
 
