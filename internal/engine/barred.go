@@ -280,7 +280,7 @@ func (s *session) bar(b *batch) error {
 		}
 		s.count(lockstep.Counts{Written: -1, Guarded: 1})
 		if r.claims {
-			s.letGo(r.address())
+			s.letGo(r.claim)
 		}
 		if l, ok := s.lockedLink(r.ref); ok {
 			s.mu.Lock()

@@ -15,6 +15,7 @@ const emailLabel = "EMAIL"
 // person is one CRM record of a page on its way through linking and merging.
 type person struct {
 	rec    *lockstep.Record
+	claim  uint64 // the key of the address that others wait for, 0 = none
 	link   crosswalk.Link
 	linked bool
 	// entry is the link's base; for a record that is linked now for the first
@@ -184,6 +185,12 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 		if err := s.sync.writer.drain(); err != nil {
 			return err
 		}
+		if len(deferred) == len(recs) {
+			// Nobody is on the way any more, so nobody is waited for.
+			s.mu.Lock()
+			clear(s.sync.inflight)
+			s.mu.Unlock()
+		}
 		return s.mergePage(table, deferred, plat)
 	}
 	return nil
@@ -207,6 +214,7 @@ func (s *session) claim(p *person) bool {
 		return false
 	}
 	s.sync.inflight[k]++
+	p.claim = k
 	return true
 }
 

@@ -77,9 +77,10 @@ type row struct {
 	apart    bool
 	keepOnly bool // nothing is sent; not even a link is made when there is none
 
-	hearsay bool // the record was asked beside its page, on which it may have got a link
-	claims  bool // others with the address wait until the row is stored
-	shown   bool // a preview said so already that the contact would be made
+	hearsay bool   // the record was asked beside its page, on which it may have got a link
+	claims  bool   // others with the address wait until the row is stored
+	claim   uint64 // the key of that address
+	shown   bool   // a preview said so already that the contact would be made
 
 	before *subject // of an undo
 	result *lockstep.ContactResult
@@ -244,8 +245,9 @@ func (s *session) queue(p *person) (bool, error) {
 // keepClaim keeps others with the row's address waiting until the row is stored.
 func (s *session) keepClaim(r *row) {
 	if r.claims {
+		r.claim = crosswalk.EmailKey(r.address())
 		s.mu.Lock()
-		s.sync.inflight[crosswalk.EmailKey(r.address())]++
+		s.sync.inflight[r.claim]++
 		s.mu.Unlock()
 	}
 }
@@ -293,14 +295,15 @@ func (r *row) address() string {
 // release ends the time in which a page's person keeps others with the same
 // address waiting; a row on its way to the platform goes on doing so.
 func (s *session) release(p *person) {
-	if !p.speaks() {
-		return
+	if p.claim != 0 {
+		s.letGo(p.claim)
+		p.claim = 0
 	}
-	s.letGo(p.email)
 }
 
-func (s *session) letGo(email string) {
-	k := crosswalk.EmailKey(email)
+// letGo gives back what was claimed, by its key: the address of who claimed it may be
+// another one by now.
+func (s *session) letGo(k uint64) {
 	s.mu.Lock()
 	if s.sync.inflight[k]--; s.sync.inflight[k] <= 0 {
 		delete(s.sync.inflight, k)
@@ -358,7 +361,7 @@ func (w *writer) flush() error {
 		for _, rows := range [][]row{b.rows, b.quiet} {
 			for i := range rows {
 				if rows[i].claims {
-					w.s.letGo(rows[i].address())
+					w.s.letGo(rows[i].claim)
 				}
 			}
 		}
