@@ -127,7 +127,7 @@ func checkSchedule(s *lockstep.Schedule) (*schedule.Plan, error) {
 
 // reschedule has a sync type go by another schedule from now on.
 func (a *App) reschedule(sc *lockstep.SyncSchedule, s lockstep.Schedule, plan *schedule.Plan) {
-	sc.Schedule, sc.Idle = s, 0
+	sc.Schedule, sc.Run, sc.Idle = s, "", 0 // a run under way is not what the next one goes by any more
 	sc.Next, _ = plan.Next(a.now())
 }
 
