@@ -215,20 +215,19 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 	switch {
 	case err == nil && live.Status == lockstep.RunQueued && live.Mode == run.Mode && live.Preview == run.Preview && !live.CancelRequested &&
 		live.Undoes == run.Undoes && live.UndoRecord == run.UndoRecord && live.UndoField == run.UndoField:
-		if live.Scheduled && !run.Scheduled {
-			return j.store.SetUnscheduledIn(ctx, tx, live.ID)
+		if !live.Scheduled || run.Scheduled {
+			return live, nil
 		}
-		return live, nil
+		if live, err = j.store.SetUnscheduledIn(ctx, tx, live.ID); err != nil {
+			return live, err
+		}
+		return live, j.hurry(ctx, tx, live.ID)
 	case err == nil && live.Status == lockstep.RunInProcess && run.Mode == lockstep.ModeApply && live.Mode == run.Mode && run.Preview == "" && run.Undoes == "" && live.Undoes == "" &&
 		!run.Scheduled && !live.CancelRequested:
 		if live, err = j.store.RunAgainIn(ctx, tx, live.ID); err != nil {
 			return live, err
 		}
-		job, err := j.store.RunJobIn(ctx, tx, live.ID)
-		if err == nil {
-			err = j.queue.hurry(ctx, tx, job) // it may be waiting for the window of its schedule
-		}
-		return live, err
+		return live, j.hurry(ctx, tx, live.ID)
 	case err == nil:
 		return live, &lockstep.Error{
 			Code: lockstep.CodeConflict, Op: "jobs: enqueue",
@@ -243,6 +242,15 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 		return lockstep.Run{}, err
 	}
 	return created, j.carry(ctx, tx, created)
+}
+
+// hurry ends the wait of a run for the window of its schedule.
+func (j *Jobs) hurry(ctx context.Context, tx store.Tx, run string) error {
+	job, err := j.store.RunJobIn(ctx, tx, run)
+	if err != nil || job == 0 {
+		return err
+	}
+	return j.queue.hurry(ctx, tx, job)
 }
 
 // Cancel ends a run: at once when nobody works on it, otherwise after its current

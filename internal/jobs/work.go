@@ -235,9 +235,10 @@ func (j *Jobs) end(ctx context.Context, id string, status lockstep.RunStatus, ca
 	return nil
 }
 
-// await puts a run aside until the window of its schedule opens again.
+// await puts a run aside until the window of its schedule opens again. Other runs of the
+// account go on meanwhile.
 func (j *Jobs) await(ctx context.Context, run lockstep.Run, until time.Time) error {
-	if err := j.store.SetStage(ctx, run.ID, "waiting for its window, which opens at "+until.UTC().Format(time.RFC3339)); err != nil {
+	if err := j.store.Shelve(ctx, run.ID, "waiting for its window, which opens at "+until.UTC().Format(time.RFC3339)); err != nil {
 		return j.again(ctx, err)
 	}
 	// Not until then: the window may be changed, and who ends the wait may do so in this

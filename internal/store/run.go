@@ -385,6 +385,19 @@ func (s *Store) SetStage(ctx context.Context, id, stage string) error {
 	}))
 }
 
+// Shelve puts a run that is in process back among the queued ones, so that it is in
+// nobody's way until it is taken up again; stage says for people why.
+func (s *Store) Shelve(ctx context.Context, id, stage string) error {
+	const op = "store: shelve run"
+	return in(op, s.InTx(ctx, func(tx Tx) error {
+		if _, _, _, err := hold(ctx, tx, op, id); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE runs SET status = 'queued', stage = $2 WHERE id = $1`, id, clean(stage))
+		return err
+	}))
+}
+
 // Progress returns the engine's private state of a run; nil when it has none.
 func (s *Store) Progress(ctx context.Context, id string) ([]byte, error) {
 	var blob []byte
