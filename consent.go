@@ -184,6 +184,14 @@ type SuppressionKeeper interface {
 	Resubscribe(ctx context.Context, email string) (Resubscribed, error)
 }
 
+// BookWatcher is a platform that tells cheaply where somebody may have unsubscribed.
+type BookWatcher interface {
+	// BooksOfChanged returns the address books to which the contacts that changed since
+	// a cursor belong, or which they left by unsubscribing. all means that it may be
+	// any: nothing is known since the cursor, or too much changed. An empty cursor begins.
+	BooksOfChanged(ctx context.Context, since Cursor) (books []BookID, all bool, next Cursor, err error)
+}
+
 // Preference is one marketing preference that people can choose.
 type Preference struct {
 	ID       string `json:"id"`

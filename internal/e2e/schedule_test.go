@@ -86,3 +86,55 @@ func TestRunsByItself(t *testing.T) {
 		}
 	})
 }
+
+// Syncs that run by themselves do not ask address books in vain who left them, and still
+// hear who leaves one. A sync that a person asks for asks them all.
+func TestAsksOnlyBooksWhereSomethingChanged(t *testing.T) {
+	w := newWorld(t, worldOptions{cfg: app.Config{Schedules: true}, twins: twin.Options{Contacts: 120, Seed: 5, Plain: true}})
+	for _, typ := range []lockstep.SyncType{lockstep.SyncMarketingLists, lockstep.SyncUnsubscribes} {
+		if _, err := w.app.SetSchedule(t.Context(), w.account.ID, typ, lockstep.Schedule{Interval: lockstep.Continuous}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yes := true
+	if _, err := w.app.UpdateAccount(t.Context(), w.account.ID, app.AccountPatch{Automatic: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	// cheap waits until each has run at its lowest price: without a question to a book.
+	cheap := func() {
+		for typ, most := range map[lockstep.SyncType]int64{lockstep.SyncMarketingLists: 6, lockstep.SyncUnsubscribes: 3} {
+			w.until(string(typ)+" asked no book", func() bool {
+				runs, err := w.app.Runs(t.Context(), app.RunFilter{Account: w.account.ID, Type: typ, Limit: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(runs) == 1 && runs[0].Status == lockstep.RunCompleted && runs[0].Counts.Quiet() && runs[0].Calls.Platform <= most
+			})
+		}
+	}
+	cheap()
+	lists, err := w.app.Lists(t.Context(), w.account.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var from lockstep.ListSettings
+	for _, l := range lists {
+		if !l.Dynamic && l.Activated && len(w.membersOf(l)) > 0 {
+			from = l
+		}
+	}
+	var email string
+	for email = range w.contacts(string(from.Book)) {
+		break
+	}
+	members := len(w.membersOf(from))
+	w.mail("POST", "/v2/address-books/"+string(from.Book)+"/contacts/unsubscribe", map[string]any{"email": email}, nil)
+	w.until("who left the address book left the marketing list", func() bool { return len(w.membersOf(from)) == members-1 })
+	cheap()
+
+	w.resetCalls()
+	w.run(lockstep.SyncUnsubscribes)
+	if asked := w.calls("dotdigital")["address-books.unsubscribed-since"]; asked < int64(len(lists)) {
+		t.Errorf("of %d books %d were asked", len(lists), asked)
+	}
+}

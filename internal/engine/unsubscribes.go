@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -29,16 +31,86 @@ func (s *session) hearUnsubscribes() error {
 	if err != nil {
 		return err
 	}
+	lists = slices.DeleteFunc(lists, func(l lockstep.ListSettings) bool { return !l.Activated || l.Gone || l.Book == "" })
 	s.stage("reading unsubscribes from lists")
+	ask, next, err := s.booksToAsk(lists)
+	if err != nil {
+		return err
+	}
 	for _, l := range lists {
-		if !l.Activated || l.Gone || l.Book == "" {
+		if ask != nil && !ask[l.Book] {
 			continue
 		}
 		if err := s.hearList(l); err != nil {
 			return err
 		}
 	}
-	return nil
+	if next == "" {
+		return nil
+	}
+	return s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{booksAsked: next}})
+}
+
+// roundEvery is how often runs that begin by themselves ask every address book who left
+// it. In between they go by the contacts' modification time, of which the platform's
+// documentation does not say in so many words that leaving a list moves it.
+const roundEvery = time.Hour
+
+// booksAsked is the cursor of what is known of the books: an askedBooks as JSON.
+const booksAsked = "consent/books"
+
+type askedBooks struct {
+	Round time.Time         `json:"round"` // when all of them were asked last
+	Books []lockstep.BookID `json:"books"` // those that were
+	Mark  lockstep.Cursor   `json:"mark"`  // up to where changed contacts were looked at
+}
+
+// booksToAsk says which address books to ask who left them; nil = all. A question costs a
+// call a book, most of them in vain. A run that a person asked for asks all the same; one
+// that began by itself asks the books in which some contact changed, and every hour all
+// of them. next is the cursor to store once they answered; empty = none.
+func (s *session) booksToAsk(lists []lockstep.ListSettings) (ask map[lockstep.BookID]bool, next lockstep.Cursor, err error) {
+	watcher, ok := s.platform.(lockstep.BookWatcher)
+	if !ok || !s.run.Scheduled || s.dry() || len(lists) < 2 {
+		return nil, "", nil
+	}
+	stored, err := s.e.Store.Cursor(s.ctx, s.account.ID, booksAsked)
+	if err != nil {
+		return nil, "", err
+	}
+	var was askedBooks
+	if json.Unmarshal([]byte(stored), &was) != nil {
+		was = askedBooks{} // begin anew
+	}
+	changed, all, mark, err := watcher.BooksOfChanged(s.ctx, was.Mark)
+	if lockstep.CodeOf(err) == lockstep.CodeExpired {
+		changed, all, mark, err = watcher.BooksOfChanged(s.ctx, "")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	now := s.e.Now()
+	if age := now.Sub(was.Round); age < 0 || age >= roundEvery {
+		all = true
+	}
+	is := askedBooks{Round: was.Round, Mark: mark}
+	if all {
+		is.Round = now
+	} else {
+		ask = make(map[lockstep.BookID]bool, len(changed))
+		for _, b := range changed {
+			ask[b] = true
+		}
+	}
+	for _, l := range lists {
+		is.Books = append(is.Books, l.Book)
+		if ask != nil && !slices.Contains(was.Books, l.Book) {
+			ask[l.Book] = true
+		}
+	}
+	slices.Sort(is.Books)
+	doc, err := json.Marshal(is)
+	return ask, lockstep.Cursor(doc), err
 }
 
 func (s *session) hearList(l lockstep.ListSettings) error {

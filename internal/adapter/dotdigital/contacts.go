@@ -3,8 +3,10 @@ package dotdigital
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,6 +79,45 @@ func (c *Client) Contacts(ctx context.Context, query lockstep.ContactQuery, each
 		seen[more] = true
 		marker = more
 	}
+}
+
+// watchPage is how many changed contacts BooksOfChanged looks at.
+const watchPage = 1000
+
+var _ lockstep.BookWatcher = (*Client)(nil)
+
+// BooksOfChanged reads the lists of the contacts that changed, at most a thousand: one
+// call, and one for the service's time.
+func (c *Client) BooksOfChanged(ctx context.Context, since lockstep.Cursor) (books []lockstep.BookID, all bool, next lockstep.Cursor, err error) {
+	const op = "look for changed contacts"
+	was, err := parseCursor(op, since)
+	if err != nil {
+		return nil, false, "", err
+	}
+	now, err := c.serverTime(ctx)
+	if err != nil {
+		return nil, false, "", err
+	}
+	from, mark := was.advance(now)
+	if from.IsZero() {
+		return nil, true, mark.cursor(), nil
+	}
+	q := call{op: op, method: http.MethodGet, path: "/contacts/v3", repeat: true, max: maxPage}
+	if q.query, err = contactQuery(q.name(), lockstep.ContactQuery{Memberships: true}, nil, from, min(c.pageSize, watchPage)); err != nil {
+		return nil, false, "", err
+	}
+	l := &listing{client: c, call: q, single: true}
+	contacts, more, err := l.page(ctx, newDecoder(nil, true), "")
+	if err != nil {
+		return nil, false, "", err
+	}
+	found := map[lockstep.BookID]bool{}
+	for i := range contacts {
+		for _, m := range contacts[i].Books {
+			found[m.Book] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), more != "", mark.cursor(), nil
 }
 
 // mark says how far the changes were read: up to read, and up to deep with the time
@@ -155,6 +196,7 @@ func contactQuery(op string, q lockstep.ContactQuery, fields []lockstep.DataFiel
 type listing struct {
 	client *Client
 	call   call
+	single bool // nothing is asked for ahead
 	ahead  ahead
 }
 
@@ -187,7 +229,7 @@ func (l *listing) page(ctx context.Context, d *decoder, marker string) ([]lockst
 		}
 		// The next page is on its way while this one is read. Where it is, is
 		// guessed from the end of the page and confirmed by reading.
-		if next := peekMarker(text); next != "" && next != marker {
+		if next := peekMarker(text); next != "" && next != marker && !l.single {
 			l.ask(ctx, next)
 		}
 		contacts, next, err := d.page(text)
