@@ -45,10 +45,24 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB) error {
 		return err
 	}
 	sources := p.ListSources()
-	if known := sources[len(sources)-1].Version; stored > known {
-		return &lockstep.Error{Code: lockstep.CodeConflict, Msg: fmt.Sprintf("The database was used by a newer Lockstep (tables at version %d, this program knows %d).", stored, known), Hint: "Update this program, or restore a backup made before the update."}
+	return notNewer(stored, sources[len(sources)-1].Version)
+}
+
+// notNewer refuses tables that a newer program made.
+func notNewer(stored, known int64) error {
+	if stored <= known {
+		return nil
 	}
-	return nil
+	return &lockstep.Error{Code: lockstep.CodeConflict, Msg: fmt.Sprintf("The database was used by a newer Lockstep (tables at version %d, this program knows %d).", stored, known), Hint: "Update this program, or restore a backup made before the update."}
+}
+
+// newestMigration is the version of the tables that this program makes.
+func newestMigration() (int64, error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(files[len(files)-1])
 }
 
 // commonError recognises what both engines report alike; nil = neither.
