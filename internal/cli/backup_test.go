@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,4 +63,15 @@ func TestBackupAndRestoreCommands(t *testing.T) {
 	other := filepath.Join(away, "another place")
 	run(t, "restore", "--data", other, "--from", copied).want(t, ExitDone, "Put the master.key", "lockstep rearm")
 	run(t, "accounts", "list", "--data", other).want(t, ExitDone, "is a copy")
+
+	// A program that is older than the tables says so and leaves them alone.
+	db, err := sql.Open("sqlite", filepath.Join(dir, "lockstep.db"))
+	if err == nil {
+		_, err = db.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)`)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "serve", "--listen", "127.0.0.1:0", "--data", dir).want(t, ExitFailed, "used by a newer Lockstep", "Update this program, or restore a backup")
 }
