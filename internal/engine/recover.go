@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"time"
@@ -56,6 +57,13 @@ func (s *session) recover() error {
 	return nil
 }
 
+// asking returns a context for asking what became of interrupted work. It lasts for a
+// while also when what came before took all the time of the slice: work of a certain age
+// is given up, and must have been asked about.
+func (s *session) asking() (context.Context, context.CancelFunc) {
+	return s.within(max(0, time.Minute-s.deadline.Sub(s.e.Ticks())))
+}
+
 func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) error {
 	end := lockstep.BatchEnd{ID: b.ID, State: lockstep.Dropped}
 	for i := range changes {
@@ -70,7 +78,7 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 		}
 		later = true
 	case b.State == lockstep.Sent && b.Kind == lockstep.RemoveFromBook:
-		ctx, stop := s.within(0)
+		ctx, stop := s.asking()
 		defer stop()
 		if err := s.platform.AwaitRemoval(ctx, b.Job); err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound && s.e.Now().Sub(b.Planned) < giveUpImport {
 			if ctx.Err() != nil && s.ctx.Err() == nil {
@@ -180,7 +188,7 @@ func (s *session) brought(c *lockstep.Contact) []lockstep.Change {
 // records are compared again, which costs a read and no write. settled is false when
 // the outcome cannot be known.
 func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, into *lockstep.Commit) (settled bool, err error) {
-	ctx, stop := s.within(0)
+	ctx, stop := s.asking()
 	defer stop()
 	byContact, byEmail := map[lockstep.ContactID]int{}, map[string]int{}
 	created := make([]bool, len(changes))

@@ -256,7 +256,7 @@ func (s *session) recoverOwn(u *undoing, b *lockstep.Batch) error {
 
 // recoverJob waits for a job of the platform and notes what it did.
 func (s *session) recoverJob(u *undoing, b *lockstep.Batch, changes []lockstep.Change) ([]lockstep.MemberBlob, error) {
-	ctx, stop := s.within(0)
+	ctx, stop := s.asking()
 	defer stop()
 	settle := func(err error) error {
 		switch {
