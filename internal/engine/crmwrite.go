@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/journal"
@@ -93,26 +94,23 @@ func (s *session) undo(p *person) {
 }
 
 // wrote brings the record's hash to what the record says after our write, so that
-// the write coming back through the feed is no change.
+// the write coming back through the feed is no change. A record that got another address
+// is looked at once more: who refuses the one that it had said nothing about this one.
 func (s *session) wrote(plan *tablePlan, p *person) {
-	if p.again {
+	if at := slices.Index(p.crmPos, -1); at >= 0 {
+		s.unsay(p.rec.Ref, lockstep.NormalizeEmail(p.toCRM[at].Value.Text()), p.rec.OptOut)
 		p.row.hash = transform.Hash128{} // fits no content
 		return
 	}
-	email := p.email
 	vals := append([]lockstep.Value(nil), p.vals...)
-	for i, cv := range p.toCRM {
-		if p.crmPos[i] < 0 {
-			email = lockstep.NormalizeEmail(cv.Value.Text())
-			continue
-		}
+	for i := range p.toCRM {
 		for j, pos := range plan.pos {
 			if pos == p.crmPos[i] {
 				vals[j] = p.row.base[pos]
 			}
 		}
 	}
-	p.row.hash = transform.ContentHash(plan.t.Version(), email, p.rec.OptOut, p.rec.Inactive, vals)
+	p.row.hash = transform.ContentHash(plan.t.Version(), p.email, p.rec.OptOut, p.rec.Inactive, vals)
 }
 
 // conflict keeps both values of a field that was changed on both sides.

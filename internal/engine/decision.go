@@ -145,7 +145,6 @@ func (s *session) readdress(p *person, address lockstep.Value) {
 	s.mu.Unlock()
 	r := &p.row
 	if taken || !r.master || s.shared(p) {
-		p.again = true
 		return
 	}
 	r.email, r.newEmail, r.why = address.Text(), address.Text(), whyDecided
@@ -153,7 +152,6 @@ func (s *session) readdress(p *person, address lockstep.Value) {
 
 // emailToCRM has the record's address written.
 func (p *person) emailToCRM(address lockstep.Value) {
-	p.again = true // who refuses the address that the record had said nothing about this one
 	p.toCRM = append(p.toCRM, lockstep.ColumnValue{Column: lockstep.EmailColumn, Value: address})
 	p.crmPos = append(p.crmPos, -1)
 	p.crmOld = append(p.crmOld, lockstep.TextValue(p.rec.Email))

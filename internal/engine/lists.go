@@ -58,6 +58,7 @@ type listSync struct {
 	recheck      map[lockstep.Ref]bool                       // records to be looked at again because of another one
 	looking      map[lockstep.Ref]bool                       // those of them that are being looked at
 	refused      map[uint64]map[lockstep.Ref]lockstep.OptOut // by the key of the address: the words of records without a contact, met in this slice
+	about        map[lockstep.Ref]uint64                     // the key of the address that a record's word in refused is about
 	asked        map[lockstep.Ref]bool                       // records that were asked for their word, or met; true = what counts is in refused, not in their link
 	looked       map[lockstep.Ref]int                        // in a preview: records that were looked at, and in how many lists each was then
 	shown        map[lockstep.Ref]shown                      // in a preview: what linked records' contacts were said to be told
@@ -245,7 +246,7 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{},
 	}
 }

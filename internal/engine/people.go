@@ -45,12 +45,10 @@ type person struct {
 	noEmail     string // why it cannot be mailed; empty = it can
 	lists       []*listState
 	row         row
-	// again is set when the record has to be looked at once more after its write.
-	again  bool
-	aside  bool // put off by a guard
-	toCRM  []lockstep.ColumnValue
-	crmPos []int // names written to the CRM, by position; -1 = the address
-	crmOld []lockstep.Value
+	aside       bool // put off by a guard
+	toCRM       []lockstep.ColumnValue
+	crmPos      []int // names written to the CRM, by position; -1 = the address
+	crmOld      []lockstep.Value
 }
 
 // mergePage carries one page of records through link → merge → changes. plat tells

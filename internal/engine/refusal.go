@@ -27,7 +27,7 @@ func (s *session) linkOf(ref lockstep.Ref) (crosswalk.Link, bool) {
 // new, the others are looked at again.
 func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	all := p.rec.OptOut
-	delete(s.sync.refused[crosswalk.EmailKey(p.email)], p.rec.Ref)
+	s.unsay(p.rec.Ref, p.email, p.rec.OptOut)
 	if s.sync.asked[p.rec.Ref] {
 		s.sync.asked[p.rec.Ref] = false // its link is as it is now
 	}
@@ -208,13 +208,32 @@ func (s *session) refuses(r *lockstep.Record) error {
 	return w.fill()
 }
 
-// heardWord keeps the word of a record about an address for the rest of the slice.
+// heardWord keeps the word of a record about an address for the rest of the slice. It
+// is about one address at a time.
 func (s *session) heardWord(email string, ref lockstep.Ref, word lockstep.OptOut) {
+	s.unsay(ref, email, word)
 	k := crosswalk.EmailKey(email)
+	s.sync.about[ref] = k
 	if s.sync.refused[k] == nil {
 		s.sync.refused[k] = map[lockstep.Ref]lockstep.OptOut{}
 	}
 	s.sync.refused[k][ref] = word
+}
+
+// unsay forgets the word of a record that was heard in this slice, now that it has an
+// address and a word of which whoever asks is about to tell. Those at the address that
+// it was about are looked at again when it kept them out and does no more.
+func (s *session) unsay(ref lockstep.Ref, email string, now lockstep.OptOut) {
+	k, said := s.sync.about[ref]
+	if !said {
+		return
+	}
+	was := s.sync.refused[k][ref]
+	delete(s.sync.refused[k], ref)
+	delete(s.sync.about, ref)
+	if k != crosswalk.EmailKey(email) || was&^now != 0 {
+		s.withdraw(crosswalk.Link{Ref: ref, Email: k, OptOut: was})
+	}
 }
 
 // withdraw has those looked at again whom the word of a link kept out: its record is

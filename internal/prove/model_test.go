@@ -80,7 +80,11 @@ func (m *model) findDoubtful() {
 	}
 	records := map[string]string{}
 	left := map[string]map[string]int{} // address → records that had it, and the change that gave them another one
-	had := map[string][]string{}        // every address that a contact had
+	type address struct {
+		text  string
+		since int // the change that gave it
+	}
+	had := map[string][]address{} // every address that a contact had
 	for i, c := range m.s.history.changes {
 		switch {
 		case c.side == "crm" && c.name == "emailaddress1":
@@ -91,23 +95,30 @@ func (m *model) findDoubtful() {
 				left[was][c.id] = i
 			}
 			records[c.id] = lower(c.new)
-		case c.kind == "unsubscribe-list" && len(had[c.id]) > 0:
-			for id, e := range records {
-				if e == had[c.id][len(had[c.id])-1] {
-					m.refused[id+" "+c.list] = true
+		case c.kind == "unsubscribe-list":
+			// Who has the contact's address, or has the contact still, because nobody
+			// has heard yet that either of them got another one.
+			for k, email := range had[c.id] {
+				if k+1 < len(had[c.id]) && m.s.heard(had[c.id][k+1].since, i) {
+					continue
+				}
+				for id, e := range records {
+					if since, left := left[email.text][id]; e == email.text || left && !m.s.heard(since, i) {
+						m.refused[id+" "+c.list] = true
+					}
 				}
 			}
 		case c.side == "mail" && c.name == "email":
-			had[c.id] = append(had[c.id], lower(c.new))
+			had[c.id] = append(had[c.id], address{lower(c.new), i})
 		case c.side == "mail" && (c.name == "status" && c.new != "subscribed" || c.kind == "delete" && c.name == ""):
 			for _, email := range had[c.id] {
-				m.doubtful[email] = true
+				m.doubtful[email.text] = true
 				for id, e := range records {
-					if e == email {
+					if e == email.text {
 						m.doubtful[id] = true
 					}
 				}
-				for id, since := range left[email] {
+				for id, since := range left[email.text] {
 					if !m.s.heard(since, i) { // it was still the record's contact
 						m.doubtful[id] = true
 					}
