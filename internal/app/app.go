@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/jobs"
 	"github.com/lockstep-sync/lockstep/internal/secret"
 	"github.com/lockstep-sync/lockstep/internal/store"
+	"github.com/lockstep-sync/lockstep/internal/telemetry"
 )
 
 // Config says where the data is and what the product may reach.
@@ -69,6 +70,7 @@ type App struct {
 	engine   *engine.Engine
 	jobs     *jobs.Jobs
 	metrics  *metrics
+	traces   *telemetry.Traces // nil = none
 
 	// schemas are the organizations whose schema is being changed.
 	schemas sync.Map
@@ -82,7 +84,7 @@ type App struct {
 }
 
 // Open opens the store and prepares everything; Start begins to work on runs.
-func Open(ctx context.Context, cfg Config) (*App, error) {
+func Open(ctx context.Context, cfg Config) (_ *App, err error) {
 	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -90,6 +92,15 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	if a.now == nil {
 		a.now = time.Now
 	}
+	if a.traces, err = telemetry.Open(ctx, a.log); err != nil {
+		a.log.Warn("no traces are shown", "err", err)
+	}
+	a.log = telemetry.Logger(a.log, a.traces)
+	defer func() {
+		if err != nil {
+			a.handOver(ctx)
+		}
+	}()
 	keys, err := secret.Load(os.Getenv(secret.EnvKey), cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -116,10 +127,13 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 	if cfg.Schedules {
 		due = scheduler{a}
 	}
-	if a.jobs, err = jobs.New(ctx, a.store, a.engine, due, a.log); err != nil {
+	if a.jobs, err = jobs.New(ctx, a.store, traced{a.engine, a}, due, a.log); err != nil {
 		return nil, errors.Join(err, a.store.Close())
 	}
-	a.jobs.OnEnd(func(run lockstep.Run) { a.metrics.ended(&run) })
+	a.jobs.OnEnd(func(run lockstep.Run) {
+		a.metrics.ended(&run)
+		a.traces.Ended(run)
+	})
 	if cfg.RetryPause > 0 {
 		a.jobs.SetPause(cfg.RetryPause)
 	}
@@ -161,7 +175,42 @@ func (a *App) Stop(ctx context.Context) error {
 }
 
 // Close lets running batches end, stops working and closes the store.
-func (a *App) Close(ctx context.Context) error { return errors.Join(a.Stop(ctx), a.store.Close()) }
+func (a *App) Close(ctx context.Context) error {
+	defer a.handOver(ctx)
+	return errors.Join(a.Stop(ctx), a.store.Close())
+}
+
+// handTime is how long the collector of traces may take for what is left at the end.
+const handTime = 3 * time.Second
+
+func (a *App) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handTime)
+	defer cancel()
+	if err := a.traces.Close(ctx); err != nil {
+		a.log.Warn("the last traces could not be handed over", "err", err)
+	}
+}
+
+// traced shows the slices of runs.
+type traced struct {
+	jobs.Runner
+	a *App
+}
+
+// Slice implements jobs.Runner.
+func (t traced) Slice(ctx context.Context, id string, budget time.Duration) (done bool, err error) {
+	ctx = telemetry.WithRun(ctx, id)
+	if t.a.traces == nil {
+		return t.Runner.Slice(ctx, id, budget)
+	}
+	run, err := t.a.store.Run(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	ctx, end := t.a.traces.Slice(ctx, run)
+	defer func() { end(done, err) }()
+	return t.Runner.Slice(ctx, id, budget)
+}
 
 // Ready reports whether the store answers.
 func (a *App) Ready(ctx context.Context) error { return a.store.Ping(ctx) }

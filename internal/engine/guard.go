@@ -283,7 +283,7 @@ func (s *session) massChange(table string, plan *tablePlan, first lockstep.Recor
 	known := s.known(table)
 	limit := max(massRows, known*massPercent/100)
 	if changed <= limit && first.Resume != "" {
-		s.stage("counting changes of " + table)
+		s.stage("counting changes of %s", tableName(table))
 		_, err := s.crm.Changes(s.ctx, plan.query, first.Resume, func(pg lockstep.RecordPage) error {
 			if changed += s.differ(plan, pg.Records); changed > limit {
 				return errEnough
@@ -293,7 +293,7 @@ func (s *session) massChange(table string, plan *tablePlan, first lockstep.Recor
 		if err != nil && !errors.Is(err, errEnough) {
 			return err
 		}
-		s.stage("reading changes of " + table)
+		s.stage("reading changes of %s", tableName(table))
 	}
 	if changed <= limit {
 		return nil

@@ -19,11 +19,11 @@ func (s *session) feedCursor() string {
 // contacts are merged against their record as it is now, contacts that nobody has
 // linked are remembered so that a record with their address finds them.
 func (s *session) inward() error {
-	return s.whole(func() error { return s.readPlatform("reading changes of the platform") })
+	s.stage("reading changes of the platform")
+	return s.whole(s.readPlatform)
 }
 
-func (s *session) readPlatform(stage string) error {
-	s.stage(stage)
+func (s *session) readPlatform() error {
 	name := s.feedCursor()
 	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *session) readPlatform(stage string) error {
 			return cerr
 		}
 		if since != "" {
-			return s.readPlatform(stage)
+			return s.readPlatform()
 		}
 	}
 	if err != nil {
@@ -282,7 +282,8 @@ func (s *session) settle() error {
 	if s.dry() || s.totals().ContactsCreated+s.totals().ContactsUpdated <= settleAbove {
 		return nil
 	}
-	return s.whole(func() error { return s.readPlatform("reading back what was written") })
+	s.stage("reading back what was written")
+	return s.whole(s.readPlatform)
 }
 
 // settleAbove is the number of written contacts from which reading them back at

@@ -43,7 +43,7 @@ func (s *session) observeStatic() error {
 	if len(full) == 0 {
 		return nil
 	}
-	s.stage(fmt.Sprintf("reading the members of %d static lists", len(full)))
+	s.stage("reading the members of %d static lists", len(full))
 	return s.whole(func() error { return s.observeFull(full) })
 }
 
@@ -260,7 +260,7 @@ func (s *session) observeDynamic(need func(l *listState, tables []string, volati
 		if !need(l, tables, volatile) {
 			continue
 		}
-		s.stage("evaluating the list " + l.set.Name)
+		s.stage("evaluating the list %s", l)
 		if err := s.whole(func() error { return evaluate(l) }); err != nil {
 			return err
 		}

@@ -61,9 +61,9 @@ func (s *session) readTable(table string) error {
 		return err
 	}
 	if full {
-		s.stage("reading all records of " + table)
+		s.stage("reading all records of %s", tableName(table))
 	} else {
-		s.stage("reading changes of " + table)
+		s.stage("reading changes of %s", tableName(table))
 	}
 	_, goesOn := s.sync.feeds[table]
 	counted := full && (page == "" || goesOn) // every record since the beginning
@@ -185,7 +185,7 @@ func (s *session) findEnded(table string, unnamed map[lockstep.ID]bool) error {
 		return nil
 	}
 	ids := slices.SortedFunc(maps.Keys(unnamed), func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
-	s.stage("looking for records of " + table + " that were deleted")
+	s.stage("looking for records of %s that were deleted", tableName(table))
 	for some := range slices.Chunk(ids, latecomerChunk) {
 		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, some, func(recs []lockstep.Record) error {
 			for i := range recs {
@@ -329,7 +329,7 @@ func (s *session) lookLate(concerned bool) error {
 			continue
 		}
 		slices.SortFunc(ids, func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
-		s.stage(fmt.Sprintf("looking at %d members of %s lists", len(ids), table))
+		s.stage("looking at %d members of %s lists", len(ids), tableName(table))
 		for len(ids) > 0 {
 			n := min(len(ids), latecomerChunk)
 			err := s.crm.Records(s.ctx, s.sync.plans[table].query, ids[:n], func(recs []lockstep.Record) error {

@@ -20,7 +20,7 @@ func (s *session) related() error {
 		if !slices.ContainsFunc(plan.query.Columns, func(c string) bool { return strings.Contains(c, ".") }) {
 			continue
 		}
-		s.stage("reading changes of what " + table + " records look up")
+		s.stage("reading changes of what %s records look up", tableName(table))
 		if err := s.whole(func() error { return s.readRelated(reader, table, plan) }); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func (s *session) removeFromBooks() error {
 		if l.failed || len(l.removals) == 0 {
 			continue
 		}
-		s.stage("removing from " + l.set.Name)
+		s.stage("removing from %s", l)
 		if err := s.removeAll(l); err != nil {
 			return err
 		}
@@ -265,7 +265,7 @@ func (s *session) checkDrift(l *listState) error {
 	if err := s.loadMembers(l); err != nil {
 		return err
 	}
-	s.stage("reading the members of address book " + l.set.Name)
+	s.stage("reading the members of address book %s", l)
 	there := map[lockstep.ContactID]bool{}
 	err := s.whole(func() error {
 		_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Book: l.book.ID, Memberships: true}, func(page []lockstep.Contact) error {
@@ -497,7 +497,7 @@ func (s *session) admitSome(l *listState, entries []crosswalk.Entry) error {
 		return nil
 	}
 	slices.Sort(emails)
-	s.stage("looking for strangers of " + l.set.Name)
+	s.stage("looking for strangers of %s", l)
 	err := s.crm.FindByEmail(s.ctx, plan.query, emails, func(recs []lockstep.Record) error {
 		for _, r := range recs {
 			if c := byEmail[lockstep.NormalizeEmail(r.Email)]; c != nil && !r.Inactive {

@@ -122,8 +122,36 @@ func (s *session) work() error {
 // dry reports that nothing may be written: the run is a preview.
 func (s *session) dry() bool { return s.run.Mode == lockstep.ModePreview }
 
-// stage says what the run is doing, for people; it is stored with the next commit.
-func (s *session) stage(what string) { s.run.Stage = what }
+// stage says what the run is doing, for people; it is stored with the next commit. what
+// is a text of the program: names and numbers are put in where it has a verb, so that
+// those who watch the run as a whole are told the same of every list. A list is given as
+// its *listState and a table as a tableName.
+func (s *session) stage(what string, about ...any) {
+	s.run.Stage = what
+	if len(about) > 0 {
+		s.run.Stage = fmt.Sprintf(what, about...)
+	}
+	t := lockstep.TraceFrom(s.ctx)
+	if t == nil {
+		return
+	}
+	var table, list string
+	for _, a := range about {
+		switch a := a.(type) {
+		case tableName:
+			table = string(a)
+		case *listState:
+			list = a.set.ID
+		}
+	}
+	t.Step(what, table, list)
+}
+
+// tableName is the name of a table in what stage is told.
+type tableName string
+
+// String is the name of the list, for stage.
+func (l *listState) String() string { return l.set.Name }
 
 // checkpoint is asked between batches: it ends the slice when its time is up, the
 // process is stopping or a person cancelled the run.
@@ -274,6 +302,9 @@ func (s *session) commit(c lockstep.Commit) error {
 		return err
 	}
 	s.e.step("commit.after")
+	if t := lockstep.TraceFrom(s.ctx); t != nil {
+		t.Stored(c.Counts)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sum.Add(c.Counts)

@@ -115,7 +115,7 @@ func (s *session) undoRun() error {
 		if len(batches) == 0 {
 			return s.finishUndo(u)
 		}
-		s.stage(fmt.Sprintf("undoing batch %d of run %s", batches[0].ID, u.target.ID))
+		s.stage("undoing batch %d of run %s", batches[0].ID, u.target.ID)
 		if err := s.undoBatch(u, &batches[0]); err != nil {
 			return err
 		}
@@ -326,7 +326,7 @@ func (s *session) scanUndo(u *undoing) error {
 	if u.done.Scanned {
 		return nil
 	}
-	s.stage("reading the journal of run " + u.target.ID)
+	s.stage("reading the journal of run %s", u.target.ID)
 	var found, stays int64
 	for below := int64(0); ; {
 		batches, err := s.e.Store.BatchesBelow(s.ctx, u.target.ID, below, 4)

@@ -98,6 +98,8 @@ type Call struct {
 	// Repeatable says that sending the call twice has the effect of once. GET,
 	// HEAD, PUT and DELETE are not assumed to be; the caller says so.
 	Repeatable bool
+	// Rows is how many records the request carries, for traces; 0 = none, or not told.
+	Rows int
 	// Poll marks a question about the progress of a job.
 	Poll bool
 	// Anonymous sends no credential.

@@ -173,7 +173,7 @@ func (c *Client) RenameBook(ctx context.Context, id lockstep.BookID, name string
 // RemoveFromBook starts a removal of at most 1000 contacts. Repeating it is
 // harmless: who is no member any more is passed over.
 func (c *Client) RemoveFromBook(ctx context.Context, id lockstep.BookID, contacts []lockstep.ContactID) (lockstep.JobID, error) {
-	q := call{op: "remove from address book", method: http.MethodPost, route: "/v2/address-books/{id}/contacts/delete", repeat: true}
+	q := call{op: "remove from address book", method: http.MethodPost, route: "/v2/address-books/{id}/contacts/delete", repeat: true, rows: len(contacts)}
 	path, err := bookPath(q.name(), id)
 	if err != nil {
 		return "", err

@@ -55,6 +55,7 @@ type call struct {
 	// home sends the call to the address that knows every account's region.
 	home bool
 	max  int64
+	rows int // records in the request, for traces
 }
 
 func (q *call) name() string { return "dotdigital: " + q.op }
@@ -137,7 +138,7 @@ func (c *Client) attempt(ctx context.Context, at *link, q *call, read func([]byt
 	}
 	resp, err := client.Do(ctx, remote.Call{
 		Op: q.op, Method: q.method, URL: &target, Route: route, Header: header, Body: q.body,
-		Repeatable: q.repeat, Poll: q.poll, MaxBody: max(q.max, maxSmall),
+		Repeatable: q.repeat, Poll: q.poll, Rows: q.rows, MaxBody: max(q.max, maxSmall),
 	})
 	if err != nil {
 		return false, err

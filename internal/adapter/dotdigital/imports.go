@@ -58,7 +58,7 @@ func (c *Client) importSome(ctx context.Context, q call, enc importEncoder, rows
 		bodies.Put(buf)
 		return "", 0, invalid(q.name(), "values", "one row alone is larger than Dotdigital accepts", "shorten its texts")
 	}
-	q.body = *buf
+	q.body, q.rows = *buf, n
 	var accepted struct {
 		ID string `json:"importId"`
 	}

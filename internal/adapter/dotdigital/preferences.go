@@ -316,7 +316,7 @@ func (c *Client) chooseAlone(ctx context.Context, p *chooser) (*lockstep.Error, 
 // chooseTogether writes what many contacts choose with one import, which changes
 // nothing else of them.
 func (c *Client) chooseTogether(ctx context.Context, people []*chooser, results []*lockstep.Error) error {
-	q := call{op: "import marketing preferences", method: http.MethodPut, path: "/contacts/v3/import", repeat: true}
+	q := call{op: "import marketing preferences", method: http.MethodPut, path: "/contacts/v3/import", repeat: true, rows: len(people)}
 	type identifiers struct {
 		Contact int64 `json:"contactId"`
 	}

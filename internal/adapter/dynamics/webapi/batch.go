@@ -60,7 +60,7 @@ func (c *Client) batch(ctx context.Context, op string, parts []part) ([]partAnsw
 	b.WriteString("--" + boundary + "--\r\n")
 	text, h, err := c.fetch(ctx, request{
 		op: op, method: http.MethodPost, target: api + "$batch", route: "/$batch", prefer: "odata.continue-on-error",
-		body: []byte(b.String()), contentType: `multipart/mixed; boundary="` + boundary + `"`, repeatable: true,
+		body: []byte(b.String()), contentType: `multipart/mixed; boundary="` + boundary + `"`, repeatable: true, rows: len(parts),
 	})
 	if err != nil {
 		return nil, err

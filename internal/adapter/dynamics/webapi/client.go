@@ -296,6 +296,7 @@ type request struct {
 	repeatable                bool
 	sizeHint                  int
 	maxBody                   int64
+	rows                      int // records in the request, for traces
 }
 
 func (c *Client) header(r request) http.Header {
@@ -327,7 +328,7 @@ const garbledAttempts = 3
 // fetch sends a request and returns the whole answer, or why it was refused.
 func (c *Client) fetch(ctx context.Context, r request) (string, http.Header, error) {
 	for attempt := 1; ; attempt++ {
-		text, resp, err := c.http.Fetch(ctx, remote.Call{Op: r.op, Method: r.method, URL: c.url(r.target), Route: r.route, Header: c.header(r), Body: r.body, Repeatable: r.repeatable, MaxBody: r.maxBody}, r.sizeHint)
+		text, resp, err := c.http.Fetch(ctx, remote.Call{Op: r.op, Method: r.method, URL: c.url(r.target), Route: r.route, Header: c.header(r), Body: r.body, Repeatable: r.repeatable, Rows: r.rows, MaxBody: r.maxBody}, r.sizeHint)
 		if err != nil {
 			return "", nil, err
 		}

@@ -335,7 +335,7 @@ func (c *Client) AddMembers(ctx context.Context, list lockstep.ID, table string,
 			body = append(body, `{"@odata.type":"Microsoft.Dynamics.CRM.`+table+`","`+table+`id":"`...)
 			body = append(id.Append(body), `"}`...)
 		}
-		_, _, err := c.fetch(ctx, request{op: op, method: post, target: api + "AddListMembersList", route: "/AddListMembersList", body: append(body, "]}"...), repeatable: true})
+		_, _, err := c.fetch(ctx, request{op: op, method: post, target: api + "AddListMembersList", route: "/AddListMembersList", body: append(body, "]}"...), repeatable: true, rows: len(chunk)})
 		switch {
 		case err == nil:
 			continue

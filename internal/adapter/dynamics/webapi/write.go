@@ -214,7 +214,7 @@ func (w *writer) together(ctx context.Context, chunk []int, create bool) error {
 	}
 	_, _, err := w.c.fetch(ctx, request{
 		op: message + " " + w.t.name, method: post, target: w.api + w.t.set + "/Microsoft.Dynamics.CRM." + message,
-		route: "/" + w.t.set + "/" + message, body: append(body, "]}"...), repeatable: true,
+		route: "/" + w.t.set + "/" + message, body: append(body, "]}"...), repeatable: true, rows: len(chunk),
 	})
 	return err
 }
