@@ -29,7 +29,8 @@ type Entry struct {
 	// Seen is a hash, of the caller's making, of what the platform says of the
 	// contact; 0 = not known.
 	Seen uint64
-	// Modified is when the CRM record last changed, in Unix seconds.
+	// Modified is when the CRM record last changed, in Unix seconds; 0 and less are marks
+	// of the engine's.
 	Modified int64
 	// Base has one value for each label of the batch: what both sides last agreed
 	// on, Absent where they never did.

@@ -123,8 +123,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			switch {
 			case s.dry():
 			case !linked && refusal.Ref == r.Ref && (refusal.Email != crosswalk.EmailKey(p.email) || r.OptOut == 0):
-				s.withdraw(refusal) // its word was about another address, or is taken back
-				s.unlink(refusal)
+				s.retract(refusal) // its word was about another address, or is taken back
 			case linked && moved && s.shares(r.Ref): // the others have the contact's address
 				s.mu.Lock()
 				others := s.sync.links.ByContact(link.Contact, nil)
@@ -500,6 +499,8 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 			}
 		case p.entry.Modified == 0:
 			r.modified = 0
+		case p.entry.Modified == astray || p.entry.Email != p.email && p.noEmail == "":
+			r.modified = astray
 		}
 		s.membership(plan, p)
 		r.keepOnly = true
@@ -513,6 +514,11 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	}
 	s.membership(plan, p)
 }
+
+// astray is what Entry.Modified says of a record that got another address when its contact
+// had gone. Its own person is not made anew; of whoever else has that address nobody has
+// deleted a contact.
+const astray = -1
 
 // disinherit ends a record's link to a contact that is gone and that never had the
 // record's address: it was that of the loser of a merge, or of somebody else to whose

@@ -193,8 +193,7 @@ func (s *session) refuses(r *lockstep.Record) error {
 	l, known := s.sync.links.ByRef(r.Ref)
 	s.mu.Unlock()
 	if known && l.Contact == "" && len(s.sync.byTable[r.Table]) == 0 && (l.OptOut != r.OptOut || l.Email != crosswalk.EmailKey(email)) && !s.dry() {
-		s.withdraw(l)
-		s.unlink(l)
+		s.retract(l)
 	}
 	if r.OptOut == 0 || lockstep.CheckEmail(email) != "" {
 		return nil
@@ -250,6 +249,13 @@ func (s *session) withdraw(l crosswalk.Link) {
 			s.sync.recheck[ref] = true
 		}
 	}
+}
+
+// retract ends a refusal. Until that is stored its word counts no more.
+func (s *session) retract(l crosswalk.Link) {
+	s.withdraw(l)
+	s.sync.vacated[l.Ref] = movedAway
+	s.unlink(l)
 }
 
 // refuse keeps the word of a person for whom there is no contact.

@@ -12,9 +12,10 @@ import (
 )
 
 // join links a record to the contact that already has its address: one that is
-// known to the platform alone, or one that other records share.
+// known to the platform alone, or one that other records share. A contact that is gone and
+// never had the address is nobody's but its own record's.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
-	if l.Contact == "" || s.sync.elsewhere[l.Contact] {
+	if l.Contact == "" || s.sync.elsewhere[l.Contact] || e.Modified == astray && s.isGone(&e) {
 		if l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
 			p.refusing = append(p.refusing, l)
 		}
