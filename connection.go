@@ -29,6 +29,8 @@ type Organization struct {
 	Adapter  string               `json:"adapter"`
 	Settings map[string]string    `json:"settings"` // without secrets
 	Identity OrganizationIdentity `json:"identity"`
+	// Budget bounds the calls to the organization.
+	Budget CallBudget `json:"budget,omitzero"`
 }
 
 // EmailAccount is a connected account of an email platform.
@@ -51,6 +53,8 @@ type EmailAccount struct {
 	// BulkOptOut is what it does when a CRM user does not allow bulk email any more;
 	// empty = BulkListRemoval.
 	BulkOptOut BulkOptOut `json:"bulk_opt_out,omitempty"`
+	// Budget bounds the calls to the platform; without one, what the platform grants does.
+	Budget CallBudget `json:"budget,omitzero"`
 	// Automatic lets the account's syncs run by themselves, as their schedules say. A new
 	// account begins without: nothing is written before somebody had a preview.
 	Automatic bool `json:"automatic"`

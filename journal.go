@@ -70,6 +70,8 @@ type Commit struct {
 	Counts Counts
 	Calls  Calls
 	Stage  string
+	// Price, when set, is how many calls the run is expected to make.
+	Price *Price
 	// Progress replaces the engine's private state of the run when it is not nil.
 	Progress []byte
 }

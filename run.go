@@ -154,9 +154,12 @@ type Run struct {
 	Stage      string    `json:"stage,omitempty"` // for people: what it is doing now
 	Counts     Counts    `json:"counts"`
 	Calls      Calls     `json:"calls"`
-	Created    time.Time `json:"created"`
-	Started    time.Time `json:"started,omitzero"`
-	Ended      time.Time `json:"ended,omitzero"`
+	// Price is how many calls the run was expected to make before it began; nil = nothing
+	// is known to go by.
+	Price   *Price    `json:"price,omitempty"`
+	Created time.Time `json:"created"`
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
 	// Error says why the run failed, Code of what kind that is, and Hint what to do
 	// about it.
 	Error string `json:"error,omitempty"`

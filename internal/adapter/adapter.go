@@ -57,6 +57,8 @@ type Env struct {
 	// Jitter returns a number from 0 to below n, with which waits are spread; nil
 	// draws it at random.
 	Jitter func(n int64) int64
+	// Admit keeps the calls within the connection's budget; see remote.Options.Admit.
+	Admit remote.Admitter
 	// PageRows is how many rows of a feed to ask for at a time; 0 takes the most that
 	// the service gives. For tests.
 	PageRows int

@@ -68,6 +68,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.schema()
 	s.lists()
 	s.schedules()
+	s.budgets()
 	s.settings()
 	s.configuration()
 	s.mappings()

@@ -238,6 +238,11 @@ func TestCalls(t *testing.T) {
 		{"PUT", "/api/v1/schedules", `{"type":"undo","interval":"4h"}`, 422, []string{`"location":"type"`}},
 		{"PUT", "/api/v1/schedules", `{"account":"none","type":"unsubscribes","interval":"4h"}`, 404, nil},
 		{"POST", "/api/v1/schedules/next", `{"interval":"4h","windows":[{"days":["mon","tue","wed","thu","fri"],"from":"18:00","to":"08:00"}],"from":"2026-11-20T18:00:00Z","count":4}`, 200, []string{`{"times":["2026-11-20T22:00:00Z","2026-11-21T02:00:00Z","2026-11-21T06:00:00Z","2026-11-23T18:00:00Z"]}`}},
+		{"GET", "/api/v1/budgets", "", 200, []string{`"kind":"account"`, `"last_hour":{"total":`}},
+		{"GET", "/api/v1/budgets/nonsense", "", 404, []string{`"code":"not_found"`}},
+		{"PATCH", "/api/v1/budgets/Mailings", `{"per_hour":-1}`, 422, []string{"per_hour"}},
+		{"PATCH", "/api/v1/budgets/Mailings", `{"per_hour":1500}`, 200, []string{`"per_hour":1500`}},
+		{"PATCH", "/api/v1/budgets/Mailings", `{"per_hour":0}`, 200, nil},
 		{"POST", "/api/v1/schedules/next", `{"interval":"manual"}`, 200, []string{`{"times":[]}`}},
 		{"POST", "/api/v1/schedules/next", `{"interval":"1h","count":1001}`, 422, nil},
 		{"GET", "/api/v1/settings", "", 200, []string{`{"retention_days":30}`}},
@@ -358,6 +363,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",
 		"/api/v1/configuration": "GET", "/api/v1/configuration/plan": "POST", "/api/v1/configuration/apply": "POST",
 		"/api/v1/settings": "GET PATCH", "/api/v1/schedules": "GET PUT", "/api/v1/schedules/next": "POST",
+		"/api/v1/budgets": "GET", "/api/v1/budgets/{id}": "GET PATCH",
 	} {
 		if strings.Join(got[path], " ") != methods {
 			t.Errorf("%s has %v, want %s", path, got[path], methods)

@@ -78,14 +78,17 @@ type App struct {
 	stopSweep context.CancelFunc // under mu
 	sweeping  sync.WaitGroup
 
+	storing sync.Mutex // of the calls that were counted
+
 	mu        sync.Mutex
 	crms      map[string]openCRM
 	platforms map[string]openPlatform
+	callings  map[string]*calling // by the id of the organization or email account
 }
 
 // Open opens the store and prepares everything; Start begins to work on runs.
 func Open(ctx context.Context, cfg Config) (_ *App, err error) {
-	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}}
+	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}, callings: map[string]*calling{}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -154,6 +157,7 @@ func (a *App) Start(ctx context.Context) error {
 		sweep, stop := context.WithCancel(context.WithoutCancel(ctx))
 		a.stopSweep = stop
 		a.sweeping.Go(func() { a.sweep(sweep) })
+		a.sweeping.Go(func() { a.keepCalls(sweep) })
 	}
 	return nil
 }
@@ -171,7 +175,11 @@ func (a *App) Stop(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	a.sweeping.Wait()
-	return a.jobs.Stop(ctx)
+	err := a.jobs.Stop(ctx)
+	if err := a.storeCalls(context.WithoutCancel(ctx)); err != nil {
+		a.log.Warn("the calls that were made last are not counted", "err", err)
+	}
+	return err
 }
 
 // Close lets running batches end, stops working and closes the store.

@@ -362,7 +362,8 @@ func (t *target) settings() {
 	p := AccountPatch{
 		Description: s.Description, Default: s.Default, Priority: s.Priority, CreateCap: s.CreateCap, BulkOptOut: s.BulkOptOut,
 		AloneWithSuppressions: s.AloneWithSuppressions, Automatic: s.Automatic,
-		Guards: GuardPatch{Percent: s.GuardPercent, Rows: s.GuardRows, Floor: s.GuardFloor, ConfirmChanges: s.ConfirmChanges},
+		Guards:       GuardPatch{Percent: s.GuardPercent, Rows: s.GuardRows, Floor: s.GuardFloor, ConfirmChanges: s.ConfirmChanges},
+		CallsPerHour: s.CallsPerHour, CallsPerDay: s.CallsPerDay,
 	}
 	t.problem("settings", -1, "", p.apply(acc, time.Time{}))
 }

@@ -43,6 +43,10 @@ func (a *App) crm(ctx context.Context, org lockstep.Organization) (lockstep.CRM,
 	if err != nil {
 		return nil, err
 	}
+	calls, err := a.callsOfCRM(ctx, org)
+	if err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if o, ok := a.crms[org.ID]; ok && maps.Equal(o.settings, settings) {
@@ -51,7 +55,9 @@ func (a *App) crm(ctx context.Context, org lockstep.Organization) (lockstep.CRM,
 	if kind.OpenCRM == nil {
 		return nil, invalid("adapter", kind.Title+" is not a CRM", "")
 	}
-	crm, err := kind.OpenCRM(ctx, settings, a.env())
+	env := a.env()
+	env.Admit = calls.admit
+	crm, err := kind.OpenCRM(ctx, settings, env)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +70,10 @@ func (a *App) platform(ctx context.Context, account lockstep.EmailAccount) (lock
 	if err != nil {
 		return nil, err
 	}
+	calls, err := a.callsOfPlatform(ctx, account)
+	if err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if o, ok := a.platforms[account.ID]; ok && maps.Equal(o.settings, settings) {
@@ -72,9 +82,16 @@ func (a *App) platform(ctx context.Context, account lockstep.EmailAccount) (lock
 	if kind.OpenPlatform == nil {
 		return nil, invalid("adapter", kind.Title+" is not an email platform", "")
 	}
-	p, err := kind.OpenPlatform(ctx, settings, a.env())
+	env := a.env()
+	env.Admit = calls.admit
+	p, err := kind.OpenPlatform(ctx, settings, env)
 	if err != nil {
 		return nil, err
+	}
+	if k, ok := p.(lockstep.AllowanceKnower); ok {
+		calls.mu.Lock()
+		calls.granted = k.HourlyAllowance
+		calls.mu.Unlock()
 	}
 	a.platforms[account.ID] = openPlatform{settings, p}
 	return p, nil

@@ -166,6 +166,7 @@ func (a *App) DeleteOrganization(ctx context.Context, id string) error {
 	}
 	a.mu.Lock()
 	delete(a.crms, id)
+	delete(a.callings, id)
 	a.mu.Unlock()
 	return nil
 }
@@ -282,7 +283,9 @@ type AccountPatch struct {
 	AloneWithSuppressions *bool
 	// Automatic lets the account's syncs run by themselves, or not.
 	Automatic *bool
-	Guards    GuardPatch
+	// CallsPerHour and CallsPerDay: see lockstep.CallBudget.
+	CallsPerHour, CallsPerDay *int
+	Guards                    GuardPatch
 }
 
 // UpdateAccount changes an email account. New settings are tried before they are
@@ -357,6 +360,11 @@ func (p *AccountPatch) apply(acc *lockstep.EmailAccount, now time.Time) error {
 	if p.Automatic != nil {
 		acc.Automatic = *p.Automatic
 	}
+	if p.CallsPerHour != nil || p.CallsPerDay != nil {
+		set(&acc.Budget.PerHour, p.CallsPerHour)
+		set(&acc.Budget.PerDay, p.CallsPerDay)
+		problems = append(problems, checkBudget(acc.Budget, "calls_per_hour", "calls_per_day"))
+	}
 	return errors.Join(append(problems, p.Guards.apply(acc, now))...)
 }
 
@@ -383,6 +391,7 @@ func (a *App) DeleteAccount(ctx context.Context, id string) error {
 	}
 	a.mu.Lock()
 	delete(a.platforms, id)
+	delete(a.callings, id)
 	a.mu.Unlock()
 	return nil
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -73,12 +74,14 @@ var (
 	consentLag  = prometheus.NewDesc("lockstep_consent_lag_seconds", "For how long the oldest opt-out has been known that somebody has not been told of; 0 when there is none.", []string{"account"}, nil)
 	lastSuccess = prometheus.NewDesc("lockstep_last_success_timestamp_seconds", "When the latest run began that did not fail.", []string{"account", "type"}, nil)
 	overdue     = prometheus.NewDesc("lockstep_schedule_overdue_seconds", "For how long a scheduled sync has been due without having begun; 0 when it is not.", []string{"account", "type"}, nil)
+	callsHour   = prometheus.NewDesc("lockstep_api_calls_last_hour", "Calls to an organization or email account in the last hour, polls apart.", []string{"connection"}, nil)
+	budgetHour  = prometheus.NewDesc("lockstep_api_budget_per_hour", "How many calls an hour may be made to it, of which syncs use up to four fifths; 0 = any number.", []string{"connection"}, nil)
 	lockedDesc  = prometheus.NewDesc("lockstep_account_locked", "1 while an account must not be written to.", []string{"account"}, nil)
 )
 
 // Describe names what is told.
 func (state) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queuedDesc, queueAge, untold, consentLag, lastSuccess, overdue, lockedDesc} {
+	for _, d := range []*prometheus.Desc{queuedDesc, queueAge, untold, consentLag, lastSuccess, overdue, lockedDesc, callsHour, budgetHour} {
 		c <- d
 	}
 }
@@ -106,6 +109,15 @@ func (a state) collect(ctx context.Context, gauge func(d *prometheus.Desc, v flo
 	schedules, err := a.store.Schedules(ctx, "")
 	if err != nil {
 		return err
+	}
+	budgets, err := a.Budgets(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range budgets {
+		u := &budgets[i]
+		gauge(callsHour, float64(u.Hour.Total), u.Connection)
+		gauge(budgetHour, float64(cmp.Or(u.PerHour, u.Granted)), u.Connection)
 	}
 	now := a.now()
 	age := map[string]float64{"consent": 0, "runs": 0}

@@ -36,11 +36,20 @@ func (a *App) Schedules(ctx context.Context, account string) ([]lockstep.SyncSch
 	if err != nil {
 		return nil, err
 	}
+	c, err := a.counters(ctx, acc)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]lockstep.SyncSchedule, 0, len(lockstep.SyncTypes))
 	for _, t := range lockstep.SyncTypes {
 		sc := scheduleOf(stored, account, t)
 		sc.Account = account
 		sc.State, sc.Waits = lockstep.SyncNone, waits(acc, &sc, stored)
+		if sc.Waits == "" && sc.Interval != lockstep.Manual {
+			if wait, side := c.wait(a.now(), t, nil); wait > 0 {
+				sc.Waits = fmt.Sprintf("the budget of calls to %s is used up until %s", side, a.now().Add(wait).UTC().Format("15:04 MST"))
+			}
+		}
 		latest, err := a.store.Runs(ctx, store.RunFilter{Account: account, Type: t, Mode: lockstep.ModeApply, Limit: 1})
 		if err != nil {
 			return nil, err
@@ -163,6 +172,10 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 	}
 	var first time.Time
 	for _, acc := range accounts {
+		calls, err := a.counters(ctx, acc)
+		if err != nil {
+			return time.Time{}, err
+		}
 		for _, t := range lockstep.SyncTypes { // in the order of a cycle, so that consent comes first
 			sc := scheduleOf(stored, acc.ID, t)
 			isNew := sc.Account == ""
@@ -172,7 +185,7 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 			}
 			next := sc.Next
 			if !next.After(a.now()) {
-				if next, err = a.begin(ctx, acc.ID, t); err != nil {
+				if next, err = a.begin(ctx, acc.ID, t, calls); err != nil {
 					return time.Time{}, err
 				}
 			}
@@ -186,7 +199,7 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 
 // begin starts the run of a schedule that is due, unless one is under way, and returns
 // when it is due next; zero when that is not known before the run has ended.
-func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncType) (next time.Time, err error) {
+func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncType, calls counters) (next time.Time, err error) {
 	err = a.store.InTx(ctx, func(tx store.Tx) error {
 		switch _, err := a.store.LiveRunIn(ctx, tx, account, t, ""); {
 		case err == nil:
@@ -211,7 +224,7 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 			sc.Next, _ = plan.Next(now) // its time of day is to come
 		}
 		if sc.Run != "" {
-			if err := a.rest(ctx, tx, &sc); err != nil {
+			if err := a.rest(ctx, tx, &sc, calls); err != nil {
 				return err
 			}
 		}
@@ -219,8 +232,16 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 		case due && !plan.Open(now): // missed while the window was open
 			sc.Next = plan.Opening(now)
 		case due:
-			run, err := a.jobs.EnqueueIn(ctx, tx, lockstep.Run{Account: account, Type: t, Mode: lockstep.ModeApply, Scheduled: true})
+			run := lockstep.Run{Account: account, Type: t, Mode: lockstep.ModeApply, Scheduled: true}
+			price, err := a.store.PriceIn(ctx, tx, &run)
 			if err != nil {
+				return err
+			}
+			if wait, _ := calls.wait(now, t, price); wait > 0 {
+				next = now.Add(wait) // or sooner, when the budget is changed: nothing is stored
+				return nil
+			}
+			if run, err = a.jobs.EnqueueIn(ctx, tx, run); err != nil {
 				return err
 			}
 			if sc.Interval == lockstep.Continuous {
@@ -236,7 +257,7 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 }
 
 // rest says when a continuous sync is due again after its run has ended.
-func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSchedule) error {
+func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSchedule, calls counters) error {
 	run, err := a.store.RunIn(ctx, tx, sc.Run)
 	if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 		return err
@@ -248,6 +269,7 @@ func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSched
 	if run.Counts.Quiet() {
 		sc.Idle++
 	}
+	pause = max(pause, calls.space(a.now(), &run))
 	if run.Status == lockstep.RunFailed {
 		pause = failedPause
 	}

@@ -107,7 +107,11 @@ func (env *environment) carryOut(ctx context.Context, t target, title string, st
 		return err
 	}
 	p := newProgress(env.std.Err)
-	p.begin("%s, run %s", title, run.ID)
+	expected := ""
+	if run.Price != nil {
+		expected = fmt.Sprintf(", about %s calls to Dynamics and %s to the platform", thousands(run.Price.CRM), thousands(run.Price.Platform))
+	}
+	p.begin("%s, run %s%s", title, run.ID, expected)
 	again := run.Again
 	if run, err = follow(ctx, p, run.ID, 0, c.run); err == nil && again != "" && run.Status != lockstep.RunCancelled {
 		// It was under way when it was asked for: what was asked for comes now.
@@ -136,6 +140,15 @@ func (env *environment) carryOut(ctx context.Context, t target, title string, st
 		err = errFindings
 	}
 	return err
+}
+
+// priceText is what a run was expected to take, in words.
+func priceText(p *lockstep.Price) string {
+	if p == nil {
+		return ""
+	}
+	basis := map[string]string{"runs": "as the last runs like it took", "preview": "as its preview took and its changes take", "lists": "by the members of its lists"}[p.Basis]
+	return fmt.Sprintf("%s Dynamics and %s platform were expected, %s", thousands(p.CRM), thousands(p.Platform), basis)
 }
 
 // showRun prints what a run did.
@@ -177,6 +190,9 @@ func (env *environment) showRun(run lockstep.Run, codes map[string]int64) {
 		}
 	}
 	p("API calls %s\n", fmt.Sprintf("%d Dynamics, %d platform, %d waiting for imports", run.Calls.CRM, run.Calls.Platform, run.Calls.Polls))
+	if price := priceText(run.Price); price != "" {
+		p("          %s\n", price)
+	}
 	if len(codes) > 0 {
 		p("Findings\n")
 		for _, code := range slices.Sorted(maps.Keys(codes)) {

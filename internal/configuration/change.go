@@ -127,7 +127,9 @@ func (s *Settings) fields() []field {
 	f = given(f, "guard_percent", s.GuardPercent, as)
 	f = given(f, "guard_rows", s.GuardRows, as)
 	f = given(f, "guard_floor", s.GuardFloor, as)
-	return given(f, "confirm_changes", s.ConfirmChanges, as)
+	f = given(f, "confirm_changes", s.ConfirmChanges, as)
+	f = given(f, "calls_per_hour", s.CallsPerHour, as)
+	return given(f, "calls_per_day", s.CallsPerDay, as)
 }
 
 func (l *Label) key() string   { return strings.ToLower(l.Name) }

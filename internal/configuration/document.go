@@ -49,6 +49,8 @@ type Settings struct {
 	GuardRows             *int                 `json:"guard_rows,omitempty" yaml:"guard_rows"`
 	GuardFloor            *int                 `json:"guard_floor,omitempty" yaml:"guard_floor"`
 	ConfirmChanges        *bool                `json:"confirm_changes,omitempty" yaml:"confirm_changes"`
+	CallsPerHour          *int                 `json:"calls_per_hour,omitempty" yaml:"calls_per_hour" doc:"The most calls to the platform in any 60 minutes; 0 = none but what it grants."`
+	CallsPerDay           *int                 `json:"calls_per_day,omitempty" yaml:"calls_per_day" doc:"The most calls to the platform in any 24 hours; 0 = none."`
 }
 
 // Label is a data label; see lockstep.DataLabel.
@@ -163,6 +165,7 @@ func settingsOf(a lockstep.EmailAccount) *Settings {
 		Description: &a.Description, Priority: new(slices.Clone(a.Priority)), CreateCap: &a.CreateCap, Automatic: &a.Automatic,
 		BulkOptOut: new(cmp.Or(a.BulkOptOut, lockstep.BulkListRemoval)), AloneWithSuppressions: &a.AloneWithSuppressions,
 		GuardPercent: &a.GuardPercent, GuardRows: &a.GuardRows, GuardFloor: &a.GuardFloor, ConfirmChanges: &a.ConfirmChanges,
+		CallsPerHour: &a.Budget.PerHour, CallsPerDay: &a.Budget.PerDay,
 	}
 	if a.Default { // that another account is the default is said there
 		s.Default = &a.Default

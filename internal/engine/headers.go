@@ -373,3 +373,23 @@ func (s *session) renew(l *listState) {
 const newBookPrefix = "new:"
 
 func newBook(list string) lockstep.BookID { return lockstep.BookID(newBookPrefix + list) }
+
+// estimate prices a run of which there was none yet: by the members of its lists, which
+// may be in several of them, and without the records that are in no list. The records and
+// members are read in pages and the contacts imported in portions; every book is made and
+// asked who left it.
+func (s *session) estimate() {
+	if s.run.Price != nil {
+		return
+	}
+	members, tables := 0, map[string]bool{}
+	for _, l := range s.sync.lists {
+		members += l.crm.Members
+		tables[l.set.MemberTable] = true
+	}
+	p := &lockstep.Price{CRM: int64(1 + 2*len(tables) + 2*calls(members, membersOfPage)), Platform: int64(4 + 2*len(s.sync.lists)), Basis: "lists"}
+	if s.run.Type == lockstep.SyncMarketingLists && !s.dry() {
+		p.Platform += int64(calls(members, s.e.ImportRows))
+	}
+	s.run.Price, s.price = p, p
+}

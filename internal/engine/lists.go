@@ -265,6 +265,7 @@ func (s *session) syncLists(outward bool) error {
 	if len(s.sync.lists) == 0 {
 		return nil // a list that is not activated never causes a call to the platform
 	}
+	s.estimate()
 	if err := s.compilePlans(); err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ type session struct {
 	found     map[string]bool // findings of this slice, so that one problem is told once
 	before    lockstep.Calls  // of earlier slices of this run
 
+	price *lockstep.Price // of a run that began without one, for the next commit
+
 	verified bool // who answers was asked in this slice
 
 	linking sync.Mutex // held while links are stored and learnt
@@ -61,8 +63,11 @@ type session struct {
 func (e *Engine) open(ctx context.Context, run lockstep.Run, budget time.Duration) (*session, error) {
 	s := &session{e: e, run: run, deadline: e.Ticks().Add(budget), budget: budget, meter: &lockstep.Meter{}, before: run.Calls, found: map[string]bool{}}
 	s.ctx = lockstep.WithMeter(ctx, s.meter)
-	if run.Type.Consent() {
+	switch {
+	case run.Type.Consent():
 		s.ctx = lockstep.WithUrgency(s.ctx)
+	case run.Scheduled:
+		s.ctx = lockstep.WithPatience(s.ctx)
 	}
 	var err error
 	if s.account, err = e.Store.Account(ctx, run.Account); err != nil {
@@ -279,7 +284,7 @@ func (s *session) calls() lockstep.Calls {
 // commit stores c with everything that waits: counts, findings, calls, stage.
 func (s *session) commit(c lockstep.Commit) error {
 	c.Run, c.Account = s.run.ID, s.account.ID
-	c.Calls, c.Stage = s.calls(), s.run.Stage
+	c.Calls, c.Stage, c.Price = s.calls(), s.run.Stage, s.price
 	s.mu.Lock()
 	c.Counts.Add(s.counts)
 	c.Findings = append(c.Findings, s.findings...)

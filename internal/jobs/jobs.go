@@ -56,6 +56,7 @@ type timing struct {
 	cancelGrace time.Duration // how long a run may go on after a person's cancel
 	watch       time.Duration // between two looks at a row that others change
 	window      time.Duration // between two looks at whether a closed window is open
+	budget      time.Duration // between two looks at whether a budget of calls has room
 	wake        time.Duration // between two attempts to wake a clock that is being looked at
 	firstPause  time.Duration // after a transient error; doubled each time
 	longPause   time.Duration // the longest such pause
@@ -67,7 +68,7 @@ type timing struct {
 var usual = timing{
 	slice: 20 * time.Second, softStop: 25 * time.Second,
 	stall: 5 * time.Minute, beat: 5 * time.Second, deadAfter: 40 * time.Second,
-	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond, window: 10 * time.Second, wake: 100 * time.Millisecond,
+	cancelGrace: 30 * time.Second, watch: 500 * time.Millisecond, window: 10 * time.Second, budget: time.Minute, wake: 100 * time.Millisecond,
 	firstPause: 2 * time.Second, longPause: 5 * time.Minute, giveUp: time.Hour,
 }
 
@@ -235,6 +236,9 @@ func (j *Jobs) EnqueueIn(ctx context.Context, tx store.Tx, run lockstep.Run) (lo
 			Hint: "Wait until it has ended, or cancel it.",
 		}
 	case lockstep.CodeOf(err) != lockstep.CodeNotFound:
+		return lockstep.Run{}, err
+	}
+	if run.Price, err = j.store.PriceIn(ctx, tx, &run); err != nil {
 		return lockstep.Run{}, err
 	}
 	created, err := j.store.CreateRunIn(ctx, tx, run)

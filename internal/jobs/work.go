@@ -249,6 +249,9 @@ func (j *Jobs) await(ctx context.Context, run lockstep.Run, until time.Time) err
 // pause puts a run aside after an error that may pass, and fails it when that has
 // gone on for too long.
 func (j *Jobs) pause(ctx context.Context, id string, cause *lockstep.Error) error {
+	if errors.Is(cause, lockstep.ErrBudget) { // nothing is wrong
+		return j.rest(ctx, id, min(cause.After, j.timing.budget), cause.After, cause)
+	}
 	now := time.Now()
 	j.mu.Lock()
 	t := j.trouble[id]
@@ -263,8 +266,13 @@ func (j *Jobs) pause(ctx context.Context, id string, cause *lockstep.Error) erro
 	}
 	wait := min(j.timing.firstPause<<min(t.count-1, 20), j.timing.longPause)
 	wait = max(wait, cause.After)
+	return j.rest(ctx, id, wait, wait, cause)
+}
+
+// rest puts a run aside for a while; told is for how long at most, for people.
+func (j *Jobs) rest(ctx context.Context, id string, wait, told time.Duration, cause *lockstep.Error) error {
 	j.log.Info("a run is paused", "run", id, "for", wait, "code", cause.Code, "err", cause)
-	if err := j.store.SetStage(ctx, id, fmt.Sprintf("waiting %s: %s", wait.Round(time.Second), cause.Msg)); err != nil {
+	if err := j.store.SetStage(ctx, id, fmt.Sprintf("waiting %s: %s", told.Round(time.Second), cause.Msg)); err != nil {
 		j.log.Warn("the pause could not be noted", "run", id, "err", err)
 	}
 	if j.sleep != nil && j.sleep(ctx, wait) == nil {

@@ -64,6 +64,10 @@ type Options struct {
 	Limits Limits
 	// Pace is the budget of the remote account; nil makes one with the defaults.
 	Pace *Pace
+	// Admit is asked just before each attempt whether it fits the budget. It counts the
+	// attempt and returns 0, or returns for how long calls of its kind have to wait: the
+	// call is then answered with CodeThrottled. nil admits everything.
+	Admit Admitter
 	// OnAnswer sees the header of every answer, for limits and hints in it.
 	OnAnswer func(status int, h http.Header)
 	Log      *slog.Logger
@@ -77,6 +81,10 @@ type Options struct {
 	Transport  http.RoundTripper
 	AllowHosts []string
 }
+
+// Admitter keeps calls within a budget; see Options.Admit. poll marks a question about a
+// job's progress, of which nobody is refused.
+type Admitter func(ctx context.Context, poll bool) (wait time.Duration)
 
 // Authorizer gives the value of the Authorization header.
 type Authorizer interface {

@@ -281,6 +281,16 @@ func (p *pacer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := pace.acquire(req.Context(), stateOf(req).call.Poll); err != nil {
 		return nil, err
 	}
+	if admit := p.client.o.Admit; admit != nil {
+		if wait := admit(req.Context(), stateOf(req).call.Poll); wait > 0 {
+			pace.release(false, false, 0)
+			return nil, &lockstep.Error{
+				Code: lockstep.CodeThrottled, Scope: lockstep.ScopeConnection, After: wait, Err: lockstep.ErrBudget,
+				Msg:  "the budget of calls to " + p.client.o.Title + " is used up",
+				Hint: "it goes on by itself; to make it go on sooner, raise the budget",
+			}
+		}
+	}
 	resp, err := p.next.RoundTrip(req)
 	if err != nil {
 		pace.release(false, false, 0)

@@ -63,7 +63,7 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 
 // addTotals brings what people see of the run up to date.
 func addTotals(ctx context.Context, tx Tx, c lockstep.Commit, counts lockstep.Counts) error {
-	var count, calls, stage *string // nil leaves what is there
+	var count, calls, stage, price *string // nil leaves what is there
 	if c.Counts != (lockstep.Counts{}) {
 		counts.Add(c.Counts)
 		doc, err := json.Marshal(counts)
@@ -82,9 +82,16 @@ func addTotals(ctx context.Context, tx Tx, c lockstep.Commit, counts lockstep.Co
 	if c.Stage != "" {
 		stage = new(clean(c.Stage))
 	}
-	if count == nil && calls == nil && stage == nil {
+	if c.Price != nil {
+		doc, err := json.Marshal(c.Price)
+		if err != nil {
+			return err
+		}
+		price = new(string(doc))
+	}
+	if count == nil && calls == nil && stage == nil && price == nil {
 		return nil
 	}
-	_, err := tx.Exec(ctx, `UPDATE runs SET counts = COALESCE($2, counts), calls = COALESCE($3, calls), stage = COALESCE($4, stage) WHERE id = $1`, c.Run, count, calls, stage)
+	_, err := tx.Exec(ctx, `UPDATE runs SET counts = COALESCE($2, counts), calls = COALESCE($3, calls), stage = COALESCE($4, stage), price = COALESCE($5, price) WHERE id = $1`, c.Run, count, calls, stage, price)
 	return err
 }

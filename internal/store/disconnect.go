@@ -27,6 +27,7 @@ func (s *Store) DeleteOrganization(ctx context.Context, id string) error {
 		return deleteAll(ctx, tx, id,
 			`DELETE FROM crm_tables WHERE organization = $1`,
 			`DELETE FROM secrets WHERE owner_table = 'organizations' AND owner = $1`,
+			`DELETE FROM calls WHERE connection = $1`,
 			`DELETE FROM organizations WHERE id = $1`)
 	}))
 }
@@ -77,6 +78,7 @@ func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 			`DELETE FROM filters WHERE log = 2 AND blob IN (SELECT blob FROM links WHERE account = $1)`,
 			`DELETE FROM filters WHERE log = 3 AND blob IN (SELECT m.id FROM members m JOIN lists l ON l.id = m.list WHERE l.account = $1)`,
 			`DELETE FROM schedules WHERE account = $1`,
+			`DELETE FROM calls WHERE connection = $1`,
 			`DELETE FROM restrictions WHERE account = $1`,
 			`DELETE FROM choices WHERE account = $1`,
 			`DELETE FROM journal WHERE account = $1`,

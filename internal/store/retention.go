@@ -32,6 +32,7 @@ func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten,
 		{&done.Findings, `findings WHERE at < $1`, "id"},
 		{nil, `filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6)))`, "blob"},
 		{&done.Batches, `journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6))`, "id"},
+		{nil, `calls WHERE slot < $1`, "slot"},
 		{&done.Runs, `runs WHERE created < $1 AND ` + told, "id"},
 		{&done.Runs, `runs WHERE quiet AND created < $1 AND ` + told, "id"},
 	} {

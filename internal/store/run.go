@@ -9,21 +9,22 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
-const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field, approved_by, code, scheduled, again`
+const runColumns = `id, account, type, list, mode, preview, status, stage, counts, calls, created, started, ended, error, hint, cancel_requested, undoes, undo_record, undo_field, approved_by, code, scheduled, again, price`
 
 func scanRun(r interface{ Scan(...any) error }) (lockstep.Run, error) {
 	var run lockstep.Run
-	var syncType, mode, status, counts, calls, code string
+	var syncType, mode, status, counts, calls, code, price string
 	var created, started, ended int64
 	err := r.Scan(&run.ID, &run.Account, &syncType, &run.List, &mode, &run.Preview, &status, &run.Stage, &counts, &calls,
-		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField, &run.ApprovedBy, &code, &run.Scheduled, &run.Again)
+		&created, &started, &ended, &run.Error, &run.Hint, &run.CancelRequested, &run.Undoes, &run.UndoRecord, &run.UndoField, &run.ApprovedBy, &code, &run.Scheduled, &run.Again, &price)
 	if err != nil {
 		return lockstep.Run{}, err
 	}
 	run.Type, run.Mode, run.Status = lockstep.SyncType(syncType), lockstep.Mode(mode), lockstep.RunStatus(status)
 	run.Code = lockstep.Code(code)
 	run.Created, run.Started, run.Ended = fromMicros(created), fromMicros(started), fromMicros(ended)
-	if json.Unmarshal([]byte(counts), &run.Counts) != nil || json.Unmarshal([]byte(calls), &run.Calls) != nil || !knownStatus(run.Status) {
+	if json.Unmarshal([]byte(counts), &run.Counts) != nil || json.Unmarshal([]byte(calls), &run.Calls) != nil || !knownStatus(run.Status) ||
+		price != "" && json.Unmarshal([]byte(price), &run.Price) != nil {
 		return lockstep.Run{}, damaged("run " + run.ID)
 	}
 	return run, nil
@@ -75,10 +76,15 @@ func (s *Store) CreateRunIn(ctx context.Context, tx Tx, run lockstep.Run) (locks
 	run.Started, run.Ended = time.Time{}, time.Time{}
 	counts, _ := json.Marshal(run.Counts)
 	calls, _ := json.Marshal(run.Calls)
+	price := ""
+	if run.Price != nil {
+		doc, _ := json.Marshal(run.Price)
+		price = string(doc)
+	}
 	_, err := tx.Exec(ctx, `INSERT INTO runs (`+runColumns+`, fence, job, progress, progress_crc)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, $16, '', $17, '', 0, 0, NULL, 0)`,
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, '', '', $12, $13, $14, $15, $16, '', $17, '', $18, 0, 0, NULL, 0)`,
 		run.ID, run.Account, string(run.Type), run.List, string(run.Mode), run.Preview, string(run.Status), clean(run.Stage),
-		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField, clean(run.ApprovedBy), run.Scheduled)
+		string(counts), string(calls), micros(run.Created), run.CancelRequested, run.Undoes, run.UndoRecord, run.UndoField, clean(run.ApprovedBy), run.Scheduled, price)
 	if lockstep.CodeOf(err) == lockstep.CodeConflict {
 		return run, conflict(op, "A %s run of this account and list is queued or in process already.", run.Type)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -19,6 +20,25 @@ import (
 func (c *Client) Identity(ctx context.Context) (lockstep.AccountIdentity, error) {
 	id, _, err := c.accountInfo(ctx, "read the account", false)
 	return id, err
+}
+
+// grants is what the service told of how many calls it allows. Older API users have an
+// allowance an hour, which account-info tells; newer ones a limit a minute for each
+// kind of call, which every answer's header tells (developer hub, "Call rate limits").
+type grants struct {
+	hourly atomic.Int64
+	tiered atomic.Bool
+}
+
+var _ lockstep.AllowanceKnower = (*Client)(nil)
+
+// HourlyAllowance returns the account's allowance of calls an hour, which all its API
+// users share, once account-info was read; 0 where the service limits otherwise.
+func (c *Client) HourlyAllowance() int {
+	if c.grants.tiered.Load() {
+		return 0
+	}
+	return int(c.grants.hourly.Load())
 }
 
 type accountInfo struct {
@@ -50,6 +70,11 @@ func (c *Client) accountInfo(ctx context.Context, op string, single bool) (locks
 	at, err := c.settle(q.name(), info.property("ApiEndpoint"))
 	if err != nil {
 		return lockstep.AccountIdentity{}, nil, err
+	}
+	used, errUsed := strconv.Atoi(info.property("ApiCallsInLastHour"))
+	left, errLeft := strconv.Atoi(info.property("ApiCallsRemaining"))
+	if errUsed == nil && errLeft == nil && used >= 0 && left >= 0 {
+		c.grants.hourly.Store(int64(used) + int64(left))
 	}
 	return lockstep.AccountIdentity{ID: strconv.FormatInt(*info.ID, 10), Name: info.property("Name"), Endpoint: at.base.String()}, at, nil
 }

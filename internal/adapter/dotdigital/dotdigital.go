@@ -57,6 +57,8 @@ type Client struct {
 	auth      remote.Authorizer
 	transport http.RoundTripper
 	pace      *remote.Pace
+	admit     remote.Admitter
+	grants    grants
 	log       *slog.Logger
 	now       func() time.Time
 	sleep     remote.Sleeper // nil = in real time
@@ -113,6 +115,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 		auth:      remote.Basic(s["user"], s["password"]),
 		transport: env.Transport,
 		pace:      remote.NewPace(4, 16),
+		admit:     env.Admit,
 		log:       env.Log,
 		now:       env.Now,
 		sleep:     env.Sleep,

@@ -93,7 +93,7 @@ func (c *Client) linkTo(u *url.URL) (*link, error) {
 	}
 	o := remote.Options{
 		System: lockstep.SystemPlatform, Name: "dotdigital", Title: "Dotdigital", Base: u, Auth: c.auth,
-		Limits: limits, Pace: c.pace, OnAnswer: c.learnLimit, Log: c.log, Now: c.now, Sleep: c.sleep, Jitter: c.jitter, Transport: c.transport, AllowHosts: c.allowed,
+		Limits: limits, Pace: c.pace, Admit: c.admit, OnAnswer: c.learnLimit, Log: c.log, Now: c.now, Sleep: c.sleep, Jitter: c.jitter, Transport: c.transport, AllowHosts: c.allowed,
 	}
 	once := o
 	once.Limits.Attempts = 1
@@ -119,6 +119,9 @@ func (c *Client) learnLimit(status int, h http.Header) {
 	}
 	left, errLeft := strconv.Atoi(h.Get("X-RateLimit-Remaining"))
 	limit, errLimit := strconv.Atoi(h.Get("X-RateLimit-Limit"))
+	if errLimit == nil {
+		c.grants.tiered.Store(true)
+	}
 	if errLeft == nil && errLimit == nil && left <= limit/reserve {
 		if d := windowLeft(h); d > 0 {
 			c.pace.Hold(d)

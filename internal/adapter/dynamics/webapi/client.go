@@ -120,7 +120,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	}
 	c.http, err = remote.New(remote.Options{
 		System: lockstep.SystemCRM, Name: "dynamics", Title: "Dynamics", Base: base, Auth: source, Limits: limitsFor(s),
-		Pace: remote.NewPace(4, 16), Log: env.Log, Now: env.Now, Sleep: env.Sleep, Jitter: env.Jitter, Transport: env.Transport, AllowHosts: env.AllowHosts,
+		Pace: remote.NewPace(4, 16), Admit: env.Admit, Log: env.Log, Now: env.Now, Sleep: env.Sleep, Jitter: env.Jitter, Transport: env.Transport, AllowHosts: env.AllowHosts,
 		OnAnswer: func(_ int, h http.Header) { c.observe(h) },
 	})
 	if err != nil {
