@@ -176,7 +176,9 @@ func (a *App) Stop(ctx context.Context) error {
 	a.mu.Unlock()
 	a.sweeping.Wait()
 	err := a.jobs.Stop(ctx)
-	if err := a.storeCalls(context.WithoutCancel(ctx)); err != nil {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := a.storeCalls(last); err != nil {
 		a.log.Warn("the calls that were made last are not counted", "err", err)
 	}
 	return err
