@@ -1,5 +1,5 @@
 # lockstep: see README.md. Every target works on a fresh checkout.
-.PHONY: build demo test race check lint generate bench prove mutants crashes properties fuzz picture clean
+.PHONY: build demo test race check lint generate bench prove mutants crashes properties fuzz soak picture clean
 
 export CGO_ENABLED = 0
 TOOL = go tool -modfile=tools/go.mod
@@ -54,6 +54,10 @@ mutants: ## every planted bug must be caught by the simulation; half an hour
 
 crashes: ## 500 second crashes during a recovery, every write and sync of the database failing, sixty signals; an hour
 	go test ./internal/e2e -v -count=1 -timeout 0 -run 'TestSecondCrash|TestDiskFails|TestSignals' -thorough -draw=$(BASE) | grep -v -e '^=== ' -e '--- PASS: Test.*/'
+
+SOAK = 1h
+soak: ## for SOAK, two rivals start the program on one folder, it syncs by itself under edits on both sides and is killed; then nothing may be lost, there twice or come back
+	nice go test ./internal/e2e -v -count=1 -timeout 0 -run 'TestSoak$$' -soak=$(SOAK)
 
 bench: ## speed beside the floor; minutes, on an idle machine
 	go run ./bench
