@@ -306,7 +306,11 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 		// It speaks for the contact if the one before did; else the contact is asked first.
 		e.Ref, e.Hash, e.Apart, e.OptOut, e.Modified = ref, [16]byte{}, nil, entries[i].OptOut, entries[i].Modified
 		e.Base = slices.Clone(e.Base)
-		s.sync.plans[ref.Table].agree(e.Base)
+		plan := s.sync.plans[ref.Table]
+		if !plan.knows(e.Base) {
+			e.Seen = 0
+		}
+		plan.agree(e.Base)
 		s.sync.exchanged[ref] = e
 		delete(s.sync.leaving, ref)
 		out.add(e)

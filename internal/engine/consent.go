@@ -376,7 +376,7 @@ func (s *session) hear(said []statement) error {
 			continue
 		case saidEcho:
 			n.Equal++
-			r.Listed = st.at
+			r.Listed, r.Contact = st.at, cmp.Or(st.contact, r.Contact)
 			c.Restrictions = append(c.Restrictions, *r)
 			known[r.ID] = *r
 			continue

@@ -7,19 +7,41 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
+// comeback is what a mailable contact with a restricted address means.
+type comeback uint8
+
+const (
+	notBack   comeback = iota
+	cameBack           // the platform's own flow has let its person back
+	otherSelf          // another contact has the address now, which the platform was never told of
+)
+
 // isBack asks the platform whether it mails an address again of whose opt-out it was
 // told. Only the platform's own flow can have done that, because nothing that Lockstep
 // writes does; and because it is asked after it was told, no clock has to say which
-// came first.
-func (s *session) isBack(r *lockstep.Restriction) (c lockstep.Contact, back bool, err error) {
+// came first. What the platform closes is a contact, which takes that along when it gets
+// another address: a contact that comes to a closed address after it is as mailable as
+// before, and nobody has let it back.
+func (s *session) isBack(r *lockstep.Restriction) (c lockstep.Contact, back comeback, err error) {
 	if _, told := r.Told[toldPlatform]; !told || r.Scope != lockstep.ScopeAccount || !r.Released.IsZero() || r.Email == "" {
-		return c, false, nil
+		return c, notBack, nil
 	}
 	c, err = s.platform.Contact(s.ctx, r.Email, nil)
-	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
-		return c, false, nil
+	switch {
+	case lockstep.CodeOf(err) == lockstep.CodeNotFound:
+		return c, notBack, nil
+	case err != nil || c.Standing != lockstep.Subscribed && c.Standing != lockstep.SoftBounced:
+		return c, notBack, err
+	case r.Contact == "" || r.Contact == c.ID:
+		return c, cameBack, nil
 	}
-	return c, c.Standing == lockstep.Subscribed || c.Standing == lockstep.SoftBounced, err
+	switch _, err := s.platform.ContactByID(s.ctx, r.Contact, nil); {
+	case lockstep.CodeOf(err) != lockstep.CodeNotFound && err != nil:
+		return c, notBack, err
+	case err == nil || !c.Created.IsZero() && c.Created.Before(listedSince(r)):
+		return c, otherSelf, nil
+	}
+	return c, cameBack, nil // the closed one is gone, and its person a new one
 }
 
 // askBack looks whether people who were asked to confirm that they want mail again
@@ -34,11 +56,22 @@ func (s *session) askBack(page []lockstep.Restriction) error {
 		if err != nil {
 			return err
 		}
-		if back {
+		switch back {
+		case cameBack:
 			s.tellings = append(s.tellings, s.letBack(r, &c, "the person confirmed the wish to be mailed again"))
+		case otherSelf:
+			tellAgain(r, &c)
+		case notBack:
 		}
 	}
 	return nil
+}
+
+// tellAgain lets the platform be told of a restriction once more, of the contact that has
+// its address now.
+func tellAgain(r *lockstep.Restriction, c *lockstep.Contact) {
+	delete(r.Told, toldPlatform)
+	r.Contact, r.Pending = c.ID, true
 }
 
 // letBack ends what a restriction forbids, because the platform's own flow brought
@@ -59,9 +92,9 @@ func (s *session) letBack(r *lockstep.Restriction, c *lockstep.Contact, why stri
 	return e
 }
 
-// cameBack notes contacts that the platform mails again although an opt-out of its
+// noteReturns sees to contacts that the platform mails although an opt-out of its
 // account stands. What was read may be older than the opt-out, so the platform is asked.
-func (s *session) cameBack(page []lockstep.Contact) error {
+func (s *session) noteReturns(page []lockstep.Contact) error {
 	if s.dry() || s.sync.barred == nil {
 		return nil
 	}
@@ -91,10 +124,14 @@ func (s *session) cameBack(page []lockstep.Contact) error {
 		if err != nil {
 			return err
 		}
-		if !back {
+		switch back {
+		case notBack:
 			continue
+		case cameBack:
+			c.Consent = append(c.Consent, s.letBack(&rs[i], &contact, "subscribed again on the platform"))
+		case otherSelf:
+			tellAgain(&rs[i], &contact)
 		}
-		c.Consent = append(c.Consent, s.letBack(&rs[i], &contact, "subscribed again on the platform"))
 		c.Restrictions = append(c.Restrictions, rs[i])
 	}
 	if len(c.Restrictions) == 0 {

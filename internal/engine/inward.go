@@ -30,7 +30,7 @@ func (s *session) readPlatform() error {
 		return err
 	}
 	next, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{Since: since, Fields: s.sync.names, Memberships: true}, func(page []lockstep.Contact) error {
-		if err := s.cameBack(page); err != nil {
+		if err := s.noteReturns(page); err != nil {
 			return err
 		}
 		if err := s.takeContacts(page); err != nil {

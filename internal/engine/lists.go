@@ -132,6 +132,12 @@ func (t *tablePlan) agree(base []lockstep.Value) {
 	}
 }
 
+// knows reports whether a base tells of all labels of the table: that of another table's
+// record says nothing of those which its own table does not have, and the contact may.
+func (t *tablePlan) knows(base []lockstep.Value) bool {
+	return !slices.ContainsFunc(t.pos, func(pos int) bool { return base[pos].IsAbsent() })
+}
+
 // listState is one marketing list and its address book during a run.
 type listState struct {
 	set     lockstep.ListSettings

@@ -406,7 +406,8 @@ func (s *session) fetchEntries(people []person) error {
 }
 
 // askPlatform reads contacts of whose state no base tells: they changed on the platform
-// while no list of a run wanted them, or the record that spoke for them is gone.
+// while no list of a run wanted them, the record that spoke for them is gone, or its table
+// has not all of the labels.
 func (s *session) askPlatform(plan *tablePlan, people []person) error {
 	for i := range people {
 		p := &people[i]
@@ -414,7 +415,7 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 		case p.plat != nil:
 			continue
 		case p.linked && (p.link.Seen == 0 || s.promoted(plan, p)):
-		case p.adopted && (p.link.Seen == 0 || !spoke(p.link)):
+		case p.adopted && (p.link.Seen == 0 || !spoke(p.link) || p.link.Ref.Table != "" && !plan.knows(p.entry.Base)):
 		default:
 			continue
 		}

@@ -59,8 +59,7 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 	}
 	if was.OptOut != p.rec.OptOut {
 		s.recheckOthers(p.rec.Ref, p.others)
-		s.recheckOthers(p.rec.Ref, p.refusing)
-		if p.noEmail == whyMerged {
+		if p.noEmail == "" || p.noEmail == whyMerged {
 			s.mu.Lock()
 			s.recheckOthers(p.rec.Ref, s.sync.links.ByEmail(p.email, nil))
 			s.mu.Unlock()
@@ -87,16 +86,14 @@ func (p *person) onPlatform() string {
 	return ""
 }
 
-// askClosers asks the records that users closed, as far as the ledger knows, and that have
-// the addresses of people, where neither this slice nor their links tell of it: their page
-// of the feed comes later, or they are in none of the lists. What a user says in the CRM
-// counts for everybody with the address from the moment it is heard. It goes with the
-// record, which may have been opened, deleted or given another address since.
+// askClosers asks the records that users closed, as far as the ledger or their links know,
+// and that have the addresses of people, where neither this slice nor a link which these
+// people's own lookup meets tells of it: their page of the feed comes later, they are in
+// none of the lists, or the platform has given the address to another contact than theirs.
+// What a user says in the CRM counts for everybody with the address from the moment it is
+// heard. It goes with the record, which may have been opened, deleted or given another
+// address since.
 func (s *session) askClosers(people []person) error {
-	b := s.sync.barred
-	if len(b.closers) == 0 {
-		return nil
-	}
 	ask := map[string][]lockstep.ID{}
 	for i := range people {
 		p := &people[i]
@@ -107,9 +104,8 @@ func (s *session) askClosers(people []person) error {
 			if email == "" {
 				continue
 			}
-			for _, ref := range b.closers[s.e.Store.AddressKey(email)] {
-				_, closed := b.closed[ref]
-				if _, done := s.sync.asked[ref]; done || !closed || ref == p.rec.Ref || s.linkRefuses(ref, email) {
+			for _, ref := range s.closers(p, email) {
+				if _, done := s.sync.asked[ref]; done {
 					continue
 				}
 				s.sync.asked[ref] = true // once, whoever has the address
@@ -125,12 +121,31 @@ func (s *session) askClosers(people []person) error {
 	return nil
 }
 
-// linkRefuses reports whether a record's link says that it refuses mail to an address.
-func (s *session) linkRefuses(ref lockstep.Ref, email string) bool {
+// closers are the other records that were closed with an address, as far as is known, and
+// whose word about it the person's own lookup does not meet.
+func (s *session) closers(p *person, email string) (out []lockstep.Ref) {
+	var meets []lockstep.Ref
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, ok := s.sync.links.ByRef(ref)
-	return ok && l.OptOut != 0 && l.Email == crosswalk.EmailKey(email)
+	for _, l := range s.sync.links.ByEmail(email, nil) {
+		switch {
+		case l.OptOut == 0 || l.Ref.Table == "" || l.Ref == p.rec.Ref:
+		case l.Contact == "" || l.Contact == p.link.Contact || p.link.Contact == "":
+			meets = append(meets, l.Ref)
+		default:
+			out = append(out, l.Ref)
+		}
+	}
+	s.mu.Unlock()
+	b := s.sync.barred
+	if len(b.closers) == 0 {
+		return out
+	}
+	for _, ref := range b.closers[s.e.Store.AddressKey(email)] {
+		if _, closed := b.closed[ref]; closed && ref != p.rec.Ref && !slices.Contains(meets, ref) && !slices.Contains(out, ref) {
+			out = append(out, ref)
+		}
+	}
+	return out
 }
 
 // askUnread asks the refusing records of tables whose feed this run does not read, since

@@ -31,7 +31,7 @@ var (
 )
 
 const (
-	ordinarySeeds   = 40
+	ordinarySeeds   = 200
 	ordinaryActions = 200
 )
 
