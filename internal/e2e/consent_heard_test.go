@@ -158,3 +158,27 @@ func TestSecondThoughtsWhileLocked(t *testing.T) {
 	c.want("after the lock", "ann news: out/out")
 	c.still("after the lock")
 }
+
+// What the platform closes is a contact. Another one that is given the closed address is
+// mailable there; nobody has come back by that, and it is closed too.
+func TestAnotherContactAtAClosedAddressIsNobodyWhoCameBack(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	w.join(l, w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example"))
+	w.sync()
+	ann, ben := w.contact("ann@stage.example").ContactID, w.contact("ben@stage.example").ContactID
+	w.optOut("ann@stage.example")
+	w.run(lockstep.SyncSuppressions)
+	w.readdress(ann, "ann.before@stage.example")
+	w.readdress(ben, "ann@stage.example")
+	for range 2 {
+		w.sync()
+		w.run(lockstep.SyncSuppressions)
+	}
+	if c := w.contact("ann@stage.example"); c.ContactID != ben || c.Channel["email"]["status"] == "subscribed" {
+		t.Errorf("the closed address is mailed: contact %d, %v", c.ContactID, c.Channel["email"])
+	}
+	if got := w.closed(); !slices.Contains(got, "contact ann@stage.example") {
+		t.Errorf("closed: %v", got)
+	}
+}
