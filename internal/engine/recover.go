@@ -57,11 +57,14 @@ func (s *session) recover() error {
 	return nil
 }
 
+// askFor is how long there is at least to ask what became of interrupted work.
+const askFor = 5 * time.Second
+
 // asking returns a context for asking what became of interrupted work. It lasts for a
 // while also when what came before took all the time of the slice: work of a certain age
 // is given up, and must have been asked about.
 func (s *session) asking() (context.Context, context.CancelFunc) {
-	return s.within(max(0, time.Minute-s.deadline.Sub(s.e.Ticks())))
+	return s.within(max(0, askFor-s.deadline.Sub(s.e.Ticks())))
 }
 
 func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) error {
