@@ -232,6 +232,7 @@ func (t *Twins) build(opt Options) error {
 	email.handle(dotdigital.Choose(t.Accounts...), t, true)
 	steering.handle(control.New(control.Options{
 		Token: id.ControlToken, Counters: t.Counters, Faults: t.Faults, Clock: t.Clock, Accounts: t.steered(), History: t.History, Snapshot: t.Snapshot,
+		Webhooks: func() any { return t.Dataverse.Deliveries() },
 	}), t, false)
 
 	t.ready.Dataverse = DataverseReady{
@@ -370,6 +371,9 @@ func (t *Twins) Close() error {
 		}
 		stopping.Wait()
 		t.serving.Wait()
+		if t.Dataverse != nil {
+			t.Dataverse.Close()
+		}
 		if t.dataDir != "" && t.identity.Company != nil && t.ready.Control.URL != "" {
 			t.closeErr = t.Snapshot()
 		}

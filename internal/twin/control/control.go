@@ -100,8 +100,8 @@ type Mailer interface {
 	Sends() iter.Seq[Send]
 }
 
-// Options are the things that the API steers; all but History and Snapshot are
-// required.
+// Options are the things that the API steers; all but History, Snapshot
+// and Webhooks are required.
 type Options struct {
 	// Token authorises every call.
 	Token string
@@ -116,6 +116,8 @@ type Options struct {
 	History *history.Log
 	// Snapshot writes the twins' data folder.
 	Snapshot func() error
+	// Webhooks tells what was posted to the webhooks of the organization.
+	Webhooks func() any
 }
 
 // snapshot writes the data folder; without one it is refused.
@@ -127,6 +129,14 @@ func (h *handler) snapshot(*http.Request) (any, error) {
 		return nil, &refusal{http.StatusConflict, err.Error()}
 	}
 	return struct{}{}, nil
+}
+
+// webhooks tells what was posted to the webhooks that are registered.
+func (h *handler) webhooks(*http.Request) (any, error) {
+	if h.opt.Webhooks == nil {
+		return nil, &refusal{http.StatusConflict, "there is no organization here that posts webhooks"}
+	}
+	return h.opt.Webhooks(), nil
 }
 
 type handler struct {
@@ -149,6 +159,7 @@ func New(opt Options) http.Handler {
 		"POST /recipients":  h.recipients,
 		"POST /people":      h.people,
 		"POST /snapshot":    h.snapshot,
+		"GET /webhooks":     h.webhooks,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := serve(r)
@@ -162,7 +173,7 @@ func New(opt Options) http.Handler {
 	mux.HandleFunc("GET /sends", h.sends)
 	mux.HandleFunc("GET /history", h.history)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, POST /recipients, POST /people, POST /snapshot, GET /sends and GET /history exist"})
+		refuse(w, &refusal{http.StatusNotFound, "no such call; GET /stats, POST /stats/reset, GET|POST|DELETE /faults, GET|POST /clock, GET /webhooks, POST /recipients, POST /people, POST /snapshot, GET /sends and GET /history exist"})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")

@@ -35,6 +35,14 @@ func (c *call) complete(t *schema.Table, cells []store.Cell, old *store.Row, cha
 		}
 	case "systemuser":
 		completeUser(c, t, cells, old)
+	case "serviceendpoint":
+		if err := completeEndpoint(t, cells, old); err != nil {
+			return err
+		}
+	case "sdkmessageprocessingstep":
+		if err := c.completeStep(t, cells); err != nil {
+			return err
+		}
 	case "publisher":
 		if err := c.completePublisher(t, cells, old); err != nil {
 			return err

@@ -52,6 +52,20 @@
 //   - A publisher with solutions cannot be deleted. Deleting an unmanaged solution
 //     leaves its components.
 //   - A label in a language other than the organization's is refused.
+//   - A webhook needs an https URL on port 443 or 80, or any URL on the loopback of the
+//     twin's own machine, which stands for the internet. authvalue cannot be read. An
+//     authvalue of the types 5 and 6 is <settings><setting name="…" value="…"/></settings>.
+//     The contract cannot be changed, and an endpoint with steps cannot be deleted.
+//   - A step needs stage, mode, rank and supporteddeployment. Filtering attributes must
+//     exist, and an update counts when it was sent one of them, changed or not.
+//   - A bulk message is delivered as one Create or Update for each row. Rows that the
+//     platform changes of itself (the number of a list's members, links to deleted
+//     rows) are no updates. Adding members that are in the list already is no message,
+//     nor are CopyMembers and QualifyMember.
+//   - An answer of 502, 503 or 504 is followed by one more attempt at once; redirects
+//     are not followed. A delivery that failed stays as a system job.
+//     Deliveries that wait are lost when the organization ends.
+//   - What is committed after the registration of a step is delivered.
 //
 // # Faults
 //
@@ -69,10 +83,12 @@
 //
 // These answer 501 and say so: the CSDL document $metadata, the query options
 // sql, savedQuery and userQuery, importing and exporting solutions, RetrieveMetadataChanges,
-// BulkDelete, global option sets, N:N and polymorphic relationships made by
+// BulkDelete, synchronous steps, plug-ins, images of steps, service bus endpoints, steps
+// of other messages than Create, Update, Delete, AddMember, AddListMembers and
+// RemoveMember, global option sets, N:N and polymorphic relationships made by
 // clients, activity tables made by clients, QualifyLead with an opportunity.
 //
-// Webhooks, plug-ins and duplicate detection rules do not exist in this
+// Plug-ins and duplicate detection rules do not exist in this
 // organization (the fault row-poison stands in for a rule that refuses a row),
 // nor do sharing, teams as owners of privileges, column security, elastic and
 // virtual tables, files and images, full and no OData metadata levels, languages

@@ -64,8 +64,9 @@ func (c *call) alter(f func(*schema.Draft) error) error {
 	return err
 }
 
-// record tells the observers about a committed transaction.
+// record tells the observers and the registered webhooks about a committed transaction.
 func (s *Server) record(changes []store.Change) {
+	s.hooks.collect(changes)
 	observers := s.watching()
 	if len(observers) == 0 {
 		return

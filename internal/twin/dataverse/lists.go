@@ -153,20 +153,19 @@ func (c *call) addMemberCount(id value.ID, n int) {
 	c.tx.Put("list", store.NewRow(id, c.tx.Next(), cells))
 }
 
-// addMembers adds many rows and keeps the count.
-func (c *call) addMembers(l *list, members []value.ID) error {
-	added := 0
+// addMembers adds many rows and keeps the count. It returns how many were new.
+func (c *call) addMembers(l *list, members []value.ID) (added int, err error) {
 	for _, m := range members {
 		_, fresh, err := c.addMember(l, m)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if fresh {
 			added++
 		}
 	}
 	c.addMemberCount(l.row.ID, added)
-	return nil
+	return added, nil
 }
 
 // entityID reads an entity parameter: an object with @odata.type and the
@@ -230,7 +229,11 @@ func (c *call) addListMembers(props []prop) (*answer, error) {
 		if err != nil {
 			return err
 		}
-		return c.addMembers(l, members)
+		added, err := c.addMembers(l, members)
+		if added > 0 {
+			c.announce(announcement{name: "AddListMembers", table: t, members: members}, nil)
+		}
+		return err
 	})
 }
 
@@ -272,6 +275,7 @@ func (c *call) listAction(id value.ID, message string, props []prop) (*answer, e
 				return err
 			}
 			c.addMemberCount(id, 1)
+			c.announce(announcement{name: "AddMember", table: c.sch.Table("list"), members: []value.ID{member}}, nil)
 			return nil
 		})
 		if err != nil {
@@ -318,6 +322,7 @@ func (c *call) removeMember(id, member value.ID) error {
 	}
 	c.tx.Delete("listmember", row.ID)
 	c.addMemberCount(id, -1)
+	c.announce(announcement{name: "RemoveMember", table: c.sch.Table("list"), members: []value.ID{member}}, nil)
 	return nil
 }
 
@@ -356,7 +361,8 @@ func (c *call) copyMembers(from, to value.ID) error {
 	if source.dynamic {
 		return fail(http.StatusBadRequest, codeDynamicList, "The operation is not valid for a dynamic list.")
 	}
-	return c.addMembers(l, c.members(from))
+	_, err = c.addMembers(l, c.members(from))
+	return err
 }
 
 // freeze makes a static list of the present members of a dynamic one.
@@ -418,7 +424,8 @@ func (c *call) freeze(id value.ID) (value.ID, error) {
 	if err != nil {
 		return value.ID{}, err
 	}
-	return made, c.addMembers(l, members)
+	_, err = c.addMembers(l, members)
+	return made, err
 }
 
 func (c *call) plainSource() source { return source{view: c.view} }

@@ -111,9 +111,10 @@ func kebab(name string) string {
 
 // otherSets are sets that every organization has and the twin does not emulate.
 var otherSets = map[string]string{
-	"serviceendpoints": "Registering webhooks", "sdkmessageprocessingsteps": "Registering webhooks", "sdkmessageprocessingstepimages": "Registering webhooks",
-	"importjobs":  "Importing solutions",
-	"userqueries": "Working with personal views", "usersettingscollection": "Reading user settings", "fieldsecurityprofiles": "Column security", "fieldpermissions": "Column security",
+	"serviceendpoints": "Registering webhooks in an organization made by an earlier version", "sdkmessageprocessingsteps": "Registering webhooks in an organization made by an earlier version",
+	"sdkmessageprocessingstepimages": "Registering images of steps",
+	"importjobs":                     "Importing solutions",
+	"userqueries":                    "Working with personal views", "usersettingscollection": "Reading user settings", "fieldsecurityprofiles": "Column security", "fieldpermissions": "Column security",
 	"emails": "Working with emails", "tasks": "Working with tasks", "phonecalls": "Working with phone calls", "appointments": "Working with appointments", "activitypointers": "Working with all activities at once",
 	"activityparties": "Working with activity parties", "opportunities": "Working with opportunities", "incidents": "Working with cases", "webresourceset": "Working with web resources",
 	"duplicaterules": "Duplicate detection", "bulkdeleteoperations": "Bulk deletion",

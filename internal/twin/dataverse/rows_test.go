@@ -339,7 +339,7 @@ func TestErrorShapes(t *testing.T) {
 	w.get("contacts?sql="+url.QueryEscape("SELECT 1")).refused(http.StatusNotImplemented, "0x80040219")
 	w.get("contacts?savedQuery=22222222-0000-0000-0000-000000000002").refused(http.StatusNotImplemented, "0x80040219")
 	w.do("POST", "ImportSolution", `{}`).refused(http.StatusNotImplemented, "0x80040219")
-	w.do("POST", "serviceendpoints", `{}`).refused(http.StatusNotImplemented, "0x80040219")
+	w.do("POST", "sdkmessageprocessingstepimages", `{}`).refused(http.StatusNotImplemented, "0x80040219")
 	w.get("$metadata").refused(http.StatusNotImplemented, "0x80040219")
 	w.get("contacts?$filter="+strings.Repeat("x", 33_000)).refused(400, "0x80060888")
 }

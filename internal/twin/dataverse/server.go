@@ -94,6 +94,8 @@ type Server struct {
 
 	org org
 
+	hooks *webhooks
+
 	historyMu sync.Mutex
 	observers []func(Write)
 }
@@ -127,6 +129,7 @@ func New(opt Options) *Server {
 		opt: opt, clock: opt.Clock, faults: opt.Faults, stats: opt.Stats,
 		store: store.New(1_000_000), limits: newLimiter(opt.Limits), privCache: map[value.ID]privileges{},
 	}
+	s.hooks = newWebhooks(s)
 	s.SetBaseURL(opt.BaseURL)
 	full := opt.Profile == Online
 	s.sch.Store(publish(schema.Standard(schema.Apps{Sales: full, Subscriptions: full})))

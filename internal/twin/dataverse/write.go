@@ -38,6 +38,7 @@ func (c *call) begin() {
 	c.tx = c.s.store.Begin(c.user.id, c.now)
 	c.tx.Operation, c.tx.Caller = c.op, c.user.real
 	c.view = c.tx.View
+	c.s.hooks.refresh(c)
 }
 
 func (c *call) end(commit bool) {
@@ -115,6 +116,7 @@ func (c *call) create(t *schema.Table, props []prop) (value.ID, error) {
 		return value.ID{}, err
 	}
 	c.tx.Put(t.Name, store.NewRow(id, c.tx.Next(), cells))
+	c.announce(announcement{name: "Create", table: t}, nil)
 	if t.Name == "role" {
 		c.grantBase(id)
 	}
@@ -186,6 +188,7 @@ func (c *call) replace(t *schema.Table, row *store.Row, cells []store.Cell, chan
 		return err
 	}
 	c.tx.Put(t.Name, store.NewRow(row.ID, c.tx.Next(), cells))
+	c.announce(announcement{name: "Update", table: t}, changed)
 	return nil
 }
 
@@ -274,6 +277,7 @@ func (c *call) remove(t *schema.Table, id value.ID) error {
 		c.leave(t, m, id)
 	}
 	c.tx.Delete(t.Name, id)
+	c.announce(announcement{name: "Delete", table: t}, nil)
 	return nil
 }
 

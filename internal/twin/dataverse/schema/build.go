@@ -137,6 +137,7 @@ func createOnly(c *Column) *Column {
 	c.ForUpdate = false
 	return c
 }
+func writeOnly(c *Column) *Column  { c.ForRead = false; return c }
 func updateOnly(c *Column) *Column { c.ForCreate = false; return c }
 func require(c *Column, l Level) *Column {
 	c.Required = l
@@ -232,7 +233,7 @@ func addShadow(t *Table, c *Column) {
 // relate declares the relationship of one lookup column to one target with the
 // name of its collection-valued side. A polymorphic column gets one navigation
 // property per target.
-func (b *builder) relate(table, col, target, collection string) {
+func (b *builder) relate(table, col, target, collection string) *Relation {
 	t := b.d.s.tables[table]
 	c := t.Column(col)
 	nav := c.Name
@@ -247,11 +248,13 @@ func (b *builder) relate(table, col, target, collection string) {
 	if ref != nil {
 		refID = ref.PrimaryID
 	}
-	b.d.Relate(&Relation{
+	r := &Relation{
 		SchemaName: collection, Referenced: target, ReferencedID: refID, Referencing: table,
 		Column: col, Nav: nav, CollectionNav: collection, Custom: c.Custom,
 		Cascade: Cascade{"NoCascade", "RemoveLink", "NoCascade", "NoCascade", "NoCascade", "NoCascade"},
-	})
+	}
+	b.d.Relate(r)
+	return r
 }
 
 // relateRest declares relationships for every lookup column that has none yet.

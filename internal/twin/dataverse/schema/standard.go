@@ -380,6 +380,10 @@ func (b *builder) relations(apps Apps) {
 	b.relate("account", "transactioncurrencyid", "transactioncurrency", "transactioncurrency_account")
 	b.relate("systemuser", "businessunitid", "businessunit", "business_unit_system_users")
 	b.relate("businessunit", "parentbusinessunitid", "businessunit", "business_unit_parent_business_unit")
+	b.relate("sdkmessageprocessingstep", "eventhandler", "serviceendpoint", "serviceendpoint_sdkmessageprocessingstep").Cascade.Delete = "Restrict"
+	b.relate("sdkmessageprocessingstep", "sdkmessageid", "sdkmessage", "sdkmessageid_sdkmessageprocessingstep")
+	b.relate("sdkmessageprocessingstep", "sdkmessagefilterid", "sdkmessagefilter", "sdkmessagefilterid_sdkmessageprocessingstep")
+	b.relate("asyncoperation", "owningextensionid", "sdkmessageprocessingstep", "SdkMessageProcessingStep_AsyncOperations")
 	b.d.RelateMany(&ManyToMany{
 		SchemaName: "systemuserroles_association", Table1: "systemuser", Table2: "role", Intersect: "systemuserroles",
 		Column1: "systemuserid", Column2: "roleid", Nav1: "systemuserroles_association", Nav2: "systemuserroles_association",
@@ -505,6 +509,27 @@ func (b *builder) platform() {
 		}, audit())
 	filter.Ownership, filter.ReadOnly = "None", true
 
+	endpoint := org(b.table("ServiceEndpoint", "serviceendpoints", 4618, "ServiceEndpointId", "name",
+		[]*Column{
+			require(Text("Name", 160), SystemRequired), memo("Description", 2000), require(Text("Url", 2000), SystemRequired),
+			require(choice("Contract", -1, "1 OneWay|2 Queue|3 Rest|4 TwoWay|5 Topic|6 Queue (Persistent)|7 Event Hub|8 Webhook"), SystemRequired),
+			require(choice("AuthType", -1, "0 Not Specified|1 ACS|2 SAS Key|3 SAS Token|4 Webhook Key|5 Http Header|6 Http Query String"), SystemRequired),
+			writeOnly(Text("AuthValue", 2048)), choice("MessageFormat", -1, "1 Binary XML|2 Json|3 Text XML"),
+		}, audit()))
+	endpoint.Label, endpoint.Plural = "Service Endpoint", "Service Endpoints"
+	plugin := b.table("PluginType", "plugintypes", 4602, "PluginTypeId", "name", []*Column{Text("Name", 256), Text("TypeName", 256)}, audit())
+	plugin.Ownership, plugin.ReadOnly, plugin.Label, plugin.Plural = "OrganizationOwned", true, "Plug-in Type", "Plug-in Types"
+	handler := require(lookup("EventHandler", "plugintype", "serviceendpoint"), SystemRequired)
+	step := org(b.table("SdkMessageProcessingStep", "sdkmessageprocessingsteps", 4608, "SdkMessageProcessingStepId", "name",
+		[]*Column{
+			Text("Name", 256), memo("Description", 2000), require(lookup("SdkMessageId", "sdkmessage"), SystemRequired), lookup("SdkMessageFilterId", "sdkmessagefilter"), handler,
+			require(choice("Stage", -1, "10 Pre-validation|20 Pre-operation|40 Post-operation"), SystemRequired),
+			require(choice("Mode", -1, "0 Synchronous|1 Asynchronous"), SystemRequired), require(whole("Rank", 1, 2147483647), SystemRequired),
+			require(choice("SupportedDeployment", -1, "0 Server Only|1 Microsoft Dynamics 365 Client for Outlook Only|2 Both"), SystemRequired),
+			flag("AsyncAutoDelete", false), memo("FilteringAttributes", 100_000), memo("Configuration", 1_073_741_823),
+		}, states("0 Enabled=1|1 Disabled=2", "1 Enabled@0|2 Disabled@1"), audit()))
+	step.Label, step.Plural = "Sdk Message Processing Step", "Sdk Message Processing Steps"
+
 	view := b.table("SavedQuery", "savedqueries", 1039, "SavedQueryId", "name",
 		[]*Column{
 			require(Text("Name", 200), SystemRequired), memo("Description", 2000), memo("FetchXml", 1_073_741_823), memo("LayoutXml", 1_073_741_823),
@@ -531,7 +556,7 @@ func (b *builder) platform() {
 	component.Ownership, component.ReadOnly = "None", true
 
 	job := b.table("AsyncOperation", "asyncoperations", 4700, "AsyncOperationId", "name",
-		[]*Column{Text("Name", 256), whole("OperationType", 0, billion), memo("Message", 1_073_741_823), memo("FriendlyMessage", 10_000), when("StartedOn"), when("CompletedOn")},
+		[]*Column{Text("Name", 256), whole("OperationType", 0, billion), lookup("OwningExtensionId", "sdkmessageprocessingstep"), memo("Message", 1_073_741_823), memo("FriendlyMessage", 10_000), when("StartedOn"), when("CompletedOn")},
 		states("0 Ready=0|1 Suspended=10|2 Locked=20|3 Completed=30",
 			"0 Waiting For Resources@0|10 Waiting@1|20 In Progress@2|21 Pausing@2|22 Canceling@2|30 Succeeded@3|31 Failed@3|32 Canceled@3"),
 		owned(), audit())

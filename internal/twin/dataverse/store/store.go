@@ -41,6 +41,8 @@ type Change struct {
 	// Operation and Caller are those of the transaction.
 	Operation string
 	Caller    value.ID
+	// Note is what the owner of the transaction noted on the write; see Tx.Note.
+	Note any
 }
 
 // Tombstone remembers a deleted row.
@@ -355,6 +357,10 @@ func (tx *Tx) change(c Change) Change {
 	c.Time, c.User, c.Operation, c.Caller = tx.now, tx.user, tx.Operation, tx.Caller
 	return c
 }
+
+// Note attaches something to the last write, for those who observe the commit. It
+// goes with the write when that is undone.
+func (tx *Tx) Note(note any) { tx.changes[len(tx.changes)-1].Note = note }
 
 func (t *table) touch(s *Store) {
 	s.writes++
