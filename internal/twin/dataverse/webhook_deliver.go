@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -159,9 +160,7 @@ func (d *deliveries) once(item delivery, body []byte, exceeded bool) (int, error
 	if err != nil {
 		return 0, err
 	}
-	for name, values := range item.step.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, item.step.header)
 	host := ""
 	if u, err := url.Parse(d.s.BaseURL()); err == nil {
 		host = u.Host
