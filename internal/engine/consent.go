@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -95,38 +96,45 @@ func (s *session) suppressions() error {
 	return s.tell()
 }
 
-// beginConsent prepares a run of the consent lane.
+// beginConsent prepares a run of the consent lane. When one side does not answer the run
+// hears the other one and then fails: what people said there is noted, and bars them,
+// however long the outage lasts.
 func (s *session) beginConsent() error {
 	if _, ok := s.platform.(lockstep.SuppressionKeeper); !ok {
 		return &lockstep.Error{Code: lockstep.CodeUnsupported, Op: "start run", Msg: "this email platform tells nobody's opt-outs"}
 	}
-	if err := s.verify(); err != nil {
-		if !s.foreignCRM && !s.foreignPlatform {
-			return err
-		}
+	switch err := s.verify(); {
+	case err == nil:
+	case s.foreignCRM || s.foreignPlatform:
 		// Opt-outs are heard of the side that is who it was; nobody is told.
 		s.locked = lockstep.AsError(err).Msg
 		s.stopped = append(s.stopped, s.locked)
+	case s.ctx.Err() != nil || s.awayCRM != nil && s.awayPlatform != nil:
+		return err
 	}
 	return s.closeConsentBatches()
 }
 
-// hearSuppressions notes what both sides say.
+// hearSuppressions notes what both sides say. One that fails does not keep the other
+// from being heard.
 func (s *session) hearSuppressions() error {
-	if !s.foreignPlatform {
+	var failed error
+	if !s.foreignPlatform && s.awayPlatform == nil {
 		s.stage("reading opt-outs of the email account")
-		if err := s.hearPlatform(); err != nil {
-			return err
+		failed = s.hearPlatform()
+		if failed != nil && (s.ctx.Err() != nil || errors.Is(failed, errYield) || lockstep.CodeOf(failed) == lockstep.CodeConflict) {
+			return failed
 		}
 	}
-	if s.foreignCRM {
-		return nil
+	if !s.foreignCRM && s.awayCRM == nil {
+		s.stage("reading opt-outs of the CRM")
+		for _, hear := range []func() error{s.hearRecords, s.hearRows} {
+			if err := hear(); err != nil {
+				return cmp.Or(failed, err)
+			}
+		}
 	}
-	s.stage("reading opt-outs of the CRM")
-	if err := s.hearRecords(); err != nil {
-		return err
-	}
-	return s.hearRows()
+	return cmp.Or(failed, s.away())
 }
 
 // closeConsentBatches ends what an earlier turn left open. Everything that the lane

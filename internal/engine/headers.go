@@ -16,16 +16,18 @@ import (
 // connected: a copied database or a moved account is not the original, and nothing may
 // be written to it. When somebody else answers the account is locked, so that nothing
 // is written by later runs either, whoever answers then, until a person has looked.
+// Both sides are asked even when the first one does not answer: opt-outs are heard of
+// the other one.
 func (s *session) verify() error {
+	was, wasAcc := s.org.Identity, s.account.Identity
 	org, err := s.crm.Identity(s.ctx)
-	if err != nil {
-		return err
+	if s.awayCRM = err; err != nil {
+		org = was
 	}
 	acc, err := s.platform.Identity(s.ctx)
-	if err != nil {
-		return err
+	if s.awayPlatform = err; err != nil {
+		acc = wasAcc
 	}
-	was, wasAcc := s.org.Identity, s.account.Identity
 	stranger := &lockstep.Error{Code: lockstep.CodeGuarded, Op: "verify who answers"}
 	switch {
 	case another(was.ID, org.ID):
@@ -49,9 +51,20 @@ func (s *session) verify() error {
 		}
 		return stranger
 	}
+	if err := s.away(); err != nil {
+		return err
+	}
 	s.verified = true
 	s.e.sentinel.keep(s.account.ID, answered{crm: s.crm, platform: s.platform, org: s.org.Identity.ID, account: s.account.Identity.ID, at: s.e.Now()})
 	return nil
+}
+
+// away is why one of the sides does not answer; nil when both did.
+func (s *session) away() error {
+	if s.awayCRM != nil {
+		return s.awayCRM
+	}
+	return s.awayPlatform
 }
 
 func another(was, is string) bool { return was != "" && is != "" && was != is }

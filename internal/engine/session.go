@@ -58,6 +58,8 @@ type session struct {
 	// flagsHeld keeps suppressions that follow from flags of CRM records from being told;
 	// foreignCRM and foreignPlatform say that another system answers than was connected.
 	flagsHeld, foreignCRM, foreignPlatform bool
+	// awayCRM and awayPlatform say why a side could not be asked who it is.
+	awayCRM, awayPlatform error
 }
 
 func (e *Engine) open(ctx context.Context, run lockstep.Run, budget time.Duration) (*session, error) {

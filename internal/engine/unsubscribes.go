@@ -14,10 +14,13 @@ func (s *session) unsubscribes() error {
 	if err := s.beginConsent(); err != nil {
 		return err
 	}
-	if !s.foreignPlatform {
+	if !s.foreignPlatform && s.awayPlatform == nil {
 		if err := s.hearUnsubscribes(); err != nil {
 			return err
 		}
+	}
+	if err := s.away(); err != nil {
+		return err
 	}
 	if err := s.rowsLate(lockstep.UnsubscriberTable, lockstep.ScopeList); err != nil {
 		return err
