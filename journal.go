@@ -39,6 +39,10 @@ type Commit struct {
 	LinkIDs  []int64  // when as long as Links: receives the ids under which they are stored
 	Members  []MemberBlob
 	Findings []Finding
+	// Retries say when records are tried again that a side did not take; Taken are those
+	// that wait no more.
+	Retries []Retry
+	Taken   []Ref
 	// Conflicts are appended; one with the ID of an earlier, unresolved conflict
 	// replaces it.
 	Conflicts []Conflict

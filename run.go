@@ -188,7 +188,31 @@ type Finding struct {
 	Message string    `json:"message"`
 	Hint    string    `json:"hint,omitempty"`
 	At      time.Time `json:"at"`
+	// Retry says when the record is tried again. Nil: it was taken since, or it is looked
+	// at again once somebody changes it.
+	Retry *Retry `json:"retry,omitempty"`
 }
+
+// Retry is a record that a side did not take, and that is tried again with a growing
+// delay.
+type Retry struct {
+	Ref      Ref       `json:"-"`
+	Finding  string    `json:"-"`        // the latest about it
+	Attempts int       `json:"attempts"` // so far
+	Next     time.Time `json:"next"`     // a run that begins later tries again
+}
+
+// RetryDelay is how long a record waits that a side did not take in so many attempts: five
+// minutes, each time twice as long, and no longer than a day.
+func RetryDelay(attempts int) time.Duration {
+	if attempts < 1 {
+		return 0
+	}
+	return min(5*time.Minute<<min(attempts-1, 10), MaxRetryDelay)
+}
+
+// MaxRetryDelay is the longest that a record waits to be tried again.
+const MaxRetryDelay = 24 * time.Hour
 
 // Finding codes.
 const (

@@ -86,6 +86,25 @@ func (s *server) runs() {
 			findings, err := s.app.Findings(ctx, in.ID, in.Cursor, in.Limit+1)
 			return cut(findings, in.Limit, func(f lockstep.Finding) string { return f.ID }), err
 		})
+	handle(s, operation("list-findings", http.MethodGet, "/findings", tagRuns, "Records that a side did not take and that are tried again: why, how often, when next"),
+		func(ctx context.Context, in *struct {
+			InAccount
+			Paging
+		},
+		) (*pageOut[lockstep.Finding], error) {
+			acc, err := s.app.Account(ctx, in.Account)
+			if err != nil {
+				return nil, err
+			}
+			findings, err := s.app.Waiting(ctx, acc.ID, in.Cursor, in.Limit+1)
+			return cut(findings, in.Limit, func(f lockstep.Finding) string { return f.ID }), err
+		})
+	retry := operation("retry-finding", http.MethodPost, "/findings/{id}/retry", tagRuns, "Try again at once what a finding is about", http.StatusConflict)
+	retry.DefaultStatus = http.StatusAccepted
+	retry.Description = "Answers with the run that tries it: one of the sync that met the problem. It looks at the record whether it changed or not. 409 for what an undo did not take back."
+	handle(s, retry, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {
+		return one(s.app.RetryFinding(ctx, in.ID))
+	})
 	apply := operation("apply-run", http.MethodPost, "/runs/{id}/apply", tagRuns, "Write exactly what a preview showed", http.StatusConflict)
 	apply.DefaultStatus = http.StatusAccepted
 	handle(s, apply, func(ctx context.Context, in *ByID) (*oneOut[lockstep.Run], error) {

@@ -123,7 +123,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, with findings to look at;
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("see "+c.CommandPath()+" --help", "%s", err)
 	})
-	root.AddCommand(env.demo(), env.twin(), env.serve(), env.worker(), env.sync(), env.runs(), env.undo(), env.explain(), env.lists(), env.schedules(), env.budget(), env.connect(), env.dynamics(), env.consent(), env.suppressions(), env.accounts(), env.rearm(), env.backup(), env.restore(), env.settings(), env.configuration(), env.version())
+	root.AddCommand(env.demo(), env.twin(), env.serve(), env.worker(), env.sync(), env.runs(), env.findings(), env.undo(), env.explain(), env.lists(), env.schedules(), env.budget(), env.connect(), env.dynamics(), env.consent(), env.suppressions(), env.accounts(), env.rearm(), env.backup(), env.restore(), env.settings(), env.configuration(), env.version())
 	return root
 }
 

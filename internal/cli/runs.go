@@ -137,10 +137,7 @@ func (env *environment) showOneRun(ctx context.Context, t target, id string, cha
 	if findings && err == nil && len(codes) > 0 {
 		env.printf("\nFindings\n")
 		err = paged(ctx, c, path+"/findings", large, func(f lockstep.Finding) error {
-			env.printf("  %-18s %s %s: %s\n", f.Code, f.Table, subject(f.Record, string(f.Contact)), f.Message)
-			if f.Hint != "" {
-				env.printf("  %-18s → %s\n", "", f.Hint)
-			}
+			env.showFinding(f)
 			return nil
 		})
 	}

@@ -62,7 +62,7 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 			continue
 		} else if refused != nil {
 			changes[i].State, changes[i].Cause = lockstep.Refused, refused.Msg
-			s.finding(lockstep.Finding{
+			s.rejected(lockstep.Finding{
 				Code: lockstep.FindingRejected, Table: plan.table, Record: p.rec.ID, Contact: p.row.contact, Field: refused.Field,
 				Message: "the CRM refused the change: " + refused.Msg, Hint: refused.Hint,
 			})
@@ -72,6 +72,11 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 		}
 		changes[i].State = lockstep.Acknowledged
 		n.RecordsUpdated++
+		if !p.row.sends() {
+			s.mu.Lock()
+			s.took(p.rec.Ref)
+			s.mu.Unlock()
+		}
 		s.wrote(plan, p)
 	}
 	s.count(n)

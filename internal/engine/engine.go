@@ -54,6 +54,9 @@ type Store interface {
 
 	ConsentStore
 
+	// Retries returns the records that a side did not take and that are tried again.
+	Retries(ctx context.Context, account string) ([]lockstep.Retry, error)
+
 	// ResolvedConflicts returns conflicts that a person decided after a time.
 	ResolvedConflicts(ctx context.Context, account string, after time.Time) ([]lockstep.Conflict, error)
 }

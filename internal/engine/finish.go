@@ -68,6 +68,7 @@ func (s *session) finishLists(outward bool) error {
 	for _, f := range miscounted {
 		s.finding(f)
 	}
+	s.triedAgain()
 	if outward && s.decidedAll() && !s.sync.resolvedUpTo.IsZero() {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}

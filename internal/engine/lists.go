@@ -76,6 +76,9 @@ type listSync struct {
 	pages    int
 	feeds    map[string][]feedRead // tables that are being read for the first time
 
+	retries map[lockstep.Ref]lockstep.Retry // records that a side did not take
+	again   map[lockstep.Ref]bool           // of them, those that this slice tries again: true = and were not taken
+
 	staleLinks []staleLink
 	closeLinks []crosswalk.Link
 
@@ -253,7 +256,7 @@ func newListSync() *listSync {
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
-		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{},
+		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
 	}
 }
 
@@ -287,6 +290,9 @@ func (s *session) syncLists(outward bool) error {
 		return err
 	}
 	if err := s.loadLinks(); err != nil {
+		return err
+	}
+	if err := s.loadRetries(); err != nil {
 		return err
 	}
 	if err := s.loadApproval(); err != nil {

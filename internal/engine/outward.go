@@ -309,6 +309,9 @@ func (s *session) lookLate(concerned bool) error {
 			for _, id := range staleIDs {
 				want(id)
 			}
+			if err := s.tryAgain(table); err != nil {
+				return err
+			}
 			for k := range s.sync.resolve {
 				if k.ref.Table == table {
 					want(k.ref.ID)
@@ -371,6 +374,7 @@ type staleLink struct {
 	platform bool // the contact changed
 	opened   bool // the record does not refuse to be mailed
 	moved    bool // the record has an address that its contact was not given
+	waits    bool // the record is looked at when it is tried again, and not before
 }
 
 // staleMembers are the records of this run's lists whose link is marked to be
@@ -488,6 +492,15 @@ func (s *session) tidyLinks() error {
 		return !ok || now.Where != l.link.Where
 	})
 	s.mu.Unlock()
+	slices.SortStableFunc(stale, func(a, b staleLink) int { // any other mark counts for more
+		switch {
+		case a.waits == b.waits:
+			return 0
+		case a.waits:
+			return -1
+		}
+		return 1
+	})
 	for _, l := range stale {
 		load = append(load, l.link)
 	}
@@ -501,6 +514,9 @@ func (s *session) tidyLinks() error {
 	for i := range stale {
 		e := entries[i]
 		e.Hash = [16]byte{}
+		if stale[i].waits {
+			e.Hash = [16]byte{1} // fits no content
+		}
 		if stale[i].platform {
 			e.Seen = 0
 		}

@@ -282,6 +282,9 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 			if err := s.setAside(plan, p); err != nil {
 				return err
 			}
+			s.mu.Lock()
+			delete(s.sync.again, p.rec.Ref) // not tried yet
+			s.mu.Unlock()
 		}
 		if len(p.toCRM) > 0 {
 			writes = append(writes, p)

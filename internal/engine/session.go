@@ -37,6 +37,8 @@ type session struct {
 	sum       lockstep.Counts // committed in this slice
 	findings  []lockstep.Finding
 	conflicts []lockstep.Conflict
+	retries   []lockstep.Retry // for the next commit, as taken
+	taken     []lockstep.Ref
 	found     map[string]bool // findings of this slice, so that one problem is told once
 	before    lockstep.Calls  // of earlier slices of this run
 
@@ -241,19 +243,20 @@ func (s *session) cancelled() error {
 }
 
 // finding notes a problem of one record; it is stored with the next commit. The
-// same problem of the same record is told once a run.
-func (s *session) finding(f lockstep.Finding) {
+// same problem of the same record is told once a run. It returns the finding's id.
+func (s *session) finding(f lockstep.Finding) (id string) {
 	key := f.Code + "\x00" + f.Table + "\x00" + f.Record.String() + "\x00" + string(f.Contact) + "\x00" + f.List + "\x00" + f.Field
+	f.ID = lockstep.NameID(findingSpace, s.run.ID+"\x00"+key).String()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.found[key] {
-		return
+		return f.ID
 	}
 	s.found[key] = true
-	f.ID = lockstep.NameID(findingSpace, s.run.ID+"\x00"+key).String()
 	f.Run, f.Account, f.At = s.run.ID, s.account.ID, s.e.Now()
 	s.findings = append(s.findings, f)
 	s.counts.Findings++
+	return f.ID
 }
 
 // findingSpace makes a finding's id the same when a slice is worked again.
@@ -291,7 +294,8 @@ func (s *session) commit(c lockstep.Commit) error {
 	c.Counts.Add(s.counts)
 	c.Findings = append(c.Findings, s.findings...)
 	c.Conflicts = append(c.Conflicts, s.conflicts...)
-	s.counts, s.findings, s.conflicts = lockstep.Counts{}, nil, nil
+	c.Retries, c.Taken = append(c.Retries, s.retries...), append(c.Taken, s.taken...)
+	s.counts, s.findings, s.conflicts, s.retries, s.taken = lockstep.Counts{}, nil, nil, nil, nil
 	var err error
 	c.Cursors, err = s.owedCursors(c.Cursors)
 	s.mu.Unlock()

@@ -591,7 +591,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			// Whether an address is taken changes with somebody else's, so that a contact
 			// which could not be renamed is tried again.
 			if l, ok := s.linkOf(r.ref); ok && (r.state == lockstep.Unknown || r.oldEmail != "") {
-				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l, platform: true})
+				s.sync.staleLinks = append(s.sync.staleLinks, staleLink{link: l, platform: true, waits: r.state == lockstep.Refused && s.waits(r.ref)})
 			}
 			continue
 		}
@@ -608,6 +608,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 				r.meets()
 			}
 		}
+		s.took(r.ref)
 		s.linkEntries(links, r)
 		for _, l := range r.adds {
 			l.put(crosswalk.Member{Record: r.ref.ID, Contact: r.contact, InList: true, InBook: true})
@@ -623,7 +624,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	s.counts.Add(counts)
 	s.mu.Unlock()
 	for _, f := range findings {
-		s.finding(f)
+		s.rejected(f)
 	}
 	if len(b.rows) > 0 && !b.lost(refusedAll) { // else it stays open, and the next run finds out
 		state := lockstep.Acknowledged
@@ -673,7 +674,7 @@ func (s *session) linkRefused(links *linkChunks, r *row) {
 }
 
 // refused notes why a row was not taken and keeps its member out until the record
-// changes: asking again with the same words gets the same answer.
+// changes or is tried again: asking at once with the same words gets the same answer.
 func (s *session) refused(r *row) lockstep.Finding {
 	for _, l := range r.adds {
 		if r.state == lockstep.Refused {

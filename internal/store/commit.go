@@ -38,6 +38,7 @@ func (s *Store) Commit(ctx context.Context, c lockstep.Commit) error {
 				c.Counts.Findings -= min(again, c.Counts.Findings)
 				return err
 			},
+			func() error { return putRetries(ctx, tx, account, c.Retries, c.Taken) },
 			func() error { return s.addConflicts(ctx, tx, c) },
 			func() error { return setCursors(ctx, tx, account, c.Cursors) },
 			func() error { return replaceLists(ctx, tx, op, account, c.Lists) },

@@ -82,6 +82,7 @@ func (s *Store) DeleteAccount(ctx context.Context, id string) error {
 			`DELETE FROM restrictions WHERE account = $1`,
 			`DELETE FROM choices WHERE account = $1`,
 			`DELETE FROM journal WHERE account = $1`,
+			`DELETE FROM retries WHERE account = $1`,
 			`DELETE FROM findings WHERE account = $1`,
 			`DELETE FROM conflicts WHERE account = $1`,
 			`DELETE FROM runs WHERE account = $1`,

@@ -11,7 +11,7 @@ import (
 
 var tableNames = []string{
 	"settings", "organizations", "email_accounts", "secrets", "crm_tables", "schedules", "lists", "labels", "mappings", "runs", "journal", "filters",
-	"links", "members", "logs", "cursors", "findings", "conflicts", "staged", "api_tokens",
+	"links", "members", "logs", "cursors", "findings", "retries", "conflicts", "staged", "api_tokens",
 	"consent", "consent_head", "restrictions", "choices", "erasures",
 }
 

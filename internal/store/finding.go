@@ -12,6 +12,9 @@ import (
 func (s *Store) Findings(ctx context.Context, run, after string, limit int) ([]lockstep.Finding, error) {
 	findings, err := collect(ctx, s.db, scanFinding, `SELECT `+findingColumns+` FROM findings
 WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3`, run, after, pageSize(limit))
+	if err == nil {
+		err = s.addRetries(ctx, findings)
+	}
 	return findings, in("store: read findings", err)
 }
 

@@ -155,6 +155,9 @@ func (s *Store) FindingsAbout(ctx context.Context, account string, records []loc
 	}
 	w.args = append(w.args, pageSize(limit))
 	findings, err := collect(ctx, s.db, scanFinding, `SELECT `+findingColumns+` FROM findings`+w.text.String()+` ORDER BY at DESC, id DESC LIMIT `+list(len(w.args), 1), w.args...)
+	if err == nil {
+		err = s.addRetries(ctx, findings)
+	}
 	return findings, in("store: read findings", err)
 }
 

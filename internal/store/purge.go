@@ -527,6 +527,9 @@ resolved_at = CASE WHEN resolved THEN resolved_at ELSE 0 END, resolved = true WH
 		if err := exec(blankConflict+`record = $1 AND table_name = $2`, &done.Conflicts, ref.ID.String(), ref.Table); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, `DELETE FROM retries WHERE record = $1 AND table_name = $2`, ref.ID.String(), ref.Table); err != nil {
+			return err
+		}
 	}
 	for account, contacts := range p.contacts {
 		for contact := range contacts {

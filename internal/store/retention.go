@@ -17,8 +17,9 @@ AND EXISTS (SELECT 1 FROM runs later WHERE later.account = runs.account AND late
 
 // Forget deletes what is older than before: findings, the losing values of conflicts
 // that are no longer open, the journal of what has ended, and runs of which nothing else
-// is left. Of runs that their schedule started and that found nothing to do it deletes
-// those older than quiet. It works in small steps, so that nobody waits long, and may be
+// is left; and it gives up records to be tried again that no run has looked at since. Of
+// runs that their schedule started and that found nothing to do it deletes those older
+// than quiet. It works in small steps, so that nobody waits long, and may be
 // repeated.
 func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten, error) {
 	const op = "store: forget"
@@ -33,6 +34,7 @@ func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten,
 		{nil, `filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6)))`, "blob"},
 		{&done.Batches, `journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6))`, "id"},
 		{nil, `calls WHERE slot < $1`, "slot"},
+		{nil, `retries WHERE next < $1`, "next"}, // of which no list tells any more
 		{&done.Runs, `runs WHERE created < $1 AND ` + told, "id"},
 		{&done.Runs, `runs WHERE quiet AND created < $1 AND ` + told, "id"},
 	} {

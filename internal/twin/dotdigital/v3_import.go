@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -82,9 +83,10 @@ type bulkPartial struct {
 // rowPoison are the args of the fault row-poison. Without any, the first row
 // of an import or the contact of a single write is hit.
 type rowPoison struct {
-	Email     string `json:"email"`
-	ContactID int64  `json:"contactId"`
-	Code      string `json:"code"`
+	Email     string   `json:"email"`
+	Emails    []string `json:"emails"`
+	ContactID int64    `json:"contactId"`
+	Code      string   `json:"code"`
 }
 
 func (p *rowPoison) hits(in *contactInput, i uint32, found bool, row int) bool {
@@ -93,6 +95,8 @@ func (p *rowPoison) hits(in *contactInput, i uint32, found bool, row int) bool {
 		return false
 	case p.Email != "":
 		return equalFold(in.email, p.Email)
+	case p.Emails != nil:
+		return slices.ContainsFunc(p.Emails, func(e string) bool { return equalFold(in.email, e) })
 	case p.ContactID != 0:
 		return in.contactID == p.ContactID || found && contactID(i) == p.ContactID
 	}
