@@ -164,6 +164,9 @@ func TestCalls(t *testing.T) {
 		{"GET", "/api/v1/runs/none/changes", "", 404, nil},
 		{"GET", "/api/v1/runs/" + s.Completed.ID + "/findings?limit=2", "", 200, []string{`"code":"rejected"`, `"hint":"correct it in the CRM"`, `"next"`}},
 		{"GET", "/api/v1/runs/none/findings", "", 404, nil},
+		{"GET", "/api/v1/findings", "", 200, []string{`"id":"finding-0"`, `"retry":{"attempts":3,"next":"2026-11-20T08:50:00Z"}`, "!finding-1"}},
+		{"GET", "/api/v1/findings?account=nobody", "", 404, nil},
+		{"POST", "/api/v1/findings/none/retry", "", 404, []string{`"code":"not_found"`}},
 		{"POST", "/api/v1/runs", `{"type":"crm-metadata"}`, 202, []string{`"status":"queued"`, `"mode":"apply"`}},
 		{"POST", "/api/v1/runs", `{"type":"crm-metadata"}`, 202, []string{`"status":"queued"`}}, // the same one
 		{"GET", "/api/v1/runs?type=crm-metadata&limit=1", "", 200, []string{`!"next"`}},
@@ -357,7 +360,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 		"/api/v1/organizations/{id}/schema": "GET POST", "/api/v1/organizations/{id}/schema/removal": "GET POST",
 		"/api/v1/accounts": "GET POST", "/api/v1/accounts/{id}": "DELETE PATCH", "/api/v1/accounts/{id}/provision": "POST", "/api/v1/accounts/{id}/lock": "POST", "/api/v1/accounts/{id}/unlock": "POST", "/api/v1/rearm": "POST", "/api/v1/lists": "GET", "/api/v1/lists/{id}": "PATCH",
 		"/api/v1/data-labels": "GET POST", "/api/v1/data-labels/{id}": "DELETE PATCH", "/api/v1/data-mappings": "GET POST", "/api/v1/data-mappings/{id}": "DELETE PATCH",
-		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET",
+		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET", "/api/v1/findings": "GET", "/api/v1/findings/{id}/retry": "POST",
 		"/api/v1/runs/{id}/apply": "POST", "/api/v1/runs/{id}/cancel": "POST", "/api/v1/runs/{id}/undo": "POST", "/api/v1/conflicts": "GET", "/api/v1/conflicts/{id}/resolve": "POST",
 		"/api/v1/records/explain": "GET POST", "/api/v1/connections/test": "POST",
 		"/api/v1/consent": "GET POST", "/api/v1/consent/verification": "GET", "/api/v1/suppressions": "GET POST", "/api/v1/suppressions/{id}": "DELETE", "/api/v1/suppressions/{id}/resubscribe": "POST", "/api/v1/erasures": "POST",

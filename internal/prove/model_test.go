@@ -136,8 +136,8 @@ func (s *sim) heard(since, until int) bool {
 	})
 }
 
-// findRejected finds the records that the platform refused, which the product tells of
-// and does not try again until they change.
+// findRejected finds the records that a side refuses still, which the product tells of and
+// tries again.
 func (m *model) findRejected() {
 	runs, err := m.s.app.Runs(m.s.ctx, app.RunFilter{Limit: 1000})
 	if err != nil {
@@ -152,7 +152,7 @@ func (m *model) findRejected() {
 			m.s.t.Fatal(err)
 		}
 		for _, f := range found {
-			if f.Code == lockstep.FindingRejected {
+			if f.Code == lockstep.FindingRejected && f.Retry != nil {
 				m.doubtful[f.Record.String()] = true
 			}
 		}

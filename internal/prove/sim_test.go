@@ -499,6 +499,15 @@ func (s *sim) play() {
 		}
 		s.settle(10 * time.Minute)
 	}
+	if waiting, err := s.app.Waiting(s.ctx, s.account, "", 1); err != nil || len(waiting) > 0 {
+		if err != nil {
+			s.violated("I9 convergence", "who waits for another attempt cannot be told: %v", err)
+		}
+		s.settle(lockstep.MaxRetryDelay) // whoever was refused for a while is tried again by then
+		s.lane()
+		s.calm()
+		s.settle(10 * time.Minute)
+	}
 	s.lane() // about whom the last cycle made a record of
 	for _, p := range promises {
 		p.check(s)

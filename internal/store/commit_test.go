@@ -44,6 +44,8 @@ func fullCommit(run lockstep.Run, batch int64) lockstep.Commit {
 			{Account: run.Account, Scope: lockstep.ScopeList, Object: "l1", Email: "bob@example.com", System: lockstep.ConsentCRM, At: day, Seen: day, Asked: day},
 		},
 		Lifted:   []lockstep.Restriction{{ID: lockstep.ID{1, 2, 3}}},
+		Retries:  []lockstep.Retry{{Ref: record, Finding: "f0", Attempts: 1, Next: day}, {Ref: record, Finding: "f1", Attempts: 2, Next: day.Add(time.Hour)}},
+		Taken:    []lockstep.Ref{record},
 		Counts:   lockstep.Counts{Read: 5, Written: 3, Findings: 120},
 		Calls:    lockstep.Calls{CRM: 2, Platform: 1},
 		Stage:    "writing contacts",

@@ -144,6 +144,7 @@ func plant(t tester, s *Store) planted {
 			{Code: lockstep.FindingRejected, Message: "The address Canary.Kestrel@example.com is taken."},
 			{Code: lockstep.FindingRejected, Contact: "9", Message: "Somebody else."},
 		},
+		Retries: []lockstep.Retry{{Ref: canaryRef, Finding: "f", Attempts: 1}},
 		Conflicts: []lockstep.Conflict{
 			{ID: "held", Account: p.account.ID, Ref: canaryRef, Contact: "770461461", Label: "PHONE", Base: canaryValues()[2], CRM: canaryValues()[0], Platform: canaryValues()[1], Winner: "held"},
 			{ID: "other", Account: p.account.ID, Ref: otherRef, Contact: "9", Label: "PHONE", Base: lockstep.TextValue("1"), Winner: "held"},

@@ -37,6 +37,11 @@ func (p *pages) undoRun(w http.ResponseWriter, r *http.Request) error {
 	return toRun(w, r, run, err)
 }
 
+func (p *pages) retryFinding(w http.ResponseWriter, r *http.Request) error {
+	run, err := p.app.RetryFinding(r.Context(), r.PathValue("id"))
+	return toRun(w, r, run, err)
+}
+
 func (p *pages) cancelRun(w http.ResponseWriter, r *http.Request) error {
 	run, err := p.app.CancelRun(r.Context(), r.PathValue("id"))
 	return toRun(w, r, run, err)

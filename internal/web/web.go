@@ -38,19 +38,20 @@ func New(a *app.App, o Options) http.Handler {
 	p.mux.HandleFunc("POST /signin", p.signIn)
 	p.mux.HandleFunc("POST /signout", p.signOut)
 	for pattern, page := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /{$}":               p.overview,
-		"GET /runs":              p.runs,
-		"GET /runs/{id}":         p.run,
-		"GET /conflicts":         p.conflicts,
-		"GET /events/runs":       p.runsEvents,
-		"GET /events/runs/{id}":  p.runEvents,
-		"POST /runs":             p.startRun,
-		"POST /runs/{id}/apply":  p.applyRun,
-		"POST /runs/{id}/undo":   p.undoRun,
-		"POST /runs/{id}/cancel": p.cancelRun,
-		"POST /lists/{id}":       p.changeList,
-		"POST /conflicts/{id}":   p.decide,
-		"/":                      p.nowhere,
+		"GET /{$}":                  p.overview,
+		"GET /runs":                 p.runs,
+		"GET /runs/{id}":            p.run,
+		"GET /conflicts":            p.conflicts,
+		"GET /events/runs":          p.runsEvents,
+		"GET /events/runs/{id}":     p.runEvents,
+		"POST /runs":                p.startRun,
+		"POST /runs/{id}/apply":     p.applyRun,
+		"POST /findings/{id}/retry": p.retryFinding,
+		"POST /runs/{id}/undo":      p.undoRun,
+		"POST /runs/{id}/cancel":    p.cancelRun,
+		"POST /lists/{id}":          p.changeList,
+		"POST /conflicts/{id}":      p.decide,
+		"/":                         p.nowhere,
 	} {
 		p.mux.HandleFunc(pattern, p.signedIn(func(w http.ResponseWriter, r *http.Request) {
 			if err := page(w, r); err != nil {

@@ -153,6 +153,17 @@ func recordURL(organization string, ref lockstep.Ref) string {
 	return strings.TrimRight(organization, "/") + "/main.aspx?" + url.Values{"etn": {ref.Table}, "pagetype": {"entityrecord"}, "id": {ref.ID.String()}}.Encode()
 }
 
+// tried says how often a record was tried, before the time at which it is tried next.
+func tried(attempts int) string {
+	switch attempts {
+	case 0:
+		return "Tried again from"
+	case 1:
+		return "Tried once, again from"
+	}
+	return fmt.Sprintf("Tried %d times, again from", attempts)
+}
+
 // sentence makes a message look like one.
 func sentence(s string) string {
 	if s == "" {

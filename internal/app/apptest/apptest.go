@@ -231,11 +231,13 @@ func work(ctx context.Context, s *store.Store, c *Seeded, r lockstep.Run, total 
 	commit.Links = [][]byte{links.Bytes()}
 	for n := range Findings {
 		commit.Findings = append(commit.Findings, lockstep.Finding{
+			ID:   fmt.Sprintf("finding-%d", n), // of the first of them the record waits for another attempt
 			Code: lockstep.FindingRejected, Table: "contact", Record: id(n), List: c.Customers.ID, Field: "emailaddress1",
 			Message: "the platform refused the address", Hint: "correct it in the CRM",
 		})
 	}
 	at := time.Date(2026, 11, 20, 8, 30, 0, 0, time.UTC)
+	commit.Retries = []lockstep.Retry{{Ref: lockstep.Ref{Table: "contact", ID: id(0)}, Finding: "finding-0", Attempts: 3, Next: at.Add(20 * time.Minute)}}
 	commit.Conflicts = []lockstep.Conflict{{
 		Ref: lockstep.Ref{Table: "contact", ID: id(0)}, Contact: "5000", Label: "FIRSTNAME", Column: "firstname",
 		Base: lockstep.TextValue("Bob"), CRM: lockstep.TextValue("Robert"), Platform: lockstep.TextValue("Bobby"), CRMAt: at, PlatformAt: at.Add(3 * time.Hour), Policy: lockstep.WinnerHold, Winner: "held",
