@@ -465,6 +465,15 @@ func TestActions(t *testing.T) {
 	if a := s.post("/runs/"+c.Completed.ID+"/undo", nil); !strings.Contains(a.body, "Undo (preview)") || !strings.Contains(a.body, "The run that this one undoes") {
 		t.Errorf("undo ended at %s: %s", a.Request.URL, a.body)
 	}
+	if a := s.get("/runs/" + c.Completed.ID); strings.Count(a.body, "Try again now") != 1 || !strings.Contains(a.body, "Tried 3 times, again from") {
+		t.Errorf("the run does not offer to try one record again: %s", a.body)
+	}
+	if a := s.post("/findings/finding-0/retry", nil); !strings.HasPrefix(a.Request.URL.Path, "/runs/") || a.StatusCode != http.StatusOK {
+		t.Errorf("the retry ended at %s: %d", a.Request.URL, a.StatusCode)
+	}
+	if a := s.post("/findings/none/retry", nil); a.StatusCode != http.StatusNotFound {
+		t.Errorf("a finding that is not there answered %d", a.StatusCode)
+	}
 	if a := s.post("/runs/"+c.Previewed.ID+"/undo", nil); a.StatusCode != http.StatusConflict || !strings.Contains(a.body, "wrote nothing") {
 		t.Errorf("the undo of a preview answered %d: %s", a.StatusCode, a.body)
 	}
