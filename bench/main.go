@@ -2,7 +2,7 @@
 // twins that ship with it, beside a program that does the least possible (see
 // bench/floor), and writes the results to bench/RESULTS.md:
 //
-//	go run ./bench            # all of it: about a quarter of an hour and 12 GB of memory
+//	go run ./bench            # all of it: about an hour and 12 GB of memory
 //	go run ./bench -quick     # 10,000 contacts, one run each; writes to standard output
 //	go run ./bench -huge=false -only PF-1,PF-8
 //
@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -40,14 +41,15 @@ func main() {
 	flag.IntVar(&b.largeRuns, "large-runs", 5, "runs of the large load and of the comparison of memory")
 	flag.BoolVar(&b.huge, "huge", true, "compare the memory at 200,000 and at 2,000,000 contacts")
 	flag.IntVar(&b.optOuts, "opt-outs", 200, "opt-outs made while contacts are loaded, half of them on each side; a tenth as many in the large load")
-	flag.StringVar(&only, "only", "", "the ids of the figures to measure, such as PF-1,PF-8; PF-1 brings PF-2 to PF-4 with it")
+	flag.DurationVar(&b.liveFor, "live", 10*time.Minute, "how long changes are made while syncs begin by their schedules; half as long the pair is idle")
+	flag.StringVar(&only, "only", "", "the ids of the figures to measure, such as PF-1,PF-8 or workers; PF-1 brings PF-2 to PF-4 with it")
 	flag.StringVar(&b.out, "out", filepath.Join("bench", "RESULTS.md"), "where the results go; - is standard output")
 	flag.StringVar(&b.keep, "keep", "", "a folder for the profiles, which are otherwise thrown away")
 	flag.Parse()
 	b.command = "go run ./bench " + strings.Join(os.Args[1:], " ")
 	b.small, b.big = 200_000, 2_000_000
 	if quick {
-		b.contacts, b.large, b.runs, b.largeRuns, b.huge, b.optOuts = 10_000, 20_000, 1, 1, false, 20
+		b.contacts, b.large, b.runs, b.largeRuns, b.huge, b.optOuts, b.liveFor = 10_000, 20_000, 1, 1, false, 20, 20*time.Second
 		if !slices.ContainsFunc(os.Args[1:], func(a string) bool { return strings.HasPrefix(strings.TrimLeft(a, "-"), "out") }) {
 			b.out = "-"
 		}
@@ -71,6 +73,7 @@ type bench struct {
 	small, big           int
 	runs, largeRuns      int
 	optOuts              int
+	liveFor              time.Duration
 	huge                 bool
 	only                 []string
 	out, command, keep   string
@@ -115,6 +118,10 @@ func (b *bench) run(ctx context.Context) (err error) {
 		{[]string{"PF-6"}, b.distantLoad},
 		{[]string{"PF-5"}, b.largeLoad},
 		{[]string{"PF-10"}, b.optOutsInLoads},
+		{[]string{"PF-9", "PF-11", "PF-17"}, b.live},
+		{[]string{"PF-12", "PF-13"}, b.throttled},
+		{[]string{"PF-14"}, b.manyLists},
+		{[]string{"workers"}, b.workers},
 		{[]string{"PF-19"}, b.twinSpeed},
 		{[]string{"PF-16"}, b.flatMemory},
 	} {

@@ -122,7 +122,7 @@ Blocked is, in the CRM, a contact that says donotbulkemail (nobody shares an add
 Who is blocked is looked at until the load has ended, and an opt-out that was blocked and came back counts until it was blocked for good.
 The first load is one of new systems, the others follow a change of every contact in the CRM; each must write all of them.
 In the first load some people besides opt out in the CRM whom it has not brought yet. They are not measured, as they are blocked already, but watched: an import on its way may still bring them, and then they have to go at once.
-The consent lane's runs are asked for by the benchmark, one after the other with %v between them, as a schedule would; schedules are not part of this version.
+The consent lane's runs are asked for by the benchmark, one after the other with %v between them besides those that its schedules begin.
 After each load everybody who had opted out by then was found opted out on both sides where the policy says so and in no address book, nobody else was closed in the CRM, and the consent ledger verified.`, lookEvery, lanePause)
 	text.WriteString("\n")
 	each, missed := perLoaded, 0 // the time a contact took in the last load, and the size that missed a target

@@ -191,7 +191,7 @@ func (b *bench) deltaProfile(c twinsConfig) (err error) {
 	}
 	file, taken := filepath.Join(dir, "cpu"), make(chan error, 1)
 	const deltas = 20
-	if err := t.advance(time.Hour); err != nil {
+	if err := t.anHourLater(); err != nil {
 		return err
 	}
 	go func() { taken <- profiler{p.pprof}.fetch("profile?seconds=8", file) }()

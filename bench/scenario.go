@@ -313,7 +313,7 @@ type deltaRun struct {
 func (b *bench) delta(t *twins, p *product) (d deltaRun, err error) {
 	// Feeds by time reach back a few minutes. The load is not to lie in there: in a
 	// running server it was days ago.
-	if err := t.advance(time.Hour); err != nil {
+	if err := t.anHourLater(); err != nil {
 		return d, err
 	}
 	if _, err := p.sync(t); err != nil {

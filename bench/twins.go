@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/bench/work"
 	"github.com/lockstep-sync/lockstep/internal/twin"
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse"
 )
 
 // twinsConfig goes to the process of the twins.
@@ -26,6 +27,10 @@ type twinsConfig struct {
 	Ready    string        `json:"ready"`
 	PerCall  time.Duration `json:"per_call"` // added to every call
 	PerRow   time.Duration `json:"per_row"`  // added to a call for every row it writes
+	// Accounts is the number of email accounts; 0 means one.
+	Accounts int `json:"accounts"`
+	// Limits are the service protection limits of the CRM; off when zero.
+	Limits dataverse.Limits `json:"limits"`
 }
 
 // serveTwins is the process of the twins; it ends with its standard input.
@@ -34,9 +39,17 @@ func serveTwins(ctx context.Context, config string) error {
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
 		return err
 	}
-	o := twin.Options{Contacts: c.Contacts, Seed: 1, Plain: true}
-	if c.PerCall > 0 || c.PerRow > 0 {
+	o := twin.Options{Contacts: c.Contacts, Seed: 1, Plain: true, DotdigitalAccounts: c.Accounts, Limits: c.Limits}
+	switch {
+	case c.PerCall > 0 || c.PerRow > 0:
 		o.Wrap = func(_ string, h http.Handler) http.Handler { return distant{h, c.PerCall, c.PerRow} }
+	case c.Limits.Requests > 0:
+		o.Wrap = func(name string, h http.Handler) http.Handler {
+			if name != "dataverse" {
+				return h
+			}
+			return &patience{Handler: h}
+		}
 	}
 	t, err := twin.Start(ctx, o)
 	if err != nil {
@@ -146,6 +159,9 @@ func (b *bench) startTwins(c twinsConfig) (*twins, error) {
 	return t, nil
 }
 
+// accounts are the email accounts.
+func (t *twins) accounts() []twin.DotdigitalAccount { return t.ready.DotdigitalAccounts }
+
 // counts is what a twin counted since the last reset.
 type counts struct {
 	Calls      int64            `json:"calls"`
@@ -171,10 +187,10 @@ func (t *twins) expireDelta() error {
 	return t.control(http.MethodPost, "/faults", map[string]any{"twin": "dataverse", "kind": "delta-expired", "count": 1}, nil)
 }
 
-// advance moves the twins' clock; tokens expire by it.
-func (t *twins) advance(d time.Duration) error {
+// anHourLater moves the twins' clock; tokens expire by it, and limits forget.
+func (t *twins) anHourLater() error {
 	t.token = ""
-	return t.control(http.MethodPost, "/clock", map[string]string{"advance": d.String()}, nil)
+	return t.control(http.MethodPost, "/clock", map[string]string{"advance": time.Hour.String()}, nil)
 }
 
 // makeField makes a data field in the email account unless it is there.

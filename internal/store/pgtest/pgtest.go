@@ -63,20 +63,49 @@ func Database(t testing.TB) string {
 	if shared.err != nil {
 		t.Fatalf("%v\nInstall the PostgreSQL server (Debian, Ubuntu: apt-get install postgresql; macOS: brew install postgresql), or set %s to the URL of a server on which databases may be created.", shared.err, EnvURL)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, shared.base.String())
+	database, err := shared.create()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return database
+}
+
+// Serve is Database for a program that is no test: it returns the URL of an empty
+// database on a server of its own, which lives until stop is called.
+func Serve() (database string, stop func(), err error) {
+	s := &server{}
+	if err := s.start(); err != nil {
+		return "", nil, err
+	}
+	stop = func() {
+		if s.alive != nil {
+			_ = s.alive.Close()
+			<-s.done
+		}
+	}
+	if database, err = s.create(); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return database, stop, nil
+}
+
+// create makes an empty database.
+func (s *server) create() (database string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.base.String())
+	if err != nil {
+		return "", err
 	}
 	defer conn.Close(ctx)
 	name := fmt.Sprintf("lockstep_test_%d_%d", os.Getpid(), numbers.Add(1))
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	u := *shared.base
+	u := *s.base
 	u.Path = "/" + name
-	return u.String()
+	return u.String(), nil
 }
 
 // keeper runs the server until its standard input ends, which also happens when the
