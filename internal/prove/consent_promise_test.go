@@ -146,6 +146,9 @@ func (w *past) crm(i int, x change) {
 		} else {
 			delete(w.members[x.list], x.id)
 		}
+		if _, was := w.since["listed "+x.id]; !was {
+			w.holds(i, "listed "+x.id, x.kind == "create")
+		}
 		return
 	}
 	r := w.records[x.id]
@@ -164,6 +167,12 @@ func (w *past) crm(i int, x change) {
 	case "emailaddress1":
 		delete(w.since, "address "+x.id)
 		w.holds(i, "address "+x.id, true)
+		delete(w.since, "listed "+x.id) // the first list that they were in with this address
+		for _, in := range w.members {
+			if in[x.id] {
+				w.holds(i, "listed "+x.id, true)
+			}
+		}
 	}
 }
 
@@ -633,10 +642,14 @@ func harmIsBounded(s *sim) {
 	removed, size := map[string]int{}, map[string]int{}
 	cleared := map[string]map[string]bool{}
 	synced := 0 // the change after which the newest sync of the lists began that came to its end
-	// taken reports whether somebody took over the address since: what they do not have was
-	// the value of somebody else.
+	// taken reports whether somebody took over the contact since: what they do not have was
+	// the value of somebody else. Who is in no list takes nobody's over before they come
+	// into their first one.
 	taken := func(w *past, email string) bool {
-		return slices.ContainsFunc(w.having(email), func(r *record) bool { return w.since["address "+r.id] >= synced })
+		return slices.ContainsFunc(w.having(email), func(r *record) bool {
+			listed, member := w.since["listed "+r.id]
+			return w.since["address "+r.id] >= synced || member && listed >= synced
+		})
 	}
 	s.replay(func(i int, x change, w *past) {
 		for next < len(s.played) && s.played[next].to <= i {
@@ -650,7 +663,7 @@ func harmIsBounded(s *sim) {
 				}
 				for what, who := range cleared {
 					if limit := acc.GuardLimit(0); len(who) > limit {
-						s.violated("I7 bounded", "round %d: %d people lost a value in %s in one run of %s, the guard allows %d", p.round, len(who), what, p.run.Type, limit)
+						s.violated("I7 bounded", "round %d: %d people lost a value in %s in one run of %s, the guard allows %d: %v", p.round, len(who), what, p.run.Type, limit, sortedKeys(who))
 					}
 				}
 			}
@@ -678,6 +691,7 @@ func harmIsBounded(s *sim) {
 			if !optedOut {
 				removed[x.list]++
 			}
+		case strings.HasSuffix(x.name, "_composite"): // the CRM puts it together of other columns
 		case x.name != "" && x.old != "" && x.new == "" && memberCode[x.table] != 0:
 			if cleared[x.table] == nil {
 				cleared[x.table] = map[string]bool{}

@@ -271,6 +271,15 @@ func (s *sim) addsRespectOptOuts() {
 		r := records[id]
 		return r != nil && (r.bulk == "true" && !r.over || r.mail == "true") && r.email != "" && len(member[id]) > 0
 	}
+	closed := func(email string) map[string]bool {
+		out := map[string]bool{}
+		for id, r := range records {
+			if r.email == email && refuses(id) {
+				out[id] = true
+			}
+		}
+		return out
+	}
 	again := func(email string) {
 		delete(refusing, email)
 		for id, r := range records {
@@ -346,7 +355,7 @@ func (s *sim) addsRespectOptOuts() {
 		case x.kind == "join-list":
 			// A record that refuses may be read after another with its address; the
 			// contact then leaves the book within the same run.
-			if x.ours() && refusing[emails[x.id]] && !s.leftAgain(i, x) {
+			if x.ours() && refusing[emails[x.id]] && !s.leftAgain(i, x, closed(emails[x.id])) {
 				s.violated("I6 ratchet", "%s, who had opted out in the CRM before the round, was added: %v", emails[x.id], x)
 			}
 			if x.ours() && left[x.id+" "+x.list] {
@@ -359,8 +368,8 @@ func (s *sim) addsRespectOptOuts() {
 
 // leftAgain reports whether the product took back, in the same round or in the next run
 // that it could carry through, that it put a contact into a book, or the person left it
-// before it could.
-func (s *sim) leftAgain(i int, join change) bool {
+// before it could, or none of the records that refused had the address any more.
+func (s *sim) leftAgain(i int, join change, refusing map[string]bool) bool {
 	end := len(s.history.changes)
 	for _, p := range s.played {
 		if i < p.to && p.done(lockstep.SyncMarketingLists) {
@@ -372,8 +381,13 @@ func (s *sim) leftAgain(i int, join change) bool {
 		if x.round != join.round && i+1+j >= end {
 			return false
 		}
-		if x.side == "mail" && x.id == join.id && x.list == join.list && (x.kind == "leave-list" && x.ours() || x.kind == "unsubscribe-list") {
+		if x.side == "mail" && x.id == join.id && x.list == join.list && (x.kind == "leave-list" || x.kind == "unsubscribe-list") {
 			return true
+		}
+		if refusing[x.id] && x.who == person && (x.name == "emailaddress1" || x.table != "listmember" && x.kind == "delete") {
+			if delete(refusing, x.id); len(refusing) == 0 {
+				return true
+			}
 		}
 	}
 	return false
