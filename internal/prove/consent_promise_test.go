@@ -529,16 +529,21 @@ func nobodyIsOptedIn(s *sim) {
 	words := map[side][]said{}
 	rowsOf := map[choice]map[string]bool{}
 	back := map[string]time.Time{} // addresses whose holder came back, by their own act
+	wish := map[string]bool{}      // contacts whose last own word is that they want mail
+	// moved are addresses that were given or taken so far. A contact takes what it chose to
+	// its new address, where nobody said it; a row stays with the old one.
+	moved := map[string]bool{}
 	s.replay(func(i int, x change, w *past) {
+		m.moves(x, moved)
 		switch {
 		case x.side == "crm" && x.table == lockstep.SuppressionTable && x.name == lockstep.StateColumn && x.new == "1" && x.ours():
-			if email := lower(w.records[x.id].cols["lockstep_email"]); back[email].IsZero() && !m.moved[email] {
+			if email := lower(w.records[x.id].cols["lockstep_email"]); back[email].IsZero() {
 				s.violated("I6 ratchet", "a suppression was taken back though the person never came back: %v of %s", x, email)
 			}
 		case x.side == "crm" && x.name == "donotbulkemail" && x.old == "true" && x.new != "true" && x.ours():
-			if r := w.records[x.id]; back[r.email()].IsZero() && !m.moved[r.email()] {
+			if r := w.records[x.id]; back[r.email()].IsZero() {
 				s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
-			} else if r.cols["donotemail"] == "true" && s.heardFlag(w, x) && !m.moved[r.email()] {
+			} else if r.cols["donotemail"] == "true" && s.heardFlag(w, x) {
 				s.violated("I6 ratchet", "the product opened a record that a user has closed: %v", x)
 			}
 		case x.side == "mail" && x.ours() && x.new == "true" && strings.HasPrefix(x.name, "preference:") && w.people[x.id].blocked() && s.longBefore(w, "blocked "+x.id, x):
@@ -547,10 +552,13 @@ func nobodyIsOptedIn(s *sim) {
 			s.violated("I6 ratchet", "the product took an opt-out off a record: %v", x)
 		case x.side == "mail" && x.name == "optInType" && x.old != "" && x.ours():
 			s.violated("I6 ratchet", "the product changed how somebody agreed to be mailed: %v", x)
-		case x.side == "mail" && x.name == "status" && x.new == "subscribed" && !x.ours():
-			back[w.people[x.id].email] = x.at
-		case x.side == "mail" && x.name == "email" && !x.ours():
-			back[lower(x.new)] = x.at // they signed up
+		case x.side == "mail" && x.name == "status" && !x.ours():
+			if wish[x.id] = !blocking(x.new); wish[x.id] {
+				back[w.people[x.id].email] = x.at
+			}
+		case x.side == "mail" && x.name == "email" && (x.old == "" && !x.ours() || wish[x.id]):
+			back[lower(x.new)] = x.at // they signed up, or had come back under another address
+			wish[x.id] = true
 		case x.side == "mail" && x.kind == "join-list" && x.name == "" && x.ours() && w.people[x.id].blocked():
 			s.violated("I6 ratchet", "%s, who is %s, was added: %v", w.people[x.id].email, w.people[x.id].status, x)
 		}
@@ -579,7 +587,7 @@ func nobodyIsOptedIn(s *sim) {
 			words[mine] = append(words[mine], said{x.new == "true", x.at})
 			return
 		}
-		if !x.ours() || x.new != "true" || m.moved[key.email] || m.doubtful[key.email] || len(rowsOf[key]) > 1 {
+		if !x.ours() || x.new != "true" || moved[key.email] || m.doubtful[key.email] || len(rowsOf[key]) > 1 {
 			return
 		}
 		s.optedIn(x, words[mine], words[other])
@@ -691,7 +699,7 @@ func harmIsBounded(s *sim) {
 			if !optedOut {
 				removed[x.list]++
 			}
-		case strings.HasSuffix(x.name, "_composite"): // the CRM puts it together of other columns
+		case strings.HasSuffix(x.name, "_composite"): // the CRM puts it together from other columns
 		case x.name != "" && x.old != "" && x.new == "" && memberCode[x.table] != 0:
 			if cleared[x.table] == nil {
 				cleared[x.table] = map[string]bool{}

@@ -217,12 +217,17 @@ func (e *expected) stays() bool {
 // findMoved finds addresses that were given or taken by anybody.
 func (m *model) findMoved() {
 	for _, c := range m.s.history.changes {
-		switch {
-		case c.side == "crm" && c.name == "emailaddress1" && c.kind != "create", c.side == "mail" && c.name == "email" && c.old != "":
-			m.moved[lower(c.old)], m.moved[lower(c.new)] = true, true
-		case c.side == "mail" && (c.kind == "delete" || c.kind == "restore" || c.kind == "destroy"):
-			m.moved[m.s.history.people[c.id].email] = true
-		}
+		m.moves(c, m.moved)
+	}
+}
+
+// moves notes the addresses that a change gives or takes.
+func (m *model) moves(c change, moved map[string]bool) {
+	switch {
+	case c.side == "crm" && c.name == "emailaddress1" && c.kind != "create", c.side == "mail" && c.name == "email" && c.old != "":
+		moved[lower(c.old)], moved[lower(c.new)] = true, true
+	case c.side == "mail" && (c.kind == "delete" || c.kind == "restore" || c.kind == "destroy"):
+		moved[m.s.history.people[c.id].email] = true
 	}
 }
 
