@@ -28,6 +28,8 @@ const (
 	SchemaTable     SchemaKind = "table"
 	SchemaColumn    SchemaKind = "column"
 	SchemaKey       SchemaKind = "key"
+	SchemaWebhook   SchemaKind = "webhook" // an address that the CRM calls
+	SchemaMessage   SchemaKind = "message" // what it calls it for: a message of a table
 )
 
 // SchemaStep is one step of adding our components to the CRM, or of removing them.

@@ -156,4 +156,9 @@ type SyncSchedule struct {
 	// found nothing to do; both are kept for continuous schedules.
 	Run  string `json:"-"`
 	Idle int    `json:"-"`
+	// Again says that the CRM told of a change after that run was queued, which the run
+	// may have come too early for. Earliest is the time before which such a word does
+	// not start the next one.
+	Again    bool      `json:"-"`
+	Earliest time.Time `json:"-"`
 }

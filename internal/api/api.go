@@ -66,6 +66,7 @@ func New(a *app.App, o Options) http.Handler {
 	s.api.UseMiddleware(s.checkScope)
 	s.connections()
 	s.schema()
+	s.webhooks()
 	s.lists()
 	s.schedules()
 	s.budgets()

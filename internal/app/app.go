@@ -72,8 +72,11 @@ type App struct {
 	metrics  *metrics
 	traces   *telemetry.Traces // nil = none
 
-	// schemas are the organizations whose schema is being changed.
+	// schemas are the organizations whose schema is being changed, and the webhooks.
 	schemas sync.Map
+
+	hooks knownHooks
+	hints hints
 
 	stopSweep context.CancelFunc // under mu
 	sweeping  sync.WaitGroup
@@ -89,6 +92,7 @@ type App struct {
 // Open opens the store and prepares everything; Start begins to work on runs.
 func Open(ctx context.Context, cfg Config) (_ *App, err error) {
 	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}, callings: map[string]*calling{}}
+	a.hints.waiting, a.hints.come = map[string]bool{}, make(chan struct{}, 1)
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,6 +162,7 @@ func (a *App) Start(ctx context.Context) error {
 		a.stopSweep = stop
 		a.sweeping.Go(func() { a.sweep(sweep) })
 		a.sweeping.Go(func() { a.keepCalls(sweep) })
+		a.sweeping.Go(func() { a.passOn(sweep) })
 	}
 	return nil
 }

@@ -164,6 +164,9 @@ func (a *App) DeleteOrganization(ctx context.Context, id string) error {
 	if err := a.store.DeleteOrganization(ctx, id); err != nil {
 		return err
 	}
+	if err := a.forgetWebhook(ctx, id); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	delete(a.crms, id)
 	delete(a.callings, id)

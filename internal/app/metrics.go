@@ -21,6 +21,8 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	changes  *prometheus.CounterVec
 	calls    *prometheus.CounterVec
+	// Calls of webhooks by outcome, and how often syncs were told by organization.
+	hookCalls, hurried *prometheus.CounterVec
 }
 
 func newMetrics(a *App) *metrics {
@@ -31,10 +33,12 @@ func newMetrics(a *App) *metrics {
 			Name: "lockstep_run_duration_seconds", Help: "From the beginning of a run to its end, waits for windows and throttling included.",
 			Buckets: []float64{0.25, 1, 5, 15, 60, 300, 900, 3600, 14400},
 		}, []string{"type"}),
-		changes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_changes_total", Help: "What runs that ended in this process did, by kind."}, []string{"account", "type", "kind"}),
-		calls:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_api_calls_total", Help: "API calls of runs that ended in this process; polls are questions about a job's progress."}, []string{"account", "system"}),
+		changes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_changes_total", Help: "What runs that ended in this process did, by kind."}, []string{"account", "type", "kind"}),
+		calls:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_api_calls_total", Help: "API calls of runs that ended in this process; polls are questions about a job's progress."}, []string{"account", "system"}),
+		hookCalls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_webhook_calls_total", Help: "Calls of webhooks to this process, by outcome: accepted, or refused and why."}, []string{"outcome"}),
+		hurried:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_webhook_wakes_total", Help: "Times that this process had the continuous syncs of an organization look at once."}, []string{"organization"}),
 	}
-	m.registry.MustRegister(m.runs, m.duration, m.changes, m.calls, state{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.runs, m.duration, m.changes, m.calls, m.hookCalls, m.hurried, state{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

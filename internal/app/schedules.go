@@ -136,7 +136,7 @@ func checkSchedule(s *lockstep.Schedule) (*schedule.Plan, error) {
 
 // reschedule has a sync type go by another schedule from now on.
 func (a *App) reschedule(sc *lockstep.SyncSchedule, s lockstep.Schedule, plan *schedule.Plan) {
-	sc.Schedule, sc.Run, sc.Idle = s, "", 0 // a run under way is not what the next one goes by any more
+	sc.Schedule, sc.Run, sc.Idle, sc.Again, sc.Earliest = s, "", 0, false, time.Time{} // a run under way is not what the next one goes by any more
 	sc.Next, _ = plan.Next(a.now())
 }
 
@@ -245,7 +245,7 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 				return err
 			}
 			if sc.Interval == lockstep.Continuous {
-				sc.Run = run.ID
+				sc.Run, sc.Again = run.ID, false
 				return a.store.SaveScheduleIn(ctx, tx, sc)
 			}
 			sc.Next, _ = plan.Following(sc.Next, now)
@@ -269,16 +269,71 @@ func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSched
 	if run.Counts.Quiet() {
 		sc.Idle++
 	}
-	pause = max(pause, calls.space(a.now(), &run))
+	least := max(busyPause, calls.space(a.now(), &run))
 	if run.Status == lockstep.RunFailed {
-		pause = failedPause
+		least = failedPause
+	}
+	pause = max(pause, least)
+	if sc.Again {
+		pause = least
 	}
 	ended := run.Ended
 	if ended.IsZero() { // it was purged
 		ended = a.now()
 	}
-	sc.Run, sc.Next = "", ended.Add(pause)
+	sc.Run, sc.Again, sc.Next, sc.Earliest = "", false, ended.Add(pause), ended.Add(least)
 	return nil
+}
+
+// hurry has the continuous syncs of an organization's accounts look now, because the
+// organization said that something changed, and returns how many it concerns. What keeps
+// a sync from running keeps it from running all the same: an account that does not sync
+// by itself or is locked, a closed window, a budget that is used up, the pause after a
+// failure. A run that is under way may have looked too early and is followed by another.
+func (a *App) hurry(ctx context.Context, organization string) (int, error) {
+	accounts, err := a.store.Accounts(ctx, organization)
+	if err != nil {
+		return 0, err
+	}
+	stored, err := a.store.Schedules(ctx, "")
+	if err != nil {
+		return 0, err
+	}
+	concerned := 0
+	for _, acc := range accounts {
+		for i := range stored {
+			if stored[i].Account != acc.ID || stored[i].Interval != lockstep.Continuous || waits(acc, &stored[i], stored) != "" {
+				continue // one that nothing is stored of is due already
+			}
+			err := a.store.InTx(ctx, func(tx store.Tx) error {
+				sc, err := a.store.ScheduleIn(ctx, tx, acc.ID, stored[i].Type)
+				if err != nil || sc.Interval != lockstep.Continuous || sc.Next.IsZero() {
+					return err
+				}
+				if now := a.now(); sc.Run != "" {
+					sc.Again = true
+				} else if due := later(now, sc.Earliest); due.Before(sc.Next) {
+					sc.Next = due
+				}
+				return a.store.SaveScheduleIn(ctx, tx, sc)
+			})
+			if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
+				return concerned, err
+			}
+			concerned++
+		}
+	}
+	if concerned > 0 {
+		a.jobs.Wake()
+	}
+	return concerned, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Window is how long a scheduled run has to wait for its window.

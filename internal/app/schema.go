@@ -121,9 +121,22 @@ func (a *App) changeSchema(ctx context.Context, which string, limit time.Duratio
 	return done, err
 }
 
-// schemaInstaller opens an organization whose schema can be changed, and makes sure
-// that it is the one that was connected.
+// schemaInstaller opens an organization whose schema can be changed.
 func (a *App) schemaInstaller(ctx context.Context, which string) (lockstep.Organization, lockstep.SchemaInstaller, error) {
+	org, crm, err := a.sameOrganization(ctx, which)
+	if err != nil {
+		return org, nil, err
+	}
+	in, ok := crm.(lockstep.SchemaInstaller)
+	if !ok {
+		return org, nil, &lockstep.Error{Code: lockstep.CodeUnsupported, Msg: "tables cannot be added to this CRM", Scope: lockstep.ScopeConnection}
+	}
+	return org, in, nil
+}
+
+// sameOrganization opens an organization and makes sure that it is the one that was
+// connected.
+func (a *App) sameOrganization(ctx context.Context, which string) (lockstep.Organization, lockstep.CRM, error) {
 	org, err := a.Organization(ctx, which)
 	if err != nil {
 		return org, nil, err
@@ -132,10 +145,6 @@ func (a *App) schemaInstaller(ctx context.Context, which string) (lockstep.Organ
 	if err != nil {
 		return org, nil, err
 	}
-	in, ok := crm.(lockstep.SchemaInstaller)
-	if !ok {
-		return org, nil, &lockstep.Error{Code: lockstep.CodeUnsupported, Msg: "tables cannot be added to this CRM", Scope: lockstep.ScopeConnection}
-	}
 	who, err := crm.Identity(ctx)
 	if err != nil {
 		return org, nil, err
@@ -143,7 +152,7 @@ func (a *App) schemaInstaller(ctx context.Context, which string) (lockstep.Organ
 	if who.ID != org.Identity.ID {
 		return org, nil, anotherAnswers("organization", org.Identity.Name, who.Name)
 	}
-	return org, in, nil
+	return org, crm, nil
 }
 
 // RefreshMetadata queues a run that reads an organization's tables anew, for one of

@@ -9,8 +9,10 @@ import (
 // scheduleDoc is what is kept of a schedule beside when it is due.
 type scheduleDoc struct {
 	lockstep.Schedule
-	Run  string `json:"run,omitempty"`
-	Idle int    `json:"idle,omitempty"`
+	Run      string `json:"run,omitempty"`
+	Idle     int    `json:"idle,omitempty"`
+	Again    bool   `json:"again,omitempty"`
+	Earliest int64  `json:"earliest,omitempty"` // microseconds
 }
 
 func scanSchedule(r interface{ Scan(...any) error }) (lockstep.SyncSchedule, error) {
@@ -23,7 +25,7 @@ func scanSchedule(r interface{ Scan(...any) error }) (lockstep.SyncSchedule, err
 	err := fromDoc(text, crc, &doc, "schedule", account, syncType)
 	return lockstep.SyncSchedule{
 		Account: account, Type: lockstep.SyncType(syncType), Next: fromMicros(next),
-		Schedule: doc.Schedule, Run: doc.Run, Idle: doc.Idle,
+		Schedule: doc.Schedule, Run: doc.Run, Idle: doc.Idle, Again: doc.Again, Earliest: fromMicros(doc.Earliest),
 	}, err
 }
 
@@ -53,7 +55,7 @@ func (s *Store) ScheduleIn(ctx context.Context, tx Tx, account string, t lockste
 
 // SaveScheduleIn stores a schedule, and when it is due, within tx.
 func (s *Store) SaveScheduleIn(ctx context.Context, tx Tx, sc lockstep.SyncSchedule) error {
-	doc, crc, err := toDoc(scheduleDoc{sc.Schedule, sc.Run, sc.Idle}, "schedule", sc.Account, string(sc.Type))
+	doc, crc, err := toDoc(scheduleDoc{sc.Schedule, sc.Run, sc.Idle, sc.Again, micros(sc.Earliest)}, "schedule", sc.Account, string(sc.Type))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ func OrganizationSecrets(id string) Owner { return Owner{"organizations", id} }
 // AccountSecrets are the secrets of an email account.
 func AccountSecrets(id string) Owner { return Owner{"email_accounts", id} }
 
+// WebhookSecrets are those that an organization proves itself with when it calls us.
+func WebhookSecrets(organization string) Owner { return Owner{"webhooks", organization} }
+
 // SetSecrets seals and stores secrets by name; an empty one is forgotten, names not
 // given stay.
 func (s *Store) SetSecrets(ctx context.Context, owner Owner, secrets map[string]string) error {

@@ -28,8 +28,9 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Handler serves everything: pages at /, the API under /api/, the probes
-// /healthz and /readyz, and /metrics for holders of a token that may read. A server around it should set ReadHeaderTimeout and
+// Handler serves everything: pages at /, the API under /api/, the webhooks of
+// organizations under /hooks/dynamics/, the probes /healthz and /readyz, and
+// /metrics for holders of a token that may read. A server around it should set ReadHeaderTimeout and
 // IdleTimeout, may set WriteTimeout, which the event streams of live
 // pages extend for themselves, and should have a BaseContext that ends when it is shut
 // down: Shutdown waits for open pages otherwise.
@@ -39,6 +40,7 @@ func Handler(a *app.App, log *slog.Logger, o Options) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(a, api.Options{Version: o.Version}))
+	mux.Handle(app.HookPath, api.Hooks(a))
 	mux.Handle("/", New(a, o))
 	probes(mux, a, log)
 	return logged(log, guarded(o, http.NewCrossOriginProtection().Handler(mux)))

@@ -62,10 +62,11 @@ const (
 
 // Client is the connection to one organization. It is safe for concurrent use.
 type Client struct {
-	http *remote.Client
-	root string // path of the organization: "" online, "/Contoso" on-premises
-	now  func() time.Time
-	log  *slog.Logger
+	http  *remote.Client
+	allow []string // see adapter.Env.AllowHosts
+	root  string   // path of the organization: "" online, "/Contoso" on-premises
+	now   func() time.Time
+	log   *slog.Logger
 	// sleep waits; tests let the time pass at once.
 	sleep remote.Sleeper
 	// jitter returns a number from 0 to below n, with which waits are spread.
@@ -100,7 +101,7 @@ func Open(_ context.Context, s adapter.Settings, env adapter.Env) (*Client, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{root: root, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, unversioned: map[string]bool{}, asking: make(chan struct{}, 1), pageRows: cmp.Or(env.PageRows, pageSize)}
+	c := &Client{root: root, allow: env.AllowHosts, now: env.Now, log: env.Log, sleep: env.Sleep, jitter: env.Jitter, tables: map[string]*table{}, bulk: map[string]bulkMessages{}, unversioned: map[string]bool{}, asking: make(chan struct{}, 1), pageRows: cmp.Or(env.PageRows, pageSize)}
 	if c.now == nil {
 		c.now = time.Now
 	}
