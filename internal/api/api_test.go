@@ -357,7 +357,7 @@ func TestDocumentNamesTheSurface(t *testing.T) {
 	got := c.described()
 	for path, methods := range map[string]string{
 		"/api/v1/organizations": "GET POST", "/api/v1/organizations/{id}": "DELETE PATCH",
-		"/api/v1/organizations/{id}/schema": "GET POST", "/api/v1/organizations/{id}/schema/removal": "GET POST",
+		"/api/v1/organizations/{id}/schema": "GET POST", "/api/v1/organizations/{id}/schema/removal": "GET POST", "/api/v1/organizations/{id}/webhook": "DELETE GET POST",
 		"/api/v1/accounts": "GET POST", "/api/v1/accounts/{id}": "DELETE PATCH", "/api/v1/accounts/{id}/provision": "POST", "/api/v1/accounts/{id}/lock": "POST", "/api/v1/accounts/{id}/unlock": "POST", "/api/v1/rearm": "POST", "/api/v1/lists": "GET", "/api/v1/lists/{id}": "PATCH",
 		"/api/v1/data-labels": "GET POST", "/api/v1/data-labels/{id}": "DELETE PATCH", "/api/v1/data-mappings": "GET POST", "/api/v1/data-mappings/{id}": "DELETE PATCH",
 		"/api/v1/tables": "GET", "/api/v1/runs": "GET POST", "/api/v1/runs/{id}": "GET", "/api/v1/runs/{id}/changes": "GET", "/api/v1/runs/{id}/findings": "GET", "/api/v1/findings": "GET", "/api/v1/findings/{id}/retry": "POST",

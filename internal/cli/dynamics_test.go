@@ -52,6 +52,41 @@ func TestDynamicsInstallAndUninstall(t *testing.T) {
 	dynamics("install").want(t, ExitDone, "Reading tables anew", "installed: 14 steps")
 }
 
+// Webhooks come and go by command, and leave the tables alone.
+func TestDynamicsWebhooks(t *testing.T) {
+	tw, file := company(t, 60)
+	data := filepath.Join(t.TempDir(), "data")
+	hosts, err := hostsOf(tw.Ready().Dataverse.URL, tw.Ready().Dataverse.Authority, tw.Ready().Dotdigital.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dynamics := func(args ...string) outcome {
+		return run(t, append(append([]string{"dynamics"}, args...), "--data", data, "--allow-host", strings.Join(hosts, ","))...)
+	}
+	run(t, "connect", "organization", "--twins", file, "--data", data).want(t, ExitDone, "connected: ")
+	const url = "https://lockstep.example.com"
+	dynamics("install", "--url", url).want(t, ExitUsage, "give --webhooks too")
+	dynamics("install", "--webhooks", "--url", url).want(t, ExitFailed, "have not been read yet")
+	run(t, "connect", "account", "--twins", file, "--data", data).want(t, ExitDone, "connected: ")
+
+	dynamics("install", "--webhooks", "--preview").want(t, ExitDone, "no webhooks are registered")
+	dynamics("install", "--webhooks").want(t, ExitFailed, "under which address")
+	dynamics("install", "--webhooks", "--url", "http://lockstep.example.com").want(t, ExitFailed, "cannot call Lockstep at this address", "https")
+	dynamics("install", "--webhooks", "--url", url, "--preview").want(t, ExitDone, "create webhook Lockstep: "+url+"/hooks/dynamics/", "create message contact.Update: donotbulkemail, donotemail,")
+	var got schemaAnswer
+	dynamics("install", "--webhooks", "--url", url+"/", "--json").want(t, ExitDone).object(t, &got)
+	if len(got.Taken) != 16 {
+		t.Errorf("%+v", got.Taken)
+	}
+	dynamics("install", "--webhooks").want(t, ExitDone, "webhooks were registered already")
+	dynamics("install", "--webhooks", "--preview").want(t, ExitDone, "webhooks are registered: Dynamics calls "+url+"/hooks/dynamics/")
+	dynamics("install", "--webhooks", "--new-secret", "--preview").want(t, ExitDone, "change webhook Lockstep: another secret")
+	dynamics("install", "--webhooks", "--new-secret").want(t, ExitDone, "✓ change webhook", "registered: 1 steps")
+	dynamics("uninstall").want(t, ExitDone, "nothing of ours is there") // of tables
+	dynamics("uninstall", "--webhooks").want(t, ExitDone, "✓ delete message", "webhooks are removed")
+	dynamics("uninstall", "--webhooks").want(t, ExitDone, "no webhooks were registered")
+}
+
 // The demo adds our tables; without the right to do so it says what is missing and
 // goes on.
 func TestDemoInstallsTables(t *testing.T) {

@@ -392,7 +392,7 @@ func (c *call) source(t *schema.Table) source {
 	words := strings.Fields(filter)
 	for i, w := range words {
 		if w == "or" || w == "not" || strings.ContainsAny(w, "()") {
-			return src
+			return source{view: c.view} // also when an earlier word fixed a lookup
 		}
 		if i+2 >= len(words) || words[i+1] != "eq" {
 			continue

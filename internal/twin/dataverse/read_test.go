@@ -66,6 +66,25 @@ func distinct(ids []string) int {
 	return len(set)
 }
 
+// An alternative to a condition on an indexed lookup is not forgotten.
+func TestFilterAlternativeToLookup(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.create("accounts", `{"name":"A"}`), w.create("accounts", `{"name":"B"}`)
+	w.create("contacts", `{"lastname":"One","parentcustomerid_account@odata.bind":"/accounts(`+a+`)"}`)
+	w.create("contacts", `{"lastname":"Two","parentcustomerid_account@odata.bind":"/accounts(`+b+`)"}`)
+	for filter, n := range map[string]int{
+		"_parentcustomerid_value eq " + b:                                       1,
+		"_parentcustomerid_value eq " + b + " or lastname eq 'One'":             2,
+		"_parentcustomerid_value eq " + b + " or startswith(lastname,'One')":    2,
+		"lastname eq 'One' or _parentcustomerid_value eq " + b:                  2,
+		"_parentcustomerid_value eq " + b + " and not startswith(lastname,'T')": 0,
+	} {
+		if got := len(w.get("contacts?$filter=" + url.PathEscape(filter)).must(200).rows()); got != n {
+			t.Errorf("%s: %d rows, want %d", filter, got, n)
+		}
+	}
+}
+
 func TestPaging(t *testing.T) {
 	w := newWorld(t)
 	w.load(5003)

@@ -29,7 +29,7 @@ const (
 	modeAsynchronous   = 1
 )
 
-const webhookRounds = 3 // times that what is registered is read anew after something failed on the way
+const webhookRounds = 5 // times that what is registered is read anew after something failed on the way
 
 const webhookHint = "give the application user the role System Administrator, or another one that may create, read, write and delete Service Endpoints and Sdk Message Processing Steps " +
 	"and append both; without webhooks syncing works all the same, changes are only noticed by the next look"
@@ -174,6 +174,7 @@ func (c *Client) readWebhooks(ctx context.Context, webhook string, tables []stri
 			return nil, garbled(op)
 		}
 	}
+	slices.SortFunc(steps.Value, func(a, b hookStep) int { return strings.Compare(a.Name, b.Name) })
 	r := &registered{endpoints: endpoints.Value, steps: steps.Value, messages: map[string]string{}, filters: map[[2]string]string{}}
 	for _, m := range messages.Value {
 		r.messages[m.Name] = m.SdkMessageID
@@ -408,7 +409,7 @@ func (c *Client) changeWebhooks(ctx context.Context, webhook string, tables []st
 			return nil
 		}
 		e := lockstep.AsError(last)
-		again := e.Unknown || codeOf(last) == errDuplicateID || e.Code == lockstep.CodeNotFound && e.Scope == lockstep.ScopeRecord
+		again := e.Unknown || e.Code == lockstep.CodeUnavailable || codeOf(last) == errDuplicateID || e.Code == lockstep.CodeNotFound && e.Scope == lockstep.ScopeRecord
 		if !again {
 			return hookError(last)
 		}
