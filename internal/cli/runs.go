@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-sync/lockstep"
+	"github.com/lockstep-sync/lockstep/internal/app"
 )
 
 func (env *environment) runs() *cobra.Command {
@@ -90,25 +91,29 @@ func (env *environment) showRuns(ctx context.Context, t target, q url.Values) (e
 
 func (env *environment) runsShow() *cobra.Command {
 	var t target
-	var changes, findings bool
+	var parts runParts
 	c := &cobra.Command{
 		Use:   "show RUN",
-		Short: "Show one run, with every change and finding if asked",
+		Short: "Show one run, with every list, change and finding if asked",
 		Example: `  lockstep runs show 01a2048d-29ed-7f6f-a8b6-ef8b27584bef --changes --findings --data /var/lib/lockstep
   lockstep runs show 01a2048d-29ed-7f6f-a8b6-ef8b27584bef --changes --json --ready-file ready.json`,
 		Args: arguments("the id of a run"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return env.showOneRun(c.Context(), t, args[0], changes, findings)
+			return env.showOneRun(c.Context(), t, args[0], parts)
 		},
 	}
 	env.targetFlags(c, &t)
 	env.jsonFlag(c)
-	c.Flags().BoolVar(&changes, "changes", false, "show every change: what, old value, new value, why")
-	c.Flags().BoolVar(&findings, "findings", false, "show every finding: which record, what is wrong, what to do")
+	c.Flags().BoolVar(&parts.lists, "lists", false, "show what came of each marketing list")
+	c.Flags().BoolVar(&parts.changes, "changes", false, "show every change: what, old value, new value, why")
+	c.Flags().BoolVar(&parts.findings, "findings", false, "show every finding: which record, what is wrong, what to do")
 	return c
 }
 
-func (env *environment) showOneRun(ctx context.Context, t target, id string, changes, findings bool) (err error) {
+// runParts says what is shown of a run besides what it came to as a whole.
+type runParts struct{ lists, changes, findings bool }
+
+func (env *environment) showOneRun(ctx context.Context, t target, id string, parts runParts) (err error) {
 	c, done, err := env.dial(ctx, t, false)
 	if err != nil {
 		return err
@@ -124,17 +129,22 @@ func (env *environment) showOneRun(ctx context.Context, t target, id string, cha
 	}
 	path := "/runs/" + url.PathEscape(id)
 	if env.json {
-		return env.printRun(ctx, c, runResult{Run: run, Findings: codes}, path, changes, findings)
+		return env.printRun(ctx, c, runResult{Run: run, Findings: codes}, path, parts)
 	}
 	env.showRun(run, codes)
-	if changes {
+	if parts.lists {
+		if err := env.showRunLists(ctx, c, path); err != nil {
+			return err
+		}
+	}
+	if parts.changes {
 		env.printf("\nChanges\n")
 		err = paged(ctx, c, path+"/changes", large, func(x change) error {
 			env.showChange(x)
 			return nil
 		})
 	}
-	if findings && err == nil && len(codes) > 0 {
+	if parts.findings && err == nil && len(codes) > 0 {
 		env.printf("\nFindings\n")
 		err = paged(ctx, c, path+"/findings", large, func(f lockstep.Finding) error {
 			env.showFinding(f)
@@ -142,6 +152,24 @@ func (env *environment) showOneRun(ctx context.Context, t target, id string, cha
 		})
 	}
 	return err
+}
+
+// showRunLists shows what came of each list.
+func (env *environment) showRunLists(ctx context.Context, c *client, path string) error {
+	var lists struct {
+		Items []app.ListOutcome `json:"items"`
+	}
+	if err := c.call(ctx, http.MethodGet, path+"/lists", nil, nil, &lists); err != nil {
+		return err
+	}
+	env.printf("\nLists\n")
+	w := tabwriter.NewWriter(env.std.Out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "  LIST\tSTATUS\tTO BOOK\tFROM BOOK\tTO LIST\tFROM LIST\tREFUSED\tFINDINGS\tREASON")
+	for _, l := range lists.Items {
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, l.Status, thousands(l.BookAdds), thousands(l.BookRemovals), thousands(l.ListAdds), thousands(l.ListRemovals),
+			thousands(l.Refused), thousands(l.Findings), l.Reason)
+	}
+	return w.Flush()
 }
 
 func subject(record lockstep.ID, contact string) string {
@@ -183,16 +211,25 @@ func plainValue(v any) string {
 
 // printRun prints a run as one JSON object. Changes and findings, which can be many,
 // are written as they come.
-func (env *environment) printRun(ctx context.Context, c *client, run runResult, path string, changes, findings bool) error {
+func (env *environment) printRun(ctx context.Context, c *client, run runResult, path string, parts runParts) error {
 	head, err := json.MarshalIndent(run, "", "  ")
 	if err != nil {
 		return err
 	}
 	env.printf("%s", strings.TrimSuffix(string(head), "\n}"))
+	if parts.lists {
+		var lists struct {
+			Items json.RawMessage `json:"items"`
+		}
+		if err := c.call(ctx, http.MethodGet, path+"/lists", nil, nil, &lists); err != nil {
+			return err
+		}
+		env.printf(",\n  \"lists\": %s", lists.Items)
+	}
 	for _, part := range []struct {
 		name string
 		want bool
-	}{{"changes", changes}, {"findings", findings}} {
+	}{{"changes", parts.changes}, {"findings", parts.findings}} {
 		if !part.want {
 			continue
 		}

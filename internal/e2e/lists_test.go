@@ -282,3 +282,47 @@ func TestListActivatedAgain(t *testing.T) {
 	w.wantIn("a cycle later", l, "dora.new", "emil")
 	w.quiet()
 }
+
+// Each list of a run has an outcome of its own: one whose query cannot be evaluated is
+// left alone, and the others have what was done about them.
+func TestWhatCameOfEachList(t *testing.T) {
+	w := newStage(t)
+	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
+	alpha, beta := w.list("Alpha", "contact", lockstep.ActionIgnore, ""), w.list("Beta", "contact", lockstep.ActionIgnore, "")
+	w.list("Broken", "contact", lockstep.ActionIgnore, `<condition attribute="department" operator="eq" value="Nobody"/>`)
+	w.alter(`{"table":"contact","column":"department","change":"remove"}`)
+	first := 1
+	w.patchList(beta, app.ListPatch{SyncOrder: &first})
+	w.join(alpha, ann)
+	w.join(alpha, ben)
+	w.join(beta, ann)
+	outcomes := func(id string) (out []string) {
+		lists, err := w.app.RunLists(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lists {
+			out = append(out, fmt.Sprintf("%s %s +%d -%d findings %d reason %t", l.Name, l.Status, l.BookAdds, l.BookRemovals, l.Findings, l.Reason != ""))
+		}
+		return out
+	}
+	preview, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists, Mode: lockstep.ModePreview})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Beta previewed +1 -0 findings 0 reason false", "Alpha previewed +2 -0 findings 0 reason false", "Broken failed +0 -0 findings 1 reason true"}, outcomes(preview.ID)); diff != "" {
+		t.Errorf("the preview (-want +got):\n%s", diff)
+	}
+	run := w.sync()
+	if diff := cmp.Diff([]string{"Beta completed +1 -0 findings 0 reason false", "Alpha completed +2 -0 findings 0 reason false", "Broken failed +0 -0 findings 1 reason true"}, outcomes(run.ID)); diff != "" {
+		t.Errorf("the first run (-want +got):\n%s", diff)
+	}
+	if run.Status != lockstep.RunCompletedWithErrors {
+		t.Errorf("the run is %s", run.Status)
+	}
+	w.quit(alpha, ben)
+	one := w.runList(alpha)
+	if diff := cmp.Diff([]string{"Alpha completed +0 -1 findings 0 reason false"}, outcomes(one.ID)); diff != "" {
+		t.Errorf("a run of one list (-want +got):\n%s", diff)
+	}
+}

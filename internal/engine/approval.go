@@ -98,7 +98,7 @@ func (s *session) bookKey(b lockstep.BookID) string {
 		return ""
 	}
 	for _, l := range s.sync.lists {
-		if l.book.ID == b || l.set.Book == b || newBook(l.set.ID) == b {
+		if l.book.ID == b || l.set.Book == b || NewBook(l.set.ID) == b {
 			return l.set.ID
 		}
 	}

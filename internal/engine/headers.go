@@ -312,7 +312,7 @@ func (s *session) linkBooks() error {
 			}
 			planned = append(planned, lockstep.Change{Kind: lockstep.CreateBook, State: lockstep.Planned, List: l.set.CRMID, Name: l.set.Name, Why: why})
 			byName[strings.ToLower(l.set.Name)] = lockstep.AddressBook{Name: l.set.Name}
-			l.book = lockstep.AddressBook{ID: newBook(l.set.ID), Name: l.set.Name}
+			l.book = lockstep.AddressBook{ID: NewBook(l.set.ID), Name: l.set.Name}
 		}
 		state[l.set.CRMID] = l
 		usable = append(usable, l)
@@ -381,11 +381,11 @@ func (s *session) renew(l *listState) {
 	s.mu.Unlock()
 }
 
-// A book that is still to be made is named after its list, so that a preview can
-// speak of it.
 const newBookPrefix = "new:"
 
-func newBook(list string) lockstep.BookID { return lockstep.BookID(newBookPrefix + list) }
+// NewBook is the id by which a preview speaks of the address book that is still to be
+// made for a list, by the id of its settings.
+func NewBook(list string) lockstep.BookID { return lockstep.BookID(newBookPrefix + list) }
 
 // estimate prices a run of which there was none yet: by the members of its lists, which
 // may be in several of them, and without the records that are in no list. The records and

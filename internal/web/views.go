@@ -155,6 +155,27 @@ func (p *pages) run(w http.ResponseWriter, r *http.Request) error {
 	return p.render(w, r, http.StatusOK, runPage(d))
 }
 
+func (p *pages) runLists(w http.ResponseWriter, r *http.Request) error {
+	ctx, id := r.Context(), r.PathValue("id")
+	d := runListsData{}
+	var err error
+	if d.Run, err = p.app.Run(ctx, id); err != nil {
+		return err
+	}
+	names, err := p.listNames(ctx)
+	if err != nil {
+		return err
+	}
+	d.Title = runTitle(d.Run, names)
+	if d.Lists, err = p.app.RunLists(ctx, id); err != nil {
+		return err
+	}
+	if d.frame, err = p.frame(ctx, d.Title+" by list", "runs"); err != nil {
+		return err
+	}
+	return p.render(w, r, http.StatusOK, runListsPage(d))
+}
+
 func (p *pages) runData(ctx context.Context, id, changes, findings string) (d runData, err error) {
 	d.Now = p.options.Now()
 	if d.Run, err = p.app.Run(ctx, id); err != nil {

@@ -41,6 +41,7 @@ func New(a *app.App, o Options) http.Handler {
 		"GET /{$}":                  p.overview,
 		"GET /runs":                 p.runs,
 		"GET /runs/{id}":            p.run,
+		"GET /runs/{id}/lists":      p.runLists,
 		"GET /conflicts":            p.conflicts,
 		"GET /events/runs":          p.runsEvents,
 		"GET /events/runs/{id}":     p.runEvents,
