@@ -3,8 +3,11 @@ package pagescan
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -252,18 +255,64 @@ func depth(text string) (most int) {
 	return most
 }
 
+// pages are small ones that hold everything there is to a page.
+var pages = []string{
+	`{"value":[]}`, `{"value":[{"a":1,"b":"x","@odata.etag":"W/\"1\""}],"@odata.nextLink":"l"}`,
+	`{"@odata.nextLink":"l","value":[{"a":null},{"a":true,"a":false}]}`, `{"value":[{"\u0061":"\ud83d\ude00"}]}`,
+	`{"value":[{"a":"\ud83d"}]}`, `{"value":1,"value":[{}]}`, ` { "value" : [ { "a" : -0.1E+2 } , { } ] } `,
+	`{"value":[{"a":[[{}]],"b":{"a":{}}}]}`, `{"value":[{"a":00}]}`, `{"value":[{"a":"` + "\xff" + `"}]}`, `{"value":[{"a":tru}]}`, `{"value":null}`,
+	`{"value":[{"a":` + strings.Repeat("[", 61) + strings.Repeat("]", 61) + `}]}`,
+	`{"value":[{"a":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}]}`,
+}
+
 func FuzzPage(f *testing.F) {
-	for _, s := range []string{
-		`{"value":[]}`, `{"value":[{"a":1,"b":"x","@odata.etag":"W/\"1\""}],"@odata.nextLink":"l"}`,
-		`{"@odata.nextLink":"l","value":[{"a":null},{"a":true,"a":false}]}`, `{"value":[{"\u0061":"\ud83d\ude00"}]}`,
-		`{"value":[{"a":"\ud83d"}]}`, `{"value":1,"value":[{}]}`, ` { "value" : [ { "a" : -0.1E+2 } , { } ] } `,
-		`{"value":[{"a":[[{}]],"b":{"a":{}}}]}`, `{"value":[{"a":00}]}`, `{"value":[{"a":"` + "\xff" + `"}]}`, `{"value":[{"a":tru}]}`, `{"value":null}`,
-		`{"value":[{"a":` + strings.Repeat("[", 61) + strings.Repeat("]", 61) + `}]}`,
-		`{"value":[{"a":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}]}`,
-	} {
+	for _, s := range pages {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) { agree(t, s) })
+}
+
+// pieces are what a page is damaged with.
+var pieces = []string{
+	`"`, `\`, `{`, `}`, `[`, `]`, `,`, `:`, `0`, `-`, `.`, `e`, `+`, ` `, "\n", "\x00", "\x1f", "\xff", "\xc3", "é", "\U0001f600", `\u`, `\ud83d`, `\ude00`, `\u0061`, `\"`, `\x`, `null`, `true`, `false`,
+	`"a":`, `"b":`, `"value":`, `"@odata.nextLink":`, `{}`, `[]`, `""`, `1e9`, `-0`, `01`, `{"a":1},`, `,"a":"x"`,
+}
+
+// damage puts a piece into the text, over a part of it, or takes a part out, once or
+// some times, now and then none.
+func damage(r *rand.Rand, text []byte) []byte {
+	for range r.IntN(5) {
+		from := r.IntN(len(text) + 1)
+		to := min(len(text), from+r.IntN(4)*r.IntN(6))
+		piece := ""
+		if r.IntN(4) > 0 {
+			piece = pieces[r.IntN(len(pieces))]
+		}
+		if r.IntN(8) == 0 { // a part of the page once more
+			piece = string(text[from:to])
+			to = from
+		}
+		text = slices.Replace(text, from, to, []byte(piece)...)
+	}
+	return text
+}
+
+var damaged = flag.Int("damaged", 200_000, "how many damaged pages both readers have to agree about")
+
+// Damaged pages, many times as fast as a fuzzer makes them.
+func TestDamagedPages(t *testing.T) {
+	workers := runtime.GOMAXPROCS(0)
+	for worker := range workers {
+		t.Run(fmt.Sprint(worker), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(7, uint64(worker)))
+			var text []byte
+			for i := worker; i < *damaged; i += workers {
+				text = damage(r, append(text[:0], pages[r.IntN(len(pages))]...))
+				agree(t, string(text))
+			}
+		})
+	}
 }
 
 func TestAgreesWithEncodingJSON(t *testing.T) {
