@@ -247,7 +247,11 @@ func (s *session) hearTable(reader lockstep.OptOutReader, table string) error {
 	if err != nil {
 		return err
 	}
+	var losers []lockstep.Record
 	next, err := reader.OptOuts(s.ctx, table, since, func(recs []lockstep.Record) error {
+		if since != "" { // what was merged before Lockstep came is as people left it
+			losers = append(losers, absorbed(recs)...)
+		}
 		said := make([]statement, 0, len(recs))
 		for i := range recs {
 			r := &recs[i]
@@ -270,6 +274,11 @@ func (s *session) hearTable(reader lockstep.OptOutReader, table string) error {
 		}
 		return s.hear(said)
 	})
+	if err == nil {
+		if done, err := s.closeSurvivors(table, losers); err != nil || !done {
+			return err // those that were merged are read again
+		}
+	}
 	return s.heard(name, since, next, err, func() error { return s.hearTable(reader, table) })
 }
 
