@@ -13,7 +13,10 @@ type MarketingList struct {
 	Inactive    bool      `json:"inactive"`
 	Members     int       `json:"members"` // the CRM's own counter; a hint, not a proof
 	Modified    time.Time `json:"modified"`
-	Version     int64     `json:"-"`
+	// Used is when the list was last used in a campaign, or to create activities or
+	// opportunities, as far as the CRM says; zero = never. To the day.
+	Used    time.Time `json:"used,omitzero"`
+	Version int64     `json:"-"`
 }
 
 // MembershipAction says what happens to strangers: people in the address book
@@ -62,6 +65,12 @@ type ListSettings struct {
 	ClearOnSend        bool               `json:"clear_on_send"`
 	SyncOrder          int                `json:"sync_order"` // lower is earlier
 	ManualOnly         bool               `json:"manual_only"`
+	// KeepAutomatic keeps a static list from being made ManualOnly when nobody uses it.
+	KeepAutomatic bool `json:"keep_automatic"`
+	// InUse is when the list was last found to be used, to the day; zero = the next run
+	// begins to count. IdleNotice is when a finding told that it will be made ManualOnly.
+	InUse      time.Time `json:"in_use,omitzero"`
+	IdleNotice time.Time `json:"idle_notice,omitzero"`
 	// Gone is set when the list no longer exists in the CRM.
 	Gone bool `json:"gone,omitempty"`
 }

@@ -229,6 +229,7 @@ const (
 	FindingListUnreadable   = "list_unreadable"
 	FindingListUnusable     = "list_unusable" // locked or inactive, so it cannot be written
 	FindingIncomplete       = "incomplete"    // fewer rows than known; removals were held back
+	FindingListIdle         = "list_idle"     // nobody uses it: it will be, or was, made to sync only when asked for
 	FindingMiscount         = "miscount"      // a counter of either side differs, time after time, from what can be read
 	FindingCreateCap        = "create_cap"
 	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed

@@ -29,6 +29,7 @@ type listPatch struct {
 		ClearOnSend        *bool                        `json:"clear_on_send,omitempty"`
 		SyncOrder          *int                         `json:"sync_order,omitempty" minimum:"0" maximum:"1000000" doc:"Lower is earlier."`
 		ManualOnly         *bool                        `json:"manual_only,omitempty" doc:"Synced only when asked for by name."`
+		KeepAutomatic      *bool                        `json:"keep_automatic,omitempty" doc:"A static list that nobody uses for 90 days is made manual_only, after a notice; true exempts it."`
 		Book               *lockstep.BookID             `json:"address_book_id,omitempty" maxLength:"80" doc:"Links the list to an existing address book."`
 	}
 }
@@ -50,7 +51,7 @@ func (s *server) lists() {
 			b := in.Body
 			p := app.ListPatch{
 				Activated: b.Activated, MembershipAction: b.MembershipAction, SubscriptionFilter: b.SubscriptionFilter,
-				MirrorRemovals: b.MirrorRemovals, ClearOnSend: b.ClearOnSend, SyncOrder: b.SyncOrder, ManualOnly: b.ManualOnly, Book: b.Book,
+				MirrorRemovals: b.MirrorRemovals, ClearOnSend: b.ClearOnSend, SyncOrder: b.SyncOrder, ManualOnly: b.ManualOnly, KeepAutomatic: b.KeepAutomatic, Book: b.Book,
 			}
 			if b.MinOptIn != nil {
 				for o := lockstep.OptInUnknown; o <= lockstep.OptInVerifiedDouble; o++ {

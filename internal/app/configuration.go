@@ -470,7 +470,7 @@ func (t *target) lists() {
 		seen[l.ID] = true
 		p := ListPatch{
 			Activated: d.Activated, MembershipAction: d.MembershipAction, SubscriptionFilter: d.SubscriptionFilter,
-			MirrorRemovals: d.MirrorRemovals, ClearOnSend: d.ClearOnSend, SyncOrder: d.SyncOrder, ManualOnly: d.ManualOnly,
+			MirrorRemovals: d.MirrorRemovals, ClearOnSend: d.ClearOnSend, SyncOrder: d.SyncOrder, ManualOnly: d.ManualOnly, KeepAutomatic: d.KeepAutomatic,
 		}
 		if d.MinOptIn != nil {
 			optIn, err := parseOptIn(*d.MinOptIn)

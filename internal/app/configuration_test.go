@@ -155,7 +155,7 @@ func decide(t *rapid.T, p product) {
 		_, _ = p.UpdateList(ctx, rapid.SampledFrom(lists).Draw(t, "list").ID, app.ListPatch{
 			Activated: new(flag("activated")), MembershipAction: new(lockstep.MembershipAction(one("action", "ignore", "remove", "allow_known", "create_contact", "create_lead"))),
 			SubscriptionFilter: new(lockstep.SubscriptionFilter(one("filter", "none", "suppressed", "opt_in_at_least"))), MinOptIn: new(lockstep.OptInType(rapid.IntRange(0, 3).Draw(t, "opt-in"))),
-			MirrorRemovals: new(flag("mirror")), ClearOnSend: new(flag("clear")), SyncOrder: new(rapid.IntRange(0, 50).Draw(t, "order")), ManualOnly: new(flag("manual")),
+			MirrorRemovals: new(flag("mirror")), ClearOnSend: new(flag("clear")), SyncOrder: new(rapid.IntRange(0, 50).Draw(t, "order")), ManualOnly: new(flag("manual")), KeepAutomatic: new(flag("keep")),
 		})
 	case 6:
 		s := lockstep.Schedule{Interval: rapid.SampledFrom(lockstep.Intervals).Draw(t, "interval"), Zone: one("zone", "", "UTC", "Asia/Tokyo"), At: lockstep.ClockTime(rapid.IntRange(0, 1439).Draw(t, "at"))}

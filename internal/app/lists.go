@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/engine"
@@ -88,6 +89,7 @@ type ListPatch struct {
 	ClearOnSend        *bool
 	SyncOrder          *int
 	ManualOnly         *bool
+	KeepAutomatic      *bool
 	// Book links the list to an existing address book.
 	Book *lockstep.BookID
 }
@@ -123,6 +125,7 @@ func (a *App) UpdateList(ctx context.Context, id string, p ListPatch) (lockstep.
 // apply changes a list, one of all of an account, and says everything about the result
 // that cannot be.
 func (p *ListPatch) apply(l *lockstep.ListSettings, all []lockstep.ListSettings) error {
+	was := *l
 	set(&l.Activated, p.Activated)
 	set(&l.MembershipAction, p.MembershipAction)
 	set(&l.SubscriptionFilter, p.SubscriptionFilter)
@@ -131,7 +134,11 @@ func (p *ListPatch) apply(l *lockstep.ListSettings, all []lockstep.ListSettings)
 	set(&l.ClearOnSend, p.ClearOnSend)
 	set(&l.SyncOrder, p.SyncOrder)
 	set(&l.ManualOnly, p.ManualOnly)
+	set(&l.KeepAutomatic, p.KeepAutomatic)
 	set(&l.Book, p.Book)
+	if l.Activated != was.Activated || l.ManualOnly != was.ManualOnly || l.KeepAutomatic != was.KeepAutomatic {
+		l.InUse, l.IdleNotice = time.Time{}, time.Time{} // somebody has it in mind
+	}
 	problems := []error{merge.CheckAction(l.MembershipAction, l.MemberTable, l.Dynamic)}
 	if !slices.Contains(filters, l.SubscriptionFilter) {
 		problems = append(problems, invalid("subscription_filter", fmt.Sprintf("%.40q is not a subscription filter", l.SubscriptionFilter), fmt.Sprintf("use one of %v", filters)))

@@ -83,7 +83,7 @@ func (env *environment) showLists(ctx context.Context, t target, account string)
 func (env *environment) listsSet() *cobra.Command {
 	var t target
 	var account, action, filter, optIn, book string
-	var activate, mirror, clearOnSend, manual bool
+	var activate, mirror, clearOnSend, manual, keep bool
 	var order int
 	c := &cobra.Command{
 		Use:   "set LIST",
@@ -104,6 +104,7 @@ func (env *environment) listsSet() *cobra.Command {
 	f.BoolVar(&mirror, "mirror-removals", false, "who leaves the marketing list leaves the address book")
 	f.BoolVar(&clearOnSend, "clear-on-send", false, "empty the marketing list after a campaign was sent to it")
 	f.BoolVar(&manual, "manual-only", false, "sync the list only when it is asked for")
+	f.BoolVar(&keep, "keep-automatic", false, "go on syncing the static list by itself when nobody uses it for 90 days")
 	f.IntVar(&order, "order", 0, "lower is earlier")
 	f.StringVar(&book, "address-book", "", "id of an existing address book to link the list to")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -113,7 +114,7 @@ func (env *environment) listsSet() *cobra.Command {
 			value any
 		}{
 			"activate": {"activated", activate}, "action": {"membership_action", action}, "filter": {"subscription_filter", filter}, "min-opt-in": {"min_opt_in", optIn},
-			"mirror-removals": {"mirror_removals", mirror}, "clear-on-send": {"clear_on_send", clearOnSend}, "manual-only": {"manual_only", manual},
+			"mirror-removals": {"mirror_removals", mirror}, "clear-on-send": {"clear_on_send", clearOnSend}, "manual-only": {"manual_only", manual}, "keep-automatic": {"keep_automatic", keep},
 			"order": {"sync_order", order}, "address-book": {"address_book_id", book},
 		} {
 			if f.Changed(flag) {

@@ -185,7 +185,8 @@ func (l *List) fields() []field {
 	f = given(f, "mirror_removals", l.MirrorRemovals, as)
 	f = given(f, "clear_on_send", l.ClearOnSend, as)
 	f = given(f, "sync_order", l.SyncOrder, as)
-	return given(f, "manual_only", l.ManualOnly, as)
+	f = given(f, "manual_only", l.ManualOnly, as)
+	return given(f, "keep_automatic", l.KeepAutomatic, as)
 }
 
 func (s *Schedule) key() string   { return string(s.Type) }

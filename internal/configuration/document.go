@@ -89,6 +89,7 @@ type List struct {
 	ClearOnSend        *bool                        `json:"clear_on_send,omitempty" yaml:"clear_on_send"`
 	SyncOrder          *int                         `json:"sync_order,omitempty" yaml:"sync_order" doc:"Lower is earlier."`
 	ManualOnly         *bool                        `json:"manual_only,omitempty" yaml:"manual_only"`
+	KeepAutomatic      *bool                        `json:"keep_automatic,omitempty" yaml:"keep_automatic" doc:"Whether the list goes on syncing by itself when nobody uses it for 90 days."`
 }
 
 // Schedule is when a sync type runs by itself; see lockstep.Schedule.
@@ -201,7 +202,7 @@ func ListsOf(lists []lockstep.ListSettings) []List {
 		}
 		shown := List{
 			Name: l.Name, Activated: &l.Activated, MembershipAction: &l.MembershipAction, SubscriptionFilter: &l.SubscriptionFilter, MinOptIn: new(l.MinOptIn.String()),
-			MirrorRemovals: &l.MirrorRemovals, ClearOnSend: &l.ClearOnSend, SyncOrder: &l.SyncOrder, ManualOnly: &l.ManualOnly,
+			MirrorRemovals: &l.MirrorRemovals, ClearOnSend: &l.ClearOnSend, SyncOrder: &l.SyncOrder, ManualOnly: &l.ManualOnly, KeepAutomatic: &l.KeepAutomatic,
 		}
 		if called[strings.ToLower(l.Name)] > 1 {
 			shown.CRMID = l.CRMID.String()

@@ -22,6 +22,7 @@ func (s *session) finishLists(outward bool) error {
 	if err := s.tidyLinks(); err != nil {
 		return err
 	}
+	var err error
 	c := lockstep.Commit{Cursors: map[string]lockstep.Cursor{}}
 	s.mu.Lock()
 	shared := s.sharing()
@@ -69,6 +70,11 @@ func (s *session) finishLists(outward bool) error {
 		s.finding(f)
 	}
 	s.triedAgain()
+	if outward {
+		if c.Lists, err = s.stillUsed(); err != nil {
+			return err
+		}
+	}
 	if outward && s.decidedAll() && !s.sync.resolvedUpTo.IsZero() {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}

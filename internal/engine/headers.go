@@ -154,6 +154,7 @@ func (s *session) chooseLists() error {
 		was := *set
 		if l := byID[set.CRMID]; l != nil {
 			set.Name, set.MemberTable, set.Dynamic, set.Gone = l.Name, l.MemberTable, l.Dynamic, false
+			s.idles(set, l)
 		} else {
 			set.Gone = true
 		}

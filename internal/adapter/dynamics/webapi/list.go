@@ -16,7 +16,7 @@ import (
 // memberTables are the tables by list.createdfromcode.
 var memberTables = map[string]string{"1": "account", "2": "contact", "4": "lead"}
 
-const listColumns = "listid,listname,type,createdfromcode,query,lockstatus,statecode,membercount,modifiedon"
+const listColumns = "listid,listname,type,createdfromcode,query,lockstatus,statecode,membercount,modifiedon,lastusedon"
 
 var listCells = pagescan.NewColumns(append([]string{"@odata.etag"}, strings.Split(listColumns, ",")...)...)
 
@@ -50,6 +50,9 @@ func (c *Client) Lists(ctx context.Context) ([]lockstep.MarketingList, error) {
 				l.Members, _ = strconv.Atoi(r[8].Raw())
 			}
 			if l.Modified, err = instant(r[9]); err != nil {
+				return garbled(op)
+			}
+			if l.Used, err = instant(r[10]); err != nil {
 				return garbled(op)
 			}
 			out = append(out, l)
