@@ -114,7 +114,7 @@ func (a state) collect(ctx context.Context, gauge func(d *prometheus.Desc, v flo
 	if err != nil {
 		return err
 	}
-	budgets, err := a.Budgets(ctx)
+	budgets, err := a.countedCalls(ctx)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,24 @@ func (a state) collect(ctx context.Context, gauge func(d *prometheus.Desc, v flo
 	return nil
 }
 
+// begin shows what alerts count of an account from zero on: of a counter that appears with
+// its first event nobody can tell that it grew.
+func (m *metrics) begin(account string) {
+	for _, t := range lockstep.SyncTypes {
+		m.runs.WithLabelValues(account, string(t), string(lockstep.ModeApply), string(lockstep.RunFailed))
+		m.changes.WithLabelValues(account, string(t), "guarded")
+	}
+}
+
 // Metrics answers with everything that is counted, in the text format of Prometheus.
 func (a *App) Metrics() http.Handler {
-	return promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
+	all := promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if accounts, err := a.store.Accounts(r.Context(), ""); err == nil { // else the state below tells of it
+			for i := range accounts {
+				a.metrics.begin(accounts[i].ID)
+			}
+		}
+		all.ServeHTTP(w, r)
+	})
 }
