@@ -209,7 +209,7 @@ func (d *demo) openApp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.app, err = app.Open(ctx, app.Config{DataDir: d.folder, Log: d.env.log, AllowHosts: hosts, Schedules: true}); err != nil {
+	if d.app, err = app.Open(ctx, app.Config{DataDir: d.folder, Log: d.env.log, AllowHosts: hosts, Schedules: !d.once}); err != nil {
 		return err
 	}
 	d.closers = append(d.closers, func() error { return closeApp(d.app) })

@@ -818,10 +818,15 @@ func TestNothingLeftRunning(t *testing.T) {
 
 func TestCalm(t *testing.T) {
 	var out strings.Builder
-	log := slog.New(calm{slog.NewTextHandler(&out, nil)})
+	var stopping atomic.Bool
+	log := slog.New(calm{slog.NewTextHandler(&out, nil), &stopping})
 	log.With("a", 1).WithGroup("g").Warn("shown as info")
 	log.Info("not shown")
-	if s := out.String(); !strings.Contains(s, "level=INFO") || strings.Contains(s, "not shown") {
+	log.Error("cut off in the middle of work", "error", "error inserting: context canceled")
+	stopping.Store(true)
+	log.Error("not shown, as it is our own doing", "error", "error inserting: context canceled")
+	log.Error("also at the end", "error", "the disk is full")
+	if s := out.String(); strings.Count(s, "level=INFO") != 1 || strings.Count(s, "level=WARN") != 2 || strings.Contains(s, "not shown") {
 		t.Fatal(s)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -77,12 +79,14 @@ func newQueue(ctx context.Context, j *Jobs) (queue, error) {
 }
 
 type riverQueue[T any] struct {
-	driver riverdriver.Driver[T]
-	client *river.Client[T]
+	driver   riverdriver.Driver[T]
+	client   *river.Client[T]
+	stopping *atomic.Bool
 }
 
 func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T], alone func(func() error) error) (queue, error) {
-	log := slog.New(calm{j.log.Handler()})
+	stopping := new(atomic.Bool)
+	log := slog.New(calm{j.log.Handler(), stopping})
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: log})
 	if err != nil {
 		return nil, err
@@ -124,15 +128,20 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 	if err != nil {
 		return nil, err
 	}
-	return &riverQueue[T]{driver, client}, nil
+	return &riverQueue[T]{driver, client, stopping}, nil
 }
 
 func (q *riverQueue[T]) start(ctx context.Context) error {
+	q.stopping.Store(false)
 	// River would take the end of this context as a wish to stop.
 	return q.client.Start(context.WithoutCancel(ctx))
 }
 
-func (q *riverQueue[T]) stop(ctx context.Context) error    { return q.client.Stop(ctx) }
+func (q *riverQueue[T]) stop(ctx context.Context) error {
+	q.stopping.Store(true)
+	return q.client.Stop(ctx)
+}
+
 func (q *riverQueue[T]) stopNow(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
 
 func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run lockstep.Run) (int64, error) {
@@ -248,20 +257,44 @@ func (q *riverQueue[T]) rescue(ctx context.Context) error {
 	}
 }
 
-// calm lowers what River logs by one level: it warns of ordinary cancels and calls
-// a slow database an error.
-type calm struct{ slog.Handler }
+// calm lowers what River logs by one level: it warns of ordinary cancels and calls a slow
+// database an error. What it was about to do when it was stopped, and could not, is the
+// leader's of the next process, and worth a line to those alone who look for faults.
+type calm struct {
+	slog.Handler
+	stopping *atomic.Bool
+}
 
 func lower(l slog.Level) slog.Level { return l - 4 }
 
+// Enabled reports whether a record of a level, lowered, is wanted.
 func (h calm) Enabled(ctx context.Context, l slog.Level) bool {
 	return h.Handler.Enabled(ctx, lower(l))
 }
 
+// Handle passes a record on with its level lowered.
 func (h calm) Handle(ctx context.Context, r slog.Record) error {
 	r.Level = lower(r.Level)
+	if h.stopping.Load() && cancelled(r) {
+		if r.Level = slog.LevelDebug; !h.Handler.Enabled(ctx, r.Level) {
+			return nil
+		}
+	}
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h calm) WithAttrs(a []slog.Attr) slog.Handler { return calm{h.Handler.WithAttrs(a)} }
-func (h calm) WithGroup(n string) slog.Handler      { return calm{h.Handler.WithGroup(n)} }
+// cancelled reports that a record tells of an error which is the end of a context. River
+// logs errors as text.
+func cancelled(r slog.Record) (is bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		is = is || strings.Contains(a.Value.String(), context.Canceled.Error())
+		return !is
+	})
+	return is
+}
+
+// WithAttrs and WithGroup keep the level lowered.
+func (h calm) WithAttrs(a []slog.Attr) slog.Handler { return calm{h.Handler.WithAttrs(a), h.stopping} }
+
+// WithGroup is like WithAttrs.
+func (h calm) WithGroup(n string) slog.Handler { return calm{h.Handler.WithGroup(n), h.stopping} }

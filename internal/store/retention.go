@@ -25,23 +25,20 @@ func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten,
 	const op = "store: forget"
 	var done Forgotten
 	for _, what := range []struct {
-		count *int64
-		from  string
-		id    string
+		count  *int64
+		before time.Time
+		from   string
+		id     string
 	}{
-		{&done.Conflicts, `conflicts WHERE detected_at < $1 AND (resolved OR winner <> 'held')`, "id"},
-		{&done.Findings, `findings WHERE at < $1`, "id"},
-		{nil, `filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6)))`, "blob"},
-		{&done.Batches, `journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6))`, "id"},
-		{nil, `calls WHERE slot < $1`, "slot"},
-		{nil, `retries WHERE next < $1`, "next"}, // of which no list tells any more
-		{&done.Runs, `runs WHERE created < $1 AND ` + told, "id"},
-		{&done.Runs, `runs WHERE quiet AND created < $1 AND ` + told, "id"},
+		{&done.Conflicts, before, `conflicts WHERE detected_at < $1 AND (resolved OR winner <> 'held')`, "id"},
+		{&done.Findings, before, `findings WHERE at < $1`, "id"},
+		{nil, before, `filters WHERE log = 1 AND blob IN (SELECT id FROM journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6)))`, "blob"},
+		{&done.Batches, before, `journal WHERE planned < $1 AND (preview OR state IN (3, 4, 6))`, "id"},
+		{nil, before, `calls WHERE slot < $1`, "slot"},
+		{nil, before, `retries WHERE next < $1`, "next"}, // of which no list tells any more
+		{&done.Runs, before, `runs WHERE created < $1 AND ` + told, "id"},
+		{&done.Runs, quiet, `runs WHERE quiet AND created < $1 AND ` + told, "id"},
 	} {
-		at := micros(before)
-		if strings.HasPrefix(what.from, "runs WHERE quiet") {
-			at = micros(quiet)
-		}
 		q := `DELETE FROM ` + what.from
 		if what.id == "id" {
 			table, _, _ := strings.Cut(what.from, " ")
@@ -50,7 +47,7 @@ func (s *Store) Forget(ctx context.Context, before, quiet time.Time) (Forgotten,
 		for {
 			var n int64
 			err := s.InTx(ctx, func(tx Tx) (err error) {
-				n, err = tx.Exec(ctx, q, at)
+				n, err = tx.Exec(ctx, q, micros(what.before))
 				return err
 			})
 			if err != nil {
