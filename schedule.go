@@ -152,10 +152,12 @@ type SyncSchedule struct {
 	// Waits says, for people, why nothing begins although it is due.
 	Waits string `json:"waits,omitempty"`
 
-	// Run is the run that the scheduler began last, and Idle how many runs in a row
-	// found nothing to do; both are kept for continuous schedules.
-	Run  string `json:"-"`
-	Idle int    `json:"-"`
+	// Run is the run that the scheduler began last, Idle how many runs in a row found
+	// nothing to do, and Pause how long the next one is put off; they are kept for continuous
+	// schedules.
+	Run   string        `json:"-"`
+	Idle  int           `json:"-"`
+	Pause time.Duration `json:"-"`
 	// Again says that the CRM told of a change after that run was queued, which the run
 	// may have come too early for. Earliest is the time before which such a word does
 	// not start the next one.

@@ -184,6 +184,11 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 				continue
 			}
 			next := sc.Next
+			if latest, bounded := latestDue(&sc, a.now()); bounded && next.After(latest) {
+				if next, err = a.recall(ctx, acc.ID, t); err != nil {
+					return time.Time{}, err
+				}
+			}
 			if !next.After(a.now()) {
 				if next, err = a.begin(ctx, acc.ID, t, calls); err != nil {
 					return time.Time{}, err
@@ -195,6 +200,40 @@ func (a scheduler) Tick(ctx context.Context) (time.Time, error) {
 		}
 	}
 	return first, nil
+}
+
+// latestDue is the latest time at which a schedule can be due as seen from now; bounded is
+// false when it is never due by itself. What is later was planned before the clock was set
+// back.
+func latestDue(sc *lockstep.SyncSchedule, now time.Time) (latest time.Time, bounded bool) {
+	plan, err := schedule.New(sc.Schedule)
+	if err != nil || sc.Interval == lockstep.Manual {
+		return latest, false
+	}
+	if sc.Interval == lockstep.Continuous {
+		return plan.Opening(now.Add(max(sc.Pause, failedPause))), true
+	}
+	return plan.Next(now)
+}
+
+// recall brings what is due too late forward to the latest time at which it can be due.
+func (a scheduler) recall(ctx context.Context, account string, t lockstep.SyncType) (next time.Time, err error) {
+	err = a.store.InTx(ctx, func(tx store.Tx) error {
+		sc, err := a.store.ScheduleIn(ctx, tx, account, t)
+		if err != nil {
+			return err
+		}
+		now := a.now()
+		if latest, bounded := latestDue(&sc, now); bounded && sc.Next.After(latest) {
+			if sc.Next = latest; sc.Run != "" {
+				sc.Next = now // which its run is asked about first
+			}
+			err = a.store.SaveScheduleIn(ctx, tx, sc)
+		}
+		next = sc.Next
+		return err
+	})
+	return next, err
 }
 
 // begin starts the run of a schedule that is due, unless one is under way, and returns
@@ -277,11 +316,11 @@ func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSched
 	if sc.Again {
 		pause = least
 	}
-	ended := run.Ended
-	if ended.IsZero() { // it was purged
-		ended = a.now()
+	ended, now := run.Ended, a.now()
+	if ended.IsZero() || ended.After(now) { // it was purged, or the clock was set back
+		ended = now
 	}
-	sc.Run, sc.Again, sc.Next, sc.Earliest = "", false, ended.Add(pause), ended.Add(least)
+	sc.Run, sc.Again, sc.Next, sc.Earliest, sc.Pause = "", false, ended.Add(pause), ended.Add(least), pause
 	return nil
 }
 

@@ -128,6 +128,88 @@ func TestScheduledTimes(t *testing.T) {
 	}
 }
 
+// The clock is set back by an hour: nothing waits for longer than its interval because of
+// it, and by its time of day a sync runs once more at the most.
+func TestClockSetBack(t *testing.T) {
+	c := newClocked(t, "2026-11-20 14:00")
+	c.set(lockstep.SyncSuppressions, lockstep.Schedule{Interval: lockstep.Continuous})
+	c.set(lockstep.SyncUnsubscribes, lockstep.Schedule{Interval: "5m"})
+	c.set(lockstep.SyncDataLabels, lockstep.Schedule{Interval: lockstep.Daily, At: 2 * 60})
+	live, _ := c.tick()
+	if len(live) != 1 || live[0].Type != lockstep.SyncSuppressions {
+		t.Fatalf("%+v", live)
+	}
+	c.end(live[0], time.Minute, lockstep.Counts{}, lockstep.RunFailed) // a pause of five minutes
+	c.tick()
+	c.now = c.now.Add(-time.Hour) // 13:01
+	due := func(typ lockstep.SyncType) time.Duration {
+		all, err := c.Schedules(t.Context(), c.account)
+		c.must(err)
+		for _, sc := range all {
+			if sc.Type == typ {
+				return sc.Next.Sub(c.now)
+			}
+		}
+		return -1
+	}
+	c.tick()
+	for typ, want := range map[lockstep.SyncType]time.Duration{lockstep.SyncSuppressions: 5 * time.Minute, lockstep.SyncUnsubscribes: 5 * time.Minute, lockstep.SyncDataLabels: 12*time.Hour + 59*time.Minute} {
+		if got := due(typ); got != want {
+			t.Errorf("%s is due in %s, want %s", typ, got, want)
+		}
+	}
+	// While one is under way.
+	c.now = c.now.Add(5 * time.Minute)
+	live, _ = c.tick()
+	if len(live) != 2 {
+		t.Fatalf("%+v", live)
+	}
+	for _, run := range live {
+		c.end(run, 0, lockstep.Counts{Written: 1}, lockstep.RunCompleted)
+	}
+	c.now = c.now.Add(-time.Hour)
+	c.tick()
+	if got := due(lockstep.SyncSuppressions); got != time.Second {
+		t.Errorf("what ended in the future is due again in %s", got)
+	}
+	if got := due(lockstep.SyncUnsubscribes); got != 5*time.Minute {
+		t.Errorf("what began in the future is due again in %s", got)
+	}
+}
+
+// The machine sleeps for twelve hours: each schedule catches up with one run, and goes on
+// as before.
+func TestSuspended(t *testing.T) {
+	c := newClocked(t, "2026-11-20 20:00")
+	c.set(lockstep.SyncSuppressions, lockstep.Schedule{Interval: lockstep.Continuous})
+	c.set(lockstep.SyncUnsubscribes, lockstep.Schedule{Interval: "5m"})
+	c.set(lockstep.SyncMarketingLists, lockstep.Schedule{Interval: "1h"})
+	c.set(lockstep.SyncDataLabels, lockstep.Schedule{Interval: lockstep.Daily, At: 2 * 60})
+	c.play("2026-11-20 21:02")
+	c.now = c.now.Add(12 * time.Hour)
+	began := map[lockstep.SyncType]int{}
+	for range 5 { // looks at the same moment
+		live, _ := c.tick()
+		for _, run := range live {
+			began[run.Type]++
+			c.end(run, 0, lockstep.Counts{}, lockstep.RunCompleted)
+		}
+	}
+	for _, typ := range []lockstep.SyncType{lockstep.SyncSuppressions, lockstep.SyncUnsubscribes, lockstep.SyncMarketingLists, lockstep.SyncDataLabels} {
+		if began[typ] != 1 {
+			t.Errorf("%s caught up with %d runs", typ, began[typ])
+		}
+	}
+	next := map[lockstep.SyncType]string{lockstep.SyncUnsubscribes: "2026-11-21 09:05", lockstep.SyncMarketingLists: "2026-11-21 10:00", lockstep.SyncDataLabels: "2026-11-22 02:00"}
+	all, err := c.Schedules(t.Context(), c.account)
+	c.must(err)
+	for _, sc := range all {
+		if want := next[sc.Type]; want != "" && !sc.Next.Equal(moment(t, want)) {
+			t.Errorf("%s goes on at %s, want %s", sc.Type, sc.Next, want)
+		}
+	}
+}
+
 // A run that takes longer than its interval is not overtaken; the next one begins when
 // it has ended.
 func TestScheduledRunsDoNotOverlap(t *testing.T) {

@@ -830,3 +830,34 @@ func TestCalm(t *testing.T) {
 		t.Fatal(s)
 	}
 }
+
+// The system's clock is set back by an hour: what was put aside for a moment, or was about
+// to begin, does not wait for that hour to come again.
+func TestClockSetBack(t *testing.T) {
+	for name, o := range map[string]store.Options{"sqlite": {Path: t.TempDir()}, "postgres": {URL: pgtest.Database(t)}} {
+		t.Run(name, func(t *testing.T) {
+			f := setUp(t, o, quick, runner(func(context.Context, string, time.Duration) (bool, error) { return true, nil }))
+			put, later := f.enqueue(t, "a"), f.enqueue(t, "b")
+			ahead := time.Now().UTC().Add(time.Hour)
+			for id, state := range map[string]string{put.ID: "scheduled", later.ID: "available"} {
+				ok(t, f.s.InTx(context.Background(), func(tx store.Tx) error {
+					when := any(ahead)
+					if o.URL == "" {
+						when = ahead.Format("2006-01-02 15:04:05.000")
+					}
+					n, err := tx.Exec(context.Background(), `UPDATE river_job SET state = '`+state+`', scheduled_at = $1 WHERE CAST(args AS TEXT) LIKE $2`, when, "%"+id+"%")
+					if err == nil && n != 1 {
+						t.Fatalf("%d jobs", n)
+					}
+					return err
+				}))
+			}
+			f.begin(t)
+			for _, id := range []string{put.ID, later.ID} {
+				if run := f.wait(t, id); run.Status != lockstep.RunCompleted {
+					t.Errorf("the run is %s", run.Status)
+				}
+			}
+		})
+	}
+}

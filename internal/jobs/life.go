@@ -64,6 +64,9 @@ func (j *Jobs) pulse(ctx context.Context, seen map[string]sign) error {
 			return err
 		}
 	}
+	if err := j.queue.hasten(ctx); err != nil {
+		return err
+	}
 	claims, err := j.queue.claimed(ctx)
 	if err != nil {
 		return err

@@ -46,6 +46,9 @@ type queue interface {
 	hurry(ctx context.Context, tx store.Tx, job int64) error
 	// wake has the schedules looked at now, unless somebody is at it.
 	wake(ctx context.Context) (woken bool, err error)
+	// hasten ends the pauses of jobs that wait for longer than any job is put aside: the
+	// system's clock was set back since.
+	hasten(ctx context.Context) error
 	// rescue makes jobs that look running available again. Nobody may be working.
 	rescue(ctx context.Context) error
 	// id is the name under which this process works.
@@ -186,6 +189,30 @@ func (q *riverQueue[T]) hurry(ctx context.Context, tx store.Tx, job int64) error
 		return nil
 	}
 	return err
+}
+
+// longestPause is longer than any pause of a run, those that a server asked for included.
+const longestPause = 15 * time.Minute
+
+func (q *riverQueue[T]) hasten(ctx context.Context) error {
+	waiting, err := q.client.JobList(ctx, river.NewJobListParams().States(rivertype.JobStateAvailable, rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(1000))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, job := range waiting.Jobs {
+		most := longestPause
+		if job.Kind == (tickArgs{}).Kind() {
+			most = 2 * tickEvery
+		}
+		if job.ScheduledAt.Sub(now) <= most {
+			continue
+		}
+		if _, err := q.client.JobRetry(ctx, job.ID); err != nil && !errors.Is(err, rivertype.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (q *riverQueue[T]) id() string { return q.client.ID() }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/lockstep-sync/lockstep"
 )
@@ -9,10 +10,11 @@ import (
 // scheduleDoc is what is kept of a schedule beside when it is due.
 type scheduleDoc struct {
 	lockstep.Schedule
-	Run      string `json:"run,omitempty"`
-	Idle     int    `json:"idle,omitempty"`
-	Again    bool   `json:"again,omitempty"`
-	Earliest int64  `json:"earliest,omitempty"` // microseconds
+	Run      string        `json:"run,omitempty"`
+	Idle     int           `json:"idle,omitempty"`
+	Again    bool          `json:"again,omitempty"`
+	Earliest int64         `json:"earliest,omitempty"` // microseconds
+	Pause    time.Duration `json:"pause,omitempty"`    // in nanoseconds
 }
 
 func scanSchedule(r interface{ Scan(...any) error }) (lockstep.SyncSchedule, error) {
@@ -25,7 +27,7 @@ func scanSchedule(r interface{ Scan(...any) error }) (lockstep.SyncSchedule, err
 	err := fromDoc(text, crc, &doc, "schedule", account, syncType)
 	return lockstep.SyncSchedule{
 		Account: account, Type: lockstep.SyncType(syncType), Next: fromMicros(next),
-		Schedule: doc.Schedule, Run: doc.Run, Idle: doc.Idle, Again: doc.Again, Earliest: fromMicros(doc.Earliest),
+		Schedule: doc.Schedule, Run: doc.Run, Idle: doc.Idle, Again: doc.Again, Earliest: fromMicros(doc.Earliest), Pause: doc.Pause,
 	}, err
 }
 
@@ -55,7 +57,7 @@ func (s *Store) ScheduleIn(ctx context.Context, tx Tx, account string, t lockste
 
 // SaveScheduleIn stores a schedule, and when it is due, within tx.
 func (s *Store) SaveScheduleIn(ctx context.Context, tx Tx, sc lockstep.SyncSchedule) error {
-	doc, crc, err := toDoc(scheduleDoc{sc.Schedule, sc.Run, sc.Idle, sc.Again, micros(sc.Earliest)}, "schedule", sc.Account, string(sc.Type))
+	doc, crc, err := toDoc(scheduleDoc{sc.Schedule, sc.Run, sc.Idle, sc.Again, micros(sc.Earliest), sc.Pause}, "schedule", sc.Account, string(sc.Type))
 	if err != nil {
 		return err
 	}
