@@ -408,3 +408,32 @@ func TestResubscribe(t *testing.T) {
 	}
 	w.quiet()
 }
+
+// Who is in a list's address book without a record, and unsubscribes from it, is not put
+// into the marketing list by a record that comes later, also where somebody else came to the
+// book meanwhile, so that it has as many members as before.
+func TestWhoHasUnsubscribedFromABookIsNotAdmitted(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Friends", "contact", lockstep.ActionAllowKnown, "")
+	w.join(l, w.cast("contact", "ann@stage.example"))
+	w.sync()
+	w.signUp(w.book(l), "ben@stage.example")
+	w.sync() // nobody knows him
+	w.optOutOf(w.book(l), "ben@stage.example")
+	w.signUp(w.book(l), "cem@stage.example")
+	w.sync()
+	w.run(lockstep.SyncUnsubscribes)
+	w.cast("contact", "ben@stage.example")
+	w.cast("contact", "cem@stage.example")
+	before := w.state()
+	w.signUp(w.book(l), "dea@stage.example") // so that strangers are looked at
+	w.sync()
+	for _, line := range changed(before, w.state()) {
+		if strings.HasPrefix(line, "+list") && line != "+list Friends: cem" {
+			t.Error(line)
+		}
+	}
+	if _, in := w.contacts(w.book(l))["ben@stage.example"]; in {
+		t.Error("he is in the book again")
+	}
+}

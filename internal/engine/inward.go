@@ -188,7 +188,11 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 				}
 			}
 		}
+		stranger, met := l.members.Stranger(c.ID)
 		if b.Unsubscribed {
+			if met && stranger.InBook {
+				s.keep(l, crosswalk.Member{Contact: c.ID}) // who has left is nobody to be admitted
+			}
 			continue
 		}
 		if len(known) > 0 {
@@ -201,7 +205,6 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 			m.Unsubscribed, m.Excluded = false, false
 			s.keep(l, m)
 		}
-		stranger, met := l.members.Stranger(c.ID)
 		ours := false
 		for _, ch := range brought {
 			if ch.Ref.Table != l.set.MemberTable || !slices.Contains(ch.Books, b.Book) {

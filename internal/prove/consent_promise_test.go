@@ -303,9 +303,16 @@ func (s *sim) lastChange(fits func(x change) bool) int {
 }
 
 // closedLast reports whether a contact opted out after its record had the address and
-// was opened or closed by a person.
+// was opened or closed by a person. That the product closes the contact at last is no
+// opt-out of its own where it has told the record of the same one.
 func (s *sim) closedLast(r *record, c *contact) bool {
-	out := s.lastChange(func(x change) bool { return x.side == "mail" && x.id == c.id && x.name == "status" })
+	back := s.lastChange(func(x change) bool {
+		return x.side == "mail" && x.id == c.id && x.name == "status" && !x.ours() && !blocking(x.new)
+	})
+	told := s.lastChange(func(x change) bool { return x.id == r.id && x.ours() && x.name == "donotbulkemail" && x.new == "true" })
+	out := s.lastChange(func(x change) bool {
+		return x.side == "mail" && x.id == c.id && x.name == "status" && (!x.ours() || told <= back)
+	})
 	open := s.lastChange(func(x change) bool {
 		return x.id == r.id && x.who == person && (x.kind == "create" || x.name == "emailaddress1" || x.name == "donotbulkemail")
 	})
