@@ -70,7 +70,7 @@ func TestProcessesHaveOneScheduler(t *testing.T) {
 	w.join(w.list("One", "contact", lockstep.ActionIgnore, ""), w.cast("contact", "ann@stage.example"))
 	w.sync()
 	for _, typ := range lockstep.SyncTypes {
-		interval := lockstep.Interval(lockstep.Manual)
+		interval := lockstep.Manual
 		if typ == lockstep.SyncMarketingLists {
 			interval = lockstep.Continuous
 		}
