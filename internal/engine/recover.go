@@ -67,13 +67,16 @@ func (s *session) asking() (context.Context, context.CancelFunc) {
 	return s.within(max(0, askFor-s.deadline.Sub(s.e.Ticks())))
 }
 
-func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) error {
+func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) (err error) {
 	end := lockstep.BatchEnd{ID: b.ID, State: lockstep.Dropped}
 	for i := range changes {
-		changes[i].State, changes[i].Cause = lockstep.Dropped, "interrupted; compared and planned again"
+		if b.State != lockstep.Unknown || changes[i].State == lockstep.Unknown {
+			changes[i].State, changes[i].Cause = lockstep.Dropped, "interrupted; compared and planned again"
+		}
 	}
 	c := lockstep.Commit{}
-	later := false // the end is stored once this slice has made use of it
+	later := false   // the end is stored once this slice has made use of it
+	settled := false // of those whom the import's result mentions
 	switch {
 	case b.Kind == lockstep.CreateBook || b.Kind == lockstep.RenameBook:
 		for _, ch := range changes {
@@ -90,16 +93,18 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 			return err
 		}
 	case b.State == lockstep.Sent && b.Kind == lockstep.WriteContact:
-		settled, err := s.recoverImport(b, changes, &c)
-		if err != nil {
+		if settled, err = s.recoverImport(b, changes, &c); err != nil {
 			return err
 		}
-		later = !settled
+		later = !settled || slices.ContainsFunc(changes, unmentioned)
 	case b.Kind == lockstep.WriteContact:
-		later = true
+		later, settled = true, b.State == lockstep.Unknown
 	}
 	if later && b.Kind == lockstep.WriteContact {
 		for _, ch := range changes {
+			if settled && !unmentioned(ch) {
+				continue
+			}
 			s.sync.maybe[contactKey(ch.Contact, ch.Email)] = append(s.sync.maybe[contactKey(ch.Contact, ch.Email)], ch)
 			if ch.Contact != "" && ch.Email != "" {
 				s.sync.maybe[contactKey("", ch.Email)] = append(s.sync.maybe[contactKey("", ch.Email)], ch)
@@ -114,11 +119,17 @@ func (s *session) recoverBatch(b lockstep.Batch, changes []lockstep.Change) erro
 	}
 	if later {
 		s.sync.doubtful = append(s.sync.doubtful, end)
-		return nil
+		if len(c.Links)+len(c.Members) == 0 {
+			return nil
+		}
+		return s.commit(c)
 	}
 	c.Batches = []lockstep.BatchEnd{end}
 	return s.commit(c)
 }
+
+// unmentioned reports that nobody knows of a change of an import whether it was made.
+func unmentioned(c lockstep.Change) bool { return c.State == lockstep.Dropped }
 
 // settleDoubts ends the batches whose outcome nobody knows, once books were compared
 // and the platform's feed was read with them in mind.

@@ -567,6 +567,10 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	s.mu.Lock()
 	touched := map[*listState]bool{}
 	var findings []lockstep.Finding
+	state := lockstep.Acknowledged
+	if refusedAll != nil {
+		state = lockstep.Refused
+	}
 	for i := range b.rows {
 		r := &b.rows[i]
 		switch {
@@ -576,6 +580,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			r.state, r.cause = lockstep.Refused, lockstep.AsError(refusedAll).Msg
 		case r.result == nil:
 			r.state, r.cause = lockstep.Unknown, "the platform's result does not mention this contact"
+			state = lockstep.Unknown // the next run meets whom the import made and put into books
 		case r.result.Fault != nil:
 			r.state, r.cause = lockstep.Refused, r.result.Fault.Msg
 		default:
@@ -627,10 +632,6 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		s.rejected(f)
 	}
 	if len(b.rows) > 0 && !b.lost(refusedAll) { // else it stays open, and the next run finds out
-		state := lockstep.Acknowledged
-		if refusedAll != nil {
-			state = lockstep.Refused
-		}
 		c.Batches = []lockstep.BatchEnd{{ID: b.id, State: state, Payload: s.encode(b.rows, 0)}}
 	}
 	c.Links = links.payloads()
