@@ -1,5 +1,7 @@
 package lockstep
 
+import "strconv"
+
 // DataLabel is a contact data field as Lockstep manages it for one email account.
 type DataLabel struct {
 	ID          string    `json:"id"`
@@ -12,6 +14,20 @@ type DataLabel struct {
 	// Synced is true once the field exists on the platform; only then can the
 	// label be mapped.
 	Synced bool `json:"synced"`
+	// Remade counts how often the field was made anew after somebody had deleted it
+	// there, or given its name to another one: it is empty then, although nobody
+	// cleared it, and what both sides agreed on before says nothing.
+	Remade int `json:"remade,omitempty"`
+}
+
+// BaseName is what links call the label where they keep what both sides agreed on. Of a
+// field that was made anew nothing is known that was agreed on with the old one, so the
+// name is another one then; it sorts as the label does.
+func (l *DataLabel) BaseName() string {
+	if l.Remade == 0 {
+		return l.Name
+	}
+	return l.Name + "\x01" + strconv.Itoa(l.Remade)
 }
 
 // Direction is the way information flows through a mapping.

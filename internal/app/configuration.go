@@ -383,7 +383,7 @@ func (t *target) labels() {
 		var old *lockstep.DataLabel
 		if at := slices.IndexFunc(t.state.Labels, same); at >= 0 {
 			old = &t.state.Labels[at]
-			l.ID, l.Name, l.Synced = old.ID, old.Name, old.Synced
+			l.ID, l.Name, l.Synced, l.Remade = old.ID, old.Name, old.Synced, old.Remade
 			if l == *old {
 				t.want.Labels = append(t.want.Labels, l)
 				continue

@@ -83,6 +83,14 @@ func (a *App) explainLinks(ctx context.Context, x *explained) error {
 			delete(links, ref)
 		}
 	}
+	labels, err := a.store.Labels(ctx, x.Account)
+	if err != nil {
+		return err
+	}
+	today := map[string]string{} // what bases call each label; nothing is agreed on of a field that was made anew
+	for i := range labels {
+		today[labels[i].BaseName()] = labels[i].Name
+	}
 	refs := slices.SortedFunc(maps.Keys(links), func(a, b lockstep.Ref) int {
 		switch {
 		case (a.Table == "") != (b.Table == ""):
@@ -107,9 +115,10 @@ func (a *App) explainLinks(ctx context.Context, x *explained) error {
 		if e.Contact != "" && !slices.Contains(x.contacts, e.Contact) {
 			x.contacts = append(x.contacts, e.Contact)
 		}
-		for i, n := range f.labels {
+		for i, base := range f.labels {
+			n := today[base]
 			switch {
-			case i >= len(e.Base) || e.Base[i].IsAbsent():
+			case n == "" || i >= len(e.Base) || e.Base[i].IsAbsent():
 			case i < len(e.Apart) && !e.Apart[i].IsAbsent():
 				if l.Apart == nil {
 					l.Apart = map[string]lockstep.ExplainedApart{}

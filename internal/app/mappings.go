@@ -47,7 +47,7 @@ const maxWording = 2000
 // is what it was before; nil for a new one.
 func checkLabel(l lockstep.DataLabel, old *lockstep.DataLabel) (lockstep.DataLabel, error) {
 	var problems []error
-	l.Synced = false
+	l.Synced, l.Remade = false, 0
 	switch {
 	case old == nil: // one that exists, such as FIRSTNAME, has a name that no new one may take
 		name, err := transform.LabelName(l.Name)
@@ -60,7 +60,7 @@ func checkLabel(l lockstep.DataLabel, old *lockstep.DataLabel) (lockstep.DataLab
 	case old.Type != l.Type:
 		problems = append(problems, invalid("type", "a label's name and type cannot be changed", "make a new label"))
 	default:
-		l.Synced = old.Synced
+		l.Synced, l.Remade = old.Synced, old.Remade
 	}
 	switch l.Type {
 	case lockstep.FieldText, lockstep.FieldNumber, lockstep.FieldDate, lockstep.FieldBool:

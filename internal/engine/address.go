@@ -300,7 +300,7 @@ func (s *session) exchange(ring []lockstep.Ref) error {
 			return nil // nobody has its address on the platform, or somebody else by now
 		}
 	}
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	for i, ref := range ring {
 		e := entries[(i+1)%len(ring)]
 		// It speaks for the contact if the one before did; else the contact is asked first.

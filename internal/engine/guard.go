@@ -165,6 +165,11 @@ func (s *session) setAside(plan *tablePlan, p *person) error {
 			b.ids[p.rec.ID] = nil
 		}
 	}
+	for i, v := range p.toCRM {
+		if v.Value.IsNull() && p.crmPos[i] >= 0 {
+			s.sync.clearing[p.crmPos[i]] = true
+		}
+	}
 	r := &p.row
 	p.toCRM, p.crmPos, p.crmOld = nil, nil, nil
 	clear(r.base)
@@ -221,6 +226,9 @@ func (s *session) keepCounted(table string, b *blanks) error {
 // comes right after the feeds, before it is asked who left the dynamic lists, so that a
 // run goes the way that a preview shows, and once more after the latecomers.
 func (s *session) blankings() error {
+	if err := s.doubtCleared(); err != nil {
+		return err
+	}
 	s.sync.unblanked = true
 	defer func() { s.sync.unblanked = false }()
 	for _, table := range MemberTables {

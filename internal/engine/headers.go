@@ -100,6 +100,7 @@ type answered struct {
 	platform     lockstep.Platform
 	org, account string
 	at           time.Time
+	fieldsAt     time.Time // when the platform's data fields were compared
 }
 
 // sentinel remembers who answered last, by account.
@@ -121,7 +122,20 @@ func (n *sentinel) keep(account string, a answered) {
 	if n.last == nil {
 		n.last = map[string]answered{}
 	}
+	if was := n.last[account]; was.platform == a.platform {
+		a.fieldsAt = was.fieldsAt
+	}
 	n.last[account] = a
+}
+
+// checked notes when the data fields were compared, if it is known who answers.
+func (n *sentinel) checked(account string, at time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a, ok := n.last[account]; ok {
+		a.fieldsAt = at
+		n.last[account] = a
+	}
 }
 
 func (n *sentinel) forget(account string) {

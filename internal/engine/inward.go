@@ -11,7 +11,7 @@ import (
 // feedCursor names the platform's feed. A change of the fields that are read makes
 // it start again, so that a new field is read for everybody.
 func (s *session) feedCursor() string {
-	h := lockstep.NameID(findingSpace, fmt.Sprint(s.sync.names))
+	h := lockstep.NameID(findingSpace, fmt.Sprint(s.sync.bases))
 	return "contacts/" + h.String()[:8]
 }
 
@@ -64,7 +64,7 @@ func (s *session) readPlatform() error {
 func (s *session) takeContacts(page []lockstep.Contact) error {
 	changed := map[string][]lockstep.ID{} // table → records to read
 	byID := map[lockstep.ContactID]*lockstep.Contact{}
-	fresh := newLinkChunks(s.sync.names)
+	fresh := newLinkChunks(s.sync.bases)
 	n := 0
 	s.mu.Lock()
 	var links []crosswalk.Link

@@ -24,6 +24,7 @@ type listSync struct {
 	// names are the labels of all tables' mappings; a link's base has one value
 	// for each, and contacts are read and written with these fields.
 	names  []string
+	bases  []string         // what bases call them
 	absent []lockstep.Value // one Absent for each name
 
 	links *crosswalk.Index
@@ -87,6 +88,7 @@ type listSync struct {
 
 	blanks    map[string]*blanks // by table
 	unblanked bool               // those set aside are being carried on with
+	clearing  map[int]bool       // names of which somebody set aside would lose the value in the CRM
 }
 
 // valueSlab hands out slices of values from larger pieces of memory, so that the
@@ -256,7 +258,7 @@ func newListSync() *listSync {
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
-		blanks: map[string]*blanks{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
+		blanks: map[string]*blanks{}, clearing: map[int]bool{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
 	}
 }
 
@@ -275,10 +277,13 @@ func (s *session) syncLists(outward bool) error {
 		return nil // a list that is not activated never causes a call to the platform
 	}
 	s.estimate()
-	if err := s.compilePlans(); err != nil {
+	if err := s.verifyLately(); err != nil {
 		return err
 	}
-	if err := s.verifyLately(); err != nil {
+	if err := s.fieldsLately(); err != nil {
+		return err
+	}
+	if err := s.compilePlans(); err != nil {
 		return err
 	}
 	if outward {
@@ -393,6 +398,9 @@ func (s *session) compilePlans() error {
 		s.sync.names = append(s.sync.names, l)
 	}
 	slices.Sort(s.sync.names)
+	for _, l := range s.sync.names {
+		s.sync.bases = append(s.sync.bases, s.label(l).BaseName())
+	}
 	s.sync.absent = make([]lockstep.Value, len(s.sync.names))
 	for name, c := range all {
 		tp := &tablePlan{table: name, t: c.plan, query: lockstep.RecordQuery{Table: name, Columns: c.plan.Columns()}}

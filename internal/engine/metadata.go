@@ -173,7 +173,7 @@ func (s *session) dataLabels() error {
 				Hint:    "delete the label here and let it be read again, or give it another name",
 			})
 			if l.Synced {
-				l.Synced = false
+				forgo(l)
 				changed = append(changed, *l)
 			}
 		case !l.Synced || l.Private != f.Private:
@@ -187,19 +187,32 @@ func (s *session) dataLabels() error {
 	has := func(name string) bool {
 		return slices.ContainsFunc(fields, func(f lockstep.DataField) bool { return strings.EqualFold(f.Name, name) })
 	}
-	for _, l := range s.labels {
+	var lost []lockstep.DataLabel
+	for i := range s.labels {
+		l := &s.labels[i]
 		if has(l.Name) {
 			continue
 		}
+		why := "label without a field"
+		if l.Synced {
+			why = "its field was deleted on the platform"
+			forgo(l)
+			lost = append(lost, *l)
+		}
 		s.counts.Read++
 		planned = append(planned, lockstep.Change{
-			Kind: lockstep.CreateField, State: lockstep.Planned, Name: l.Name, Why: "label without a field",
+			Kind: lockstep.CreateField, State: lockstep.Planned, Name: l.Name, Why: why,
 			Fields: []lockstep.FieldChange{{Name: "type", New: lockstep.TextValue(string(l.Type))}},
 		})
 	}
 	if s.dry() {
 		s.counts.Written += int64(len(planned))
 		return s.planOnly(planned)
+	}
+	if len(lost) > 0 { // noted first: a field that is there again is not the one that was
+		if err := s.commit(lockstep.Commit{Labels: lost}); err != nil {
+			return err
+		}
 	}
 	return s.callEach(planned, func(c *lockstep.Change) (*lockstep.Error, error) {
 		l := s.label(c.Name)

@@ -484,7 +484,7 @@ func (s *session) tidyLinks() error {
 	if len(stale)+len(closed)+len(mergers)+len(s.sync.leftBehind) == 0 {
 		return nil
 	}
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	var load []crosswalk.Link
 	s.mu.Lock()
 	stale = slices.DeleteFunc(stale, func(l staleLink) bool { // looked at, or ended, since it was marked

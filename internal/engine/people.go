@@ -438,12 +438,12 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 
 // rebase brings base values from a batch's own labels into today's order.
 func (s *session) rebase(labels []string, base []lockstep.Value) []lockstep.Value {
-	if slices.Equal(labels, s.sync.names) && len(base) == len(labels) {
+	if slices.Equal(labels, s.sync.bases) && len(base) == len(labels) {
 		return base
 	}
 	out := make([]lockstep.Value, len(s.sync.names))
 	for i, l := range labels {
-		if j, ok := slices.BinarySearch(s.sync.names, l); ok && i < len(base) {
+		if j, ok := slices.BinarySearch(s.sync.bases, l); ok && i < len(base) {
 			out[j] = base[i]
 		}
 	}

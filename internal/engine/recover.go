@@ -240,7 +240,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 	default:
 		return false, err
 	}
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	s.mu.Lock()
 	var known, left []crosswalk.Link
 	var fresh []int

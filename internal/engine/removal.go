@@ -398,7 +398,7 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 			exists[e.Contact] = err == nil && c.Standing != lockstep.ContactDeleted
 		}
 	}
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	for _, e := range entries {
 		if !exists[e.Contact] {
 			s.sync.deleted[e.Contact] = true

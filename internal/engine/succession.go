@@ -265,7 +265,7 @@ func (w *writer) markConcerned(b *batch) error {
 	if err != nil {
 		return err
 	}
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	for _, e := range entries {
 		e.Hash = transform.Hash128{}
 		out.add(e)

@@ -57,7 +57,7 @@ func (s *session) noteRefused(w *undoWork, c *lockstep.Commit) error {
 
 // storeLinks stores entries with anything else that belongs to the same step.
 func (s *session) storeLinks(c lockstep.Commit, entries []crosswalk.Entry) error {
-	out := newLinkChunks(s.sync.names)
+	out := newLinkChunks(s.sync.bases)
 	for _, e := range entries {
 		out.add(e)
 	}

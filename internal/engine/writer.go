@@ -563,7 +563,7 @@ func (m *matcher) set(i int, res *lockstep.ContactResult) {
 func (s *session) acknowledge(b *batch, refusedAll error) error {
 	var c lockstep.Commit
 	var counts lockstep.Counts
-	links := newLinkChunks(s.sync.names)
+	links := newLinkChunks(s.sync.bases)
 	s.mu.Lock()
 	touched := map[*listState]bool{}
 	var findings []lockstep.Finding

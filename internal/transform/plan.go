@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	lockstep "github.com/lockstep-sync/lockstep"
@@ -74,6 +75,7 @@ type Field struct {
 	// Required tells that the CRM column of In cannot be empty.
 	Required bool
 
+	remade  int
 	sources []source // of the label's value in the CRM
 	names   []string // of the source columns
 	limit   int      // characters of a text going out; 0 = none
@@ -172,7 +174,7 @@ func (c *compiler) add(m lockstep.DataMapping) error {
 	f := c.fields[label.Name]
 	fresh := f == nil
 	if fresh {
-		f = &Field{Label: label.Name, Type: label.Type, sources: sources, names: names, sep: c.opts.Separator}
+		f = &Field{Label: label.Name, Type: label.Type, remade: label.Remade, sources: sources, names: names, sep: c.opts.Separator}
 	} else if !slices.Equal(f.names, names) {
 		if f.Out != nil && m.Direction == lockstep.ToPlatform || f.In != nil && m.Direction == lockstep.ToCRM {
 			return duplicate(label.Name, c.table.Name)
@@ -324,6 +326,9 @@ func (p *Plan) fingerprint(opts Options) uint64 {
 	for i := range p.fields {
 		f := &p.fields[i]
 		text(f.Label, string(f.Type))
+		if f.remade > 0 {
+			text("remade", strconv.Itoa(f.remade))
+		}
 		for _, m := range []*lockstep.DataMapping{f.Out, f.In} {
 			flag(m != nil)
 			if m != nil {
