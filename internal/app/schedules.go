@@ -284,7 +284,7 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 				return err
 			}
 			if sc.Interval == lockstep.Continuous {
-				sc.Run, sc.Again = run.ID, false
+				sc.Run = run.ID
 				return a.store.SaveScheduleIn(ctx, tx, sc)
 			}
 			sc.Next, _ = plan.Following(sc.Next, now)
