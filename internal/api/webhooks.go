@@ -69,28 +69,28 @@ func Hooks(a *app.App) http.Handler {
 func hint(a *app.App, w http.ResponseWriter, r *http.Request) (status int, outcome string) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, "method"
+		return http.StatusMethodNotAllowed, app.HookMethod
 	}
 	organization, err := a.CheckHook(r.Context(), strings.TrimPrefix(r.URL.Path, app.HookPath), r.Header.Get(lockstep.WebhookHeader))
 	switch lockstep.CodeOf(err) {
 	case "":
 	case lockstep.CodeNotFound:
-		return http.StatusNotFound, "unknown"
+		return http.StatusNotFound, app.HookUnknown
 	case lockstep.CodeUnauthorized:
-		return http.StatusUnauthorized, "unauthorized"
+		return http.StatusUnauthorized, app.HookUnauthorized
 	default:
 		// Dynamics tries again when it gets this answer, once.
-		return http.StatusServiceUnavailable, "failed"
+		return http.StatusServiceUnavailable, app.HookFailed
 	}
 	n, err := io.CopyN(io.Discard, r.Body, maxHint+1)
 	switch {
 	case n > maxHint && r.Header.Get("X-Ms-Dynamics-Msg-Size-Exceeded") != "true":
-		return http.StatusRequestEntityTooLarge, "oversized"
+		return http.StatusRequestEntityTooLarge, app.HookOversized
 	case n > maxHint:
 		w.Header().Set("Connection", "close")
 	case !errors.Is(err, io.EOF):
-		return http.StatusBadRequest, "broken"
+		return http.StatusBadRequest, app.HookBroken
 	}
 	a.Hint(organization)
-	return http.StatusNoContent, "accepted"
+	return http.StatusNoContent, app.HookAccepted
 }

@@ -45,10 +45,7 @@ func (a *App) UnlockAccount(ctx context.Context, id, by, reason string) (lockste
 	if reason, err = words("reason", reason, "an unlocking needs a reason", "say in a few words what was checked"); err != nil {
 		return lockstep.EmailAccount{}, err
 	}
-	if copied, err := a.isCopy(ctx); err != nil || copied {
-		if err == nil {
-			err = &lockstep.Error{Code: lockstep.CodeConflict, Op: "unlock account", Msg: copyReason, Hint: rearmHint}
-		}
+	if err := a.refuseCopy(ctx, "unlock account"); err != nil {
 		return lockstep.EmailAccount{}, err
 	}
 	return a.setLock(ctx, id, "", a.signed(by, reason))

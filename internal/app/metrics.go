@@ -38,6 +38,9 @@ func newMetrics(a *App) *metrics {
 		hookCalls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_webhook_calls_total", Help: "Calls of webhooks to this process, by outcome: accepted, or refused and why."}, []string{"outcome"}),
 		hurried:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_webhook_wakes_total", Help: "Times that this process had the continuous syncs of an organization look at once."}, []string{"organization"}),
 	}
+	for _, outcome := range []string{HookAccepted, HookUnauthorized, HookUnknown, HookMethod, HookOversized, HookBroken, HookFailed} {
+		m.hookCalls.WithLabelValues(outcome) // so that the first one is an increase
+	}
 	m.registry.MustRegister(m.runs, m.duration, m.changes, m.calls, m.hookCalls, m.hurried, state{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -60,6 +60,15 @@ func (a *App) isCopy(ctx context.Context) (bool, error) {
 	return here != armed, err
 }
 
+// refuseCopy is the refusal of what only the original may do.
+func (a *App) refuseCopy(ctx context.Context, op string) error {
+	copied, err := a.isCopy(ctx)
+	if err == nil && copied {
+		err = &lockstep.Error{Code: lockstep.CodeConflict, Op: op, Msg: copyReason, Hint: rearmHint}
+	}
+	return err
+}
+
 // arm compares the place of the database with the one that it was armed in and locks
 // every account when it is another one. A database without a mark takes this place's.
 func (a *App) arm(ctx context.Context) error {

@@ -106,8 +106,12 @@ func (a *App) PlanWebhook(ctx context.Context, which string, q WebhookRequest) (
 // RegisterWebhook has an organization tell at once that something changed, and returns
 // what was done. It can be repeated, after anything: what is registered is compared
 // first. CodeInvalid with the field url when the organization cannot call that address;
-// CodeForbidden when the user of the connection may not register.
+// CodeForbidden when the user of the connection may not register; CodeConflict while the
+// database is taken for a copy, which would lead the original's calls astray.
 func (a *App) RegisterWebhook(ctx context.Context, which string, q WebhookRequest) ([]lockstep.SchemaStep, error) {
+	if err := a.refuseCopy(ctx, "register webhook"); err != nil {
+		return nil, err
+	}
 	org, in, err := a.webhookInstaller(ctx, which)
 	if err != nil {
 		return nil, err
@@ -225,8 +229,11 @@ func (a *App) watchedColumns(ctx context.Context, organization string) (map[stri
 }
 
 // RemoveWebhook takes an organization's webhook away and forgets it; removing one that
-// is not there is no error.
+// is not there is no error. CodeConflict as of RegisterWebhook.
 func (a *App) RemoveWebhook(ctx context.Context, which string) ([]lockstep.SchemaStep, error) {
+	if err := a.refuseCopy(ctx, "remove webhook"); err != nil {
+		return nil, err
+	}
 	org, in, err := a.webhookInstaller(ctx, which)
 	if err != nil {
 		return nil, err
@@ -427,5 +434,16 @@ func (a *App) passOn(ctx context.Context) {
 	}
 }
 
-// HookCalled counts a call of a webhook. The outcome is "accepted" or why it was not.
+// What becomes of a call of a webhook.
+const (
+	HookAccepted     = "accepted"
+	HookUnauthorized = "unauthorized" // without the secret
+	HookUnknown      = "unknown"      // to an address that no webhook has
+	HookMethod       = "method"       // other than POST
+	HookOversized    = "oversized"
+	HookBroken       = "broken" // the body came to no end
+	HookFailed       = "failed" // the database did not answer
+)
+
+// HookCalled counts a call of a webhook by what became of it.
 func (a *App) HookCalled(outcome string) { a.metrics.hookCalls.WithLabelValues(outcome).Inc() }

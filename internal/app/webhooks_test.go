@@ -237,6 +237,18 @@ func TestHintsRespectWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+// A copy of the database does not lead the calls away from the original.
+func TestCopyTouchesNoWebhook(t *testing.T) {
+	c := newClocked(t, "2026-11-20 14:00")
+	c.must(c.store.SetSetting(t.Context(), markSetting, "elsewhere"))
+	if _, err := c.RegisterWebhook(t.Context(), "", WebhookRequest{URL: "https://lockstep.example.com"}); lockstep.CodeOf(err) != lockstep.CodeConflict {
+		t.Errorf("register: %v", err)
+	}
+	if _, err := c.RemoveWebhook(t.Context(), ""); lockstep.CodeOf(err) != lockstep.CodeConflict {
+		t.Errorf("remove: %v", err)
+	}
+}
+
 // A webhook is known by its secret and by nothing else, a secret that was changed
 // elsewhere soon, and one that was taken away at once no longer in this process.
 func TestCheckHook(t *testing.T) {
