@@ -415,14 +415,15 @@ func (a *App) passOn(ctx context.Context) {
 		case <-a.hints.come:
 		}
 		for organization := range a.hints.take() {
-			if _, err := a.hurry(ctx, organization); err != nil {
-				if ctx.Err() != nil {
-					return
-				}
+			n, err := a.hurry(ctx, organization)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
 				a.log.Warn("the syncs could not be told that something changed; they look at their usual time", "err", err)
-				continue
+			case n > 0:
+				a.metrics.hurried.WithLabelValues(organization).Inc()
 			}
-			a.metrics.hurried.WithLabelValues(organization).Inc()
 		}
 		pause := time.NewTimer(hurryEvery)
 		select {
