@@ -29,6 +29,7 @@ const (
 	whyDeleted  = "the record was deleted"
 	whyExcluded = "excluded from the list"
 	whyLapsed   = "the record is inactive or has no usable address"
+	whyAddress  = "the platform does not give the contact its record's address"
 )
 
 type outcome uint8
@@ -591,6 +592,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			if r.state == lockstep.Refused && r.contact != "" {
 				s.linkRefused(links, r)
 			}
+			if r.oldEmail != "" && r.result != nil && r.result.Fault != nil && r.result.Fault.Field == "email" {
+				s.outdated(r)
+			}
 			counts.Rejected++
 			counts.Written--
 			// Whether an address is taken changes with somebody else's, so that a contact
@@ -672,6 +676,25 @@ func (s *session) linkRefused(links *linkChunks, r *row) {
 	}
 	r.seen = 0 // a part of it may have been taken
 	s.linkEntries(links, r)
+}
+
+// outdated takes a contact that keeps an address which is its record's no more out of
+// its books until it can be given the new one: with what is sent to the old address
+// somebody else would be mailed. The caller holds s.mu.
+func (s *session) outdated(r *row) {
+	for _, l := range s.sync.byTable[r.ref.Table] {
+		if l.failed || l.members == nil {
+			continue
+		}
+		m, ok := l.members.Record(r.ref.ID)
+		if !ok || !m.InBook || !m.InList || m.Contact != r.contact {
+			continue
+		}
+		m.Excluded, m.Lapsed = true, true
+		l.put(m)
+		l.removals = append(l.removals, removal{member: m, why: whyAddress})
+		s.owe(l)
+	}
 }
 
 // refused notes why a row was not taken and keeps its member out until the record
