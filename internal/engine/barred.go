@@ -34,10 +34,11 @@ type barred struct {
 	reverted map[lockstep.Ref]lockstep.AddressKey
 }
 
-// closing is when a record was closed to bulk email and to all email; zero = it was
-// not.
+// closing is when a record was closed to bulk email and to all email, zero = it was not,
+// and with which address.
 type closing struct {
 	key       lockstep.AddressKey
+	email     uint64 // crosswalk.EmailKey
 	bulk, all time.Time
 }
 
@@ -106,7 +107,7 @@ func (s *session) refreshBarred() error {
 		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
 			b.fresh[r.Key] = true
 			c := b.closed[r.Ref]
-			if c.key = r.Key; r.Scope == lockstep.ScopeBulk {
+			if c.key, c.email = r.Key, crosswalk.EmailKey(r.Email); r.Scope == lockstep.ScopeBulk {
 				c.bulk = r.At
 			} else {
 				c.all = r.At
