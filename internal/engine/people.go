@@ -684,7 +684,7 @@ func platAt(p *person) (t timeValue) {
 // address book. The caller holds s.mu.
 func (s *session) keeper(l *listState, p *person) bool {
 	for _, o := range p.others {
-		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact {
+		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact || s.sync.parted[o.Ref] == o.Contact {
 			continue
 		}
 		if m, ok := l.members.Record(o.Ref.ID); ok && m.InBook && m.InList {
@@ -712,6 +712,10 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	}
 	var found []lockstep.Finding
 	s.mu.Lock()
+	delete(s.sync.parted, p.rec.Ref)
+	if p.former.Contact != "" && p.former.Contact != r.contact {
+		s.sync.parted[p.rec.Ref] = p.former.Contact
+	}
 	for _, l := range p.lists {
 		m, ok := l.members.Record(p.rec.ID)
 		if ok && m.Contact != "" && m.Contact != r.contact {

@@ -117,14 +117,14 @@ func (s *session) spare(l *listState) {
 	})
 }
 
-// elsewhere reports whether another record of the same contact is in the list. The
-// caller holds s.mu.
+// elsewhere reports whether another record of the same contact is in the list, which is
+// not about to leave the contact itself. The caller holds s.mu.
 func (s *session) elsewhere(l *listState, m crosswalk.Member) bool {
 	if m.Contact == "" {
 		return false
 	}
 	return slices.ContainsFunc(s.sync.links.ByContact(m.Contact, nil), func(k crosswalk.Link) bool {
-		return k.Ref.Table == l.set.MemberTable && k.Ref.ID != m.Record && l.has(k.Ref.ID)
+		return k.Ref.Table == l.set.MemberTable && k.Ref.ID != m.Record && l.has(k.Ref.ID) && s.sync.parted[k.Ref] != m.Contact
 	})
 }
 
