@@ -101,19 +101,25 @@ func (s *session) collectRemovals(l *listState) error {
 	return nil
 }
 
-// spare takes back removals of contacts that their record left, where another one took
-// them over since and brought them into the book.
+// spare takes back removals of contacts that their record left, or whose record has
+// another address by now, where another one took them over since and brought them into
+// the book.
 func (s *session) spare(l *listState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.removals = slices.DeleteFunc(l.removals, func(r removal) bool {
-		if r.why != whyMoved {
+		if r.why != whyMoved && r.why != whyAddress && r.why != whyLapsed {
 			return false
 		}
-		return slices.ContainsFunc(s.sync.links.ByContact(r.member.Contact, nil), func(k crosswalk.Link) bool {
+		kept := slices.ContainsFunc(s.sync.links.ByContact(r.member.Contact, nil), func(k crosswalk.Link) bool {
 			m, ok := l.members.Record(k.Ref.ID)
-			return ok && k.Ref.Table == l.set.MemberTable && m.Contact == k.Contact && m.InList && m.InBook && !m.Excluded
+			return ok && k.Ref.ID != r.member.Record && k.Ref.Table == l.set.MemberTable && m.Contact == k.Contact && m.InList && m.InBook && !m.Excluded
 		})
+		if m, ok := l.members.Record(r.member.Record); kept && ok && m.InBook && m.Excluded && !s.dry() {
+			m.InBook = false
+			l.put(m)
+		}
+		return kept
 	})
 }
 

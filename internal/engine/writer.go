@@ -517,7 +517,7 @@ func newMatcher(rows []row) *matcher { return &matcher{rows: rows} }
 
 func (m *matcher) is(r *row, res *lockstep.ContactResult) bool {
 	if r.contact != "" {
-		return r.contact == res.Contact
+		return r.contact == res.Contact && (res.Email == "" || r.address() == res.Email)
 	}
 	return r.address() == res.Email
 }
@@ -538,9 +538,11 @@ func (m *matcher) take(res *lockstep.ContactResult) {
 			}
 		}
 	}
-	i, ok := m.byID["#"+string(res.Contact)]
-	if !ok || res.Contact == "" {
-		i, ok = m.byID[res.Email]
+	// The address first: it may be that of a contact which another row was to give
+	// another one, and which was not given it.
+	i, ok := m.byID[res.Email]
+	if !ok {
+		i, ok = m.byID["#"+string(res.Contact)]
 	}
 	if !ok {
 		return // about nobody of ours

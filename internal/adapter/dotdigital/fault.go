@@ -20,12 +20,17 @@ type faultRow struct {
 	delivered bool
 }
 
-// of returns the fault of a contact and marks it as delivered.
+// of returns the fault of a row and marks it as delivered. Of two rows about one contact,
+// one that was to give it another address and one with the address that it has, each has
+// its own.
 func (f *faults) of(who identity) *lockstep.Error {
 	if len(f.rows) == 0 {
 		return nil
 	}
 	i, ok := f.byContact[who.contact]
+	if ok && who.email != "" && f.rows[i].who.email != "" && f.rows[i].who.email != who.email {
+		ok = false
+	}
 	if !ok || who.contact == "" {
 		if i, ok = f.byEmail[who.email]; !ok || who.email == "" {
 			return nil
