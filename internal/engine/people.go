@@ -718,6 +718,9 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	}
 	for _, l := range p.lists {
 		m, ok := l.members.Record(p.rec.ID)
+		if ok && m.InBook && m.Excluded { // was to leave the book, which is decided anew
+			l.removals = slices.DeleteFunc(l.removals, func(x removal) bool { return x.member.Record == p.rec.ID })
+		}
 		if ok && m.Contact != "" && m.Contact != r.contact {
 			// The record belongs to another contact now; the old one stays in the
 			// book only if somebody else keeps it there.
@@ -796,10 +799,6 @@ func (s *session) membership(plan *tablePlan, p *person) {
 				s.owe(l)
 			}
 		default:
-			if was.InBook && was.Excluded {
-				// Was to leave the book, but what kept the person out is gone.
-				l.removals = slices.DeleteFunc(l.removals, func(x removal) bool { return x.member.Record == p.rec.ID })
-			}
 			m.InBook = inBook
 			m.Excluded = !inBook
 		}

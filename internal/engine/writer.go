@@ -689,7 +689,7 @@ func (s *session) outdated(r *row) {
 			continue
 		}
 		m, ok := l.members.Record(r.ref.ID)
-		if !ok || !m.InBook || !m.InList || m.Contact != r.contact {
+		if !ok || !m.InBook || !l.has(r.ref.ID) || m.Contact != r.contact { // who left the list leaves the book anyway
 			continue
 		}
 		m.Excluded, m.Lapsed = true, true
