@@ -412,3 +412,26 @@ func TestSwapWithSomebodyWhoseContactIsGone(t *testing.T) {
 	}
 	w.quiet()
 }
+
+// TestAddressThatIsNotGiven: the platform gives nobody the address of a contact in its
+// recycle bin. The contact whose record has it now keeps an address that is somebody
+// else's, and is out of the books until it can be renamed.
+func TestAddressThatIsNotGiven(t *testing.T) {
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
+	w.join(l, ann, ben)
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+	w.sync()
+	w.editRecord("contact", ann, cols{"emailaddress1": "ben@stage.example"})
+	w.editRecord("contact", ben, cols{"emailaddress1": "ann@stage.example"})
+	w.told(w.sync(), lockstep.FindingRejected, ben)
+	w.wantIn("refused", l)
+	w.told(w.sync(), lockstep.FindingRejected, ben)
+	w.wantIn("refused again", l)
+	w.mail("POST", "/v2/accounts/empty-recycle-bin", nil, nil)
+	w.sync()
+	w.wantIn("renamed", l, "ann")
+	w.quiet()
+}

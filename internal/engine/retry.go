@@ -78,7 +78,11 @@ func (s *session) rejected(f lockstep.Finding) {
 // waits reports whether a record that was refused once more is left alone until it is
 // tried again. The caller holds s.mu.
 func (s *session) waits(ref lockstep.Ref) bool {
-	return s.sync.retries[ref].Attempts+1 >= patientAfter
+	attempts := s.sync.retries[ref].Attempts
+	if !s.sync.again[ref] { // else this one is counted, and a run's attempts are one
+		attempts++
+	}
+	return attempts >= patientAfter
 }
 
 // took notes that a record was taken. The caller holds s.mu.

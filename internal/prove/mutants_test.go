@@ -89,7 +89,7 @@ var mutants = []mutant{
 	{"who was taken out by hand is not put back", "internal/engine/removal.go", "\t\tm.InBook, m.Excluded = false, false\n\t\tif s.dry() {", "\t\tif s.dry() {", false},
 	{"the counter of a list is believed although somebody joined meanwhile", "internal/engine/finish.go", "l.sum.Dirty = raced ||", "l.sum.Dirty = false && raced ||", false},
 	{"whom a refusal kept out stays out when it moves on", "internal/engine/refusal.go", "\tif was.Email != crosswalk.EmailKey(p.email) {", "\tif false {", true},
-	{"a removal is carried out although its reason is gone", "internal/engine/people.go", "\t\t\tif was.InBook && was.Excluded {", "\t\t\tif false {", true},
+	{"a removal is carried out although its reason is gone", "internal/engine/people.go", "\t\tif ok && m.InBook && m.Excluded {", "\t\tif false {", true},
 	{"an address shared with one that refuses is mailed", "internal/engine/refusal.go", "\t\t\tall |= o.OptOut\n", "\t\t\t_ = o\n", true},
 	{"an opt-out is heard and told to nobody", "internal/engine/consent.go", "Told: map[string]time.Time{}, Pending: !st.quiet,", "Told: map[string]time.Time{}, Pending: false,", false},
 	{"an opt-out that was heard is not kept", "internal/engine/consent.go", "\t\tc.Restrictions = append(c.Restrictions, x)\n\t\tn.OptOutsSeen++", "\t\tn.OptOutsSeen++", false},
