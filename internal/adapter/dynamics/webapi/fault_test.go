@@ -346,3 +346,25 @@ func TestRefusalsAreClassified(t *testing.T) {
 		}
 	}
 }
+
+// The number of calls in flight follows what the service recommends, in both directions
+// and from the next answer on, and stays within what we allow ourselves.
+func TestRecommendedParallelism(t *testing.T) {
+	w := newWorld(t, options{})
+	c := w.open()
+	for _, hint := range []int{50, 4, 1, 50} {
+		w.org.SetLimits(dataverse.Limits{Parallel: hint})
+		if _, err := c.Identity(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 60 { // successes let the number grow as far as it may
+			wg.Go(func() { _, _ = c.Identity(t.Context()) })
+		}
+		wg.Wait()
+		_, limit := c.http.Pace().InFlight()
+		if limit > min(hint, maxInFlight) || limit < 1 || hint == 50 && limit <= 4 {
+			t.Errorf("recommended are %d calls at a time, allowed %d", hint, limit)
+		}
+	}
+}
