@@ -59,6 +59,13 @@ func (a *App) Configuration(ctx context.Context, which string) (configuration.Do
 		}
 		d.Accounts = append(d.Accounts, doc)
 	}
+	if which == "" {
+		common, err := a.readCommon(ctx, &d)
+		if err != nil {
+			return d, err
+		}
+		d.Installation, d.Organizations = common.before.Installation, common.before.Organizations
+	}
 	slices.SortFunc(d.Accounts, func(a, b configuration.Account) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Organization, b.Organization))
 	})
@@ -89,7 +96,11 @@ func (a *App) PlanConfiguration(ctx context.Context, d configuration.Document, w
 			return ConfigurationPlan{}, err
 		}
 	}
-	return planAll(targets)
+	common, err := a.readCommon(ctx, &d)
+	if err != nil {
+		return ConfigurationPlan{}, err
+	}
+	return planAll(targets, common)
 }
 
 // ApplyConfiguration does what PlanConfiguration says, all of it or nothing. With a
@@ -107,7 +118,11 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 		}
 	}
 	// What is wrong is told before anything is written, tables that were read included.
-	if _, err := planAll(targets); err != nil {
+	common, err := a.readCommon(ctx, &d)
+	if err != nil {
+		return plan, err
+	}
+	if _, err := planAll(targets, common); err != nil {
 		return plan, err
 	}
 	for _, t := range targets {
@@ -118,6 +133,9 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 		}
 	}
 	err = a.store.InTx(ctx, func(tx store.Tx) error {
+		if common, err = a.readCommonIn(ctx, tx, &d); err != nil {
+			return err
+		}
 		inOrder := slices.Clone(targets) // so that two of us do not wait for each other
 		slices.SortFunc(inOrder, func(a, b *target) int { return cmp.Compare(a.account.ID, b.account.ID) })
 		for _, t := range inOrder {
@@ -125,7 +143,7 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 				return err
 			}
 		}
-		if plan, err = planAll(targets); err != nil {
+		if plan, err = planAll(targets, common); err != nil {
 			return err
 		}
 		if fingerprint != "" && fingerprint != plan.Fingerprint {
@@ -133,6 +151,9 @@ func (a *App) ApplyConfiguration(ctx context.Context, d configuration.Document, 
 				Code: lockstep.CodeConflict, Field: "plan", Msg: "the plan that was looked at is not the plan any more: the configuration or the document has changed since",
 				Hint: "plan again, look at the changes and apply that plan",
 			}
+		}
+		if err := a.editCommon(ctx, tx, common); err != nil {
+			return err
 		}
 		for _, t := range inOrder {
 			if err := a.edit(ctx, tx, t); err != nil {
@@ -303,10 +324,21 @@ func (t *target) find(accounts []lockstep.EmailAccount, organizations []lockstep
 
 // planAll says what becomes of the accounts from the states that were read, or
 // everything that stands in the way.
-func planAll(targets []*target) (ConfigurationPlan, error) {
+func planAll(targets []*target, common *common) (ConfigurationPlan, error) {
 	plan := ConfigurationPlan{Changes: []configuration.Change{}}
-	var wrong []error
+	changes, wrong := common.plan()
+	plan.Changes = append(plan.Changes, changes...)
 	h := sha256.New()
+	if common.doc.Installation != nil {
+		if err := json.NewEncoder(h).Encode([]any{common.doc.Installation, common.before.Installation}); err != nil {
+			return plan, err
+		}
+	}
+	if len(common.doc.Organizations) > 0 {
+		if err := json.NewEncoder(h).Encode([]any{common.doc.Organizations, common.before.Organizations}); err != nil {
+			return plan, err
+		}
+	}
 	for _, t := range targets {
 		t.plan()
 		wrong = append(wrong, t.problems...)

@@ -577,6 +577,81 @@ func TestAPlanIsAppliedAsItWasShown(t *testing.T) {
 	refused(d, "it was applied already")
 }
 
+// How long the audit is kept, and the budgets of the organizations, are in a document of
+// everything, and go with the rest or not at all.
+func TestWhatAllAccountsShareIsConfigured(t *testing.T) {
+	p := openProduct(t)
+	text := p.export(t, "")
+	orgs, err := p.Organizations(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := orgs[0].Name
+	head := "installation:\n  retention_days: 30\n\norganizations:\n  - name: " + name + "\n    calls_per_hour: 0\n    calls_per_day: 0\n"
+	if !strings.HasPrefix(text, head) {
+		t.Fatalf("the document begins with\n%.300s\nand not with\n%s", text, head)
+	}
+	if strings.Contains(p.export(t, "Second"), "installation") {
+		t.Error("the document of one account tells of all")
+	}
+	changed := strings.Replace(text, head, "installation:\n  retention_days: 90\norganizations:\n  - name: "+strings.ToUpper(name)+"\n    calls_per_day: 50000\n", 1)
+	plan, err := p.PlanConfiguration(t.Context(), parse(t, changed), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, c := range plan.Changes {
+		words = append(words, c.String())
+	}
+	if got, want := strings.Join(words, "\n"), "installation: changed\n  retention_days: 30 → 90\norganization "+name+": changed\n  calls_per_day: 0 → 50000"; got != want {
+		t.Errorf("the plan is\n%s\nwant\n%s", got, want)
+	}
+	// One mistake anywhere, and nothing of it is written.
+	for bad, says := range map[string]string{
+		strings.Replace(changed, "retention_days: 90", "retention_days: 0", 1):      "installation.retention_days",
+		strings.Replace(changed, "calls_per_day: 50000", "calls_per_day: -1", 1):    "organizations[0].calls_per_day",
+		strings.Replace(changed, strings.ToUpper(name), "Nobody", 1):                "organizations[0].name",
+		strings.Replace(changed, "accounts:", "  - {name: "+name+"}\naccounts:", 1): "organizations[1].name",
+		strings.Replace(changed, "interval: 5m", "interval: 6m", 1):                 "schedules",
+	} {
+		if _, err := p.ApplyConfiguration(t.Context(), parse(t, bad), "", ""); lockstep.CodeOf(err) != lockstep.CodeInvalid || !strings.Contains(fields(err), says) {
+			t.Errorf("%s: %v at %s", says, err, fields(err))
+		}
+		if p.export(t, "") != text {
+			t.Fatalf("%s: something was written", says)
+		}
+	}
+	if _, err := p.ApplyConfiguration(t.Context(), parse(t, changed), "", plan.Fingerprint); err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Settings(t.Context())
+	if err != nil || s.RetentionDays != 90 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if orgs, err = p.Organizations(t.Context()); err != nil || orgs[0].Budget != (lockstep.CallBudget{PerDay: 50000}) || orgs[0].Name != name {
+		t.Errorf("%+v, %v", orgs[0], err)
+	}
+	if _, err := p.ApplyConfiguration(t.Context(), parse(t, changed), "", plan.Fingerprint); lockstep.CodeOf(err) != lockstep.CodeConflict {
+		t.Errorf("the plan is of another state: %v", err)
+	}
+	if plan, err := p.PlanConfiguration(t.Context(), parse(t, changed), ""); err != nil || len(plan.Changes) > 0 {
+		t.Errorf("%+v, %v", plan.Changes, err)
+	}
+}
+
+// fields are the places that an error names.
+func fields(err error) string {
+	var all interface{ Unwrap() []error }
+	if errors.As(err, &all) {
+		out := ""
+		for _, one := range all.Unwrap() {
+			out += fields(one) + " "
+		}
+		return out
+	}
+	return lockstep.AsError(err).Field
+}
+
 // What one account has can be given to another of another name, whose name stays.
 func TestAConfigurationForAnotherAccount(t *testing.T) {
 	p := openProduct(t)

@@ -34,10 +34,18 @@ type Settings struct {
 
 // Settings returns the settings of the installation.
 func (a *App) Settings(ctx context.Context) (Settings, error) {
-	s := Settings{RetentionDays: DefaultRetention}
 	text, err := a.store.Setting(ctx, retentionSetting)
-	if err != nil || text == "" {
-		return s, err
+	if err != nil {
+		return Settings{RetentionDays: DefaultRetention}, err
+	}
+	return parseSettings(text)
+}
+
+// parseSettings reads the settings as they are stored.
+func parseSettings(text string) (s Settings, err error) {
+	s.RetentionDays = DefaultRetention
+	if text == "" {
+		return s, nil
 	}
 	if s.RetentionDays, err = strconv.Atoi(text); err != nil || s.RetentionDays < 1 || s.RetentionDays > maxRetention {
 		return s, &lockstep.Error{Code: lockstep.CodeInternal, Op: "read the settings", Msg: "the retention that is stored is not a number of days", Hint: "set it again"}
@@ -47,10 +55,17 @@ func (a *App) Settings(ctx context.Context) (Settings, error) {
 
 // SetSettings changes the settings of the installation.
 func (a *App) SetSettings(ctx context.Context, s Settings) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	return a.store.SetSetting(ctx, retentionSetting, strconv.Itoa(s.RetentionDays))
+}
+
+func (s Settings) check() error {
 	if s.RetentionDays < 1 || s.RetentionDays > maxRetention {
 		return invalid("retention_days", fmt.Sprintf("the audit cannot be kept for %d days", s.RetentionDays), fmt.Sprintf("use 1 to %d; a run can be undone for as long as its journal is kept, up to 30 days", maxRetention))
 	}
-	return a.store.SetSetting(ctx, retentionSetting, strconv.Itoa(s.RetentionDays))
+	return nil
 }
 
 // Forget deletes what is older than the retention.

@@ -15,8 +15,8 @@ const (
 
 // Change is what applying a document does to one item.
 type Change struct {
-	Account string `json:"account" doc:"Name of the email account."`
-	Item    string `json:"item" doc:"settings, label, mapping, list or schedule."`
+	Account string `json:"account" doc:"Name of the email account; empty for what all share."`
+	Item    string `json:"item" doc:"installation, organization, settings, label, mapping, list or schedule."`
 	Name    string `json:"name,omitempty" doc:"Which one."`
 	Action  string `json:"action" enum:"created,changed,deleted"`
 	// Fields are what differs; of a created item, what it begins with.
@@ -132,6 +132,22 @@ func (s *Settings) fields() []field {
 	return given(f, "calls_per_day", s.CallsPerDay, as)
 }
 
+func (*Installation) key() string   { return "" }
+func (*Installation) title() string { return "" }
+
+func (i *Installation) fields() []field {
+	return given(nil, "retention_days", i.RetentionDays, as)
+}
+
+func (o *Organization) key() string   { return strings.ToLower(o.Name) }
+func (o *Organization) title() string { return scalar(o.Name) }
+
+func (o *Organization) fields() []field {
+	f := []field{{name: "name", value: o.Name}}
+	f = given(f, "calls_per_hour", o.CallsPerHour, as)
+	return given(f, "calls_per_day", o.CallsPerDay, as)
+}
+
 func (l *Label) key() string   { return strings.ToLower(l.Name) }
 func (l *Label) title() string { return scalar(l.Name) }
 
@@ -211,6 +227,22 @@ func items[T any, P interface {
 		out[i] = P(&all[i])
 	}
 	return out
+}
+
+// DiffShared says how what all accounts share changes.
+func DiffShared(from, to *Document) []Change {
+	var all []Change
+	add := func(what string, changes []Change) {
+		for _, c := range changes {
+			c.Item = what
+			all = append(all, c)
+		}
+	}
+	if from.Installation != nil && to.Installation != nil {
+		add("installation", diff([]item{from.Installation}, []item{to.Installation}))
+	}
+	add("organization", diff(items(from.Organizations), items(to.Organizations)))
+	return all
 }
 
 // Diff says how an account's whole configuration, as Of writes it, changes from one to

@@ -16,9 +16,38 @@ import (
 	"github.com/lockstep-sync/lockstep"
 )
 
-// Document is the configuration of one or more email accounts.
+// Document is the configuration of one or more email accounts, and of what they share.
 type Document struct {
-	Accounts []Account `json:"accounts" yaml:"accounts" doc:"The email accounts that the document is about; others are left alone."`
+	Installation  *Installation  `json:"installation,omitempty" yaml:"installation"`
+	Organizations []Organization `json:"organizations,omitzero" yaml:"organizations" required:"false" doc:"Budgets of the organizations; those not named stay."`
+	Accounts      []Account      `json:"accounts" yaml:"accounts" doc:"The email accounts that the document is about; others are left alone."`
+}
+
+// Installation is what is decided for all accounts; nil stays.
+type Installation struct {
+	RetentionDays *int `json:"retention_days,omitempty" yaml:"retention_days" doc:"For how many days runs, findings and the journal are kept."`
+}
+
+// Organization is what is decided about an organization; nil stays.
+type Organization struct {
+	Name         string `json:"name" yaml:"name" doc:"Name of the organization."`
+	CallsPerHour *int   `json:"calls_per_hour,omitempty" yaml:"calls_per_hour" doc:"The most calls to the CRM in any 60 minutes; 0 = none."`
+	CallsPerDay  *int   `json:"calls_per_day,omitempty" yaml:"calls_per_day" doc:"The most calls to the CRM in any 24 hours; 0 = none."`
+}
+
+// OrganizationsOf returns organizations as a document has them, by name; those that share
+// a name are left out, as a document could not tell them apart.
+func OrganizationsOf(all []lockstep.Organization) []Organization {
+	out := []Organization{}
+	for i := range all {
+		o := &all[i]
+		if slices.ContainsFunc(all, func(x lockstep.Organization) bool { return x.ID != o.ID && strings.EqualFold(x.Name, o.Name) }) {
+			continue
+		}
+		out = append(out, Organization{Name: o.Name, CallsPerHour: &o.Budget.PerHour, CallsPerDay: &o.Budget.PerDay})
+	}
+	slices.SortFunc(out, func(a, b Organization) int { return byName(a.Name, b.Name) })
+	return out
 }
 
 // Account is the configuration of one email account. A section that is absent is left

@@ -55,6 +55,18 @@ func flow(words []string) string {
 // Text writes a document as YAML. The same configuration gives the same bytes.
 func (d *Document) Text() []byte {
 	var b bytes.Buffer
+	if d.Installation != nil {
+		b.WriteString("installation:\n")
+		writeFields(&b, "  ", "  ", d.Installation.fields())
+		b.WriteString("\n")
+	}
+	if len(d.Organizations) > 0 {
+		b.WriteString("organizations:\n")
+		for i := range d.Organizations {
+			writeFields(&b, "  - ", "    ", d.Organizations[i].fields())
+		}
+		b.WriteString("\n")
+	}
 	b.WriteString("accounts:")
 	if len(d.Accounts) == 0 {
 		b.WriteString(" []")

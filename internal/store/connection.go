@@ -21,7 +21,20 @@ func (s *Store) Organization(ctx context.Context, id string) (lockstep.Organizat
 
 // Organizations returns all organizations by name.
 func (s *Store) Organizations(ctx context.Context) ([]lockstep.Organization, error) {
-	all, err := collect(ctx, s.db, func(r Rows) (lockstep.Organization, error) {
+	return s.organizations(ctx, s.db)
+}
+
+// OrganizationsIn is Organizations within tx, and keeps others from changing them until
+// the transaction ends.
+func (s *Store) OrganizationsIn(ctx context.Context, tx Tx) ([]lockstep.Organization, error) {
+	if _, err := tx.Exec(ctx, `UPDATE organizations SET name = name`); err != nil {
+		return nil, in("store: read organizations", err)
+	}
+	return s.organizations(ctx, tx)
+}
+
+func (s *Store) organizations(ctx context.Context, r Reader) ([]lockstep.Organization, error) {
+	all, err := collect(ctx, r, func(r Rows) (lockstep.Organization, error) {
 		var o lockstep.Organization
 		var id, doc string
 		var crc int64
@@ -36,20 +49,22 @@ func (s *Store) Organizations(ctx context.Context) ([]lockstep.Organization, err
 // SaveOrganization stores an organization in place of the one with the same id;
 // without an id it is new. Settings must not hold secrets; see SetSecrets.
 func (s *Store) SaveOrganization(ctx context.Context, o lockstep.Organization) (lockstep.Organization, error) {
-	const op = "store: save organization"
 	if o.ID == "" {
 		o.ID = lockstep.NewID(s.now()).String()
 	}
+	return o, s.InTx(ctx, func(tx Tx) error { return s.SaveOrganizationIn(ctx, tx, o) })
+}
+
+// SaveOrganizationIn is SaveOrganization within tx, of one that has an id.
+func (s *Store) SaveOrganizationIn(ctx context.Context, tx Tx, o lockstep.Organization) error {
+	const op = "store: save organization"
 	doc, crc, err := toDoc(o, "organization", o.ID)
 	if err != nil {
-		return o, in(op, err)
+		return in(op, err)
 	}
-	err = s.InTx(ctx, func(tx Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO organizations (id, name, doc, crc) VALUES ($1, $2, $3, $4)
+	_, err = tx.Exec(ctx, `INSERT INTO organizations (id, name, doc, crc) VALUES ($1, $2, $3, $4)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, doc = excluded.doc, crc = excluded.crc`, o.ID, clean(o.Name), doc, crc)
-		return err
-	})
-	return o, in(op, err)
+	return in(op, err)
 }
 
 func scanAccount(r interface{ Scan(...any) error }) (lockstep.EmailAccount, error) {

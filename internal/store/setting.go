@@ -8,8 +8,17 @@ import (
 
 // Setting returns a setting of the installation; empty when it was never set.
 func (s *Store) Setting(ctx context.Context, name string) (string, error) {
+	return s.setting(ctx, s.db, name)
+}
+
+// SettingIn is Setting within tx.
+func (s *Store) SettingIn(ctx context.Context, tx Tx, name string) (string, error) {
+	return s.setting(ctx, tx, name)
+}
+
+func (s *Store) setting(ctx context.Context, r Reader, name string) (string, error) {
 	var value string
-	err := s.db.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, name).Scan(&value)
+	err := r.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, name).Scan(&value)
 	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
 		return "", nil
 	}
@@ -18,13 +27,16 @@ func (s *Store) Setting(ctx context.Context, name string) (string, error) {
 
 // SetSetting sets a setting of the installation; an empty value forgets it.
 func (s *Store) SetSetting(ctx context.Context, name, value string) error {
-	return in("store: set setting", s.InTx(ctx, func(tx Tx) error {
-		if value == "" {
-			_, err := tx.Exec(ctx, `DELETE FROM settings WHERE name = $1`, name)
-			return err
-		}
-		_, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2)
+	return s.InTx(ctx, func(tx Tx) error { return s.SetSettingIn(ctx, tx, name, value) })
+}
+
+// SetSettingIn is SetSetting within tx.
+func (s *Store) SetSettingIn(ctx context.Context, tx Tx, name, value string) (err error) {
+	if value == "" {
+		_, err = tx.Exec(ctx, `DELETE FROM settings WHERE name = $1`, name)
+	} else {
+		_, err = tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, clean(value))
-		return err
-	}))
+	}
+	return in("store: set setting", err)
 }
