@@ -254,7 +254,7 @@ func TestCalls(t *testing.T) {
 		{"PATCH", "/api/v1/settings", `{"retention_days":400}`, 200, []string{`{"retention_days":400}`}},
 		{"PATCH", "/api/v1/settings", `{}`, 200, []string{`{"retention_days":400}`}},
 		{"PATCH", "/api/v1/settings", `{"retention_days":0}`, 422, []string{`"location":"retention_days"`}},
-		{"GET", "/api/v1/configuration", "", 200, []string{`{"accounts":[{"name":"Mailings","settings":{"description":"All of Europe","default":true,"priority":["lead","contact","account"]`, `"mappings":[`, `"lists":[`, `"min_opt_in":"double"`, `{"type":"unsubscribes","interval":"4h","windows":[{"days":["mon","fri"]`, "!" + s.Account.ID, "!" + s.Customers.ID}},
+		{"GET", "/api/v1/configuration", "", 200, []string{`{"installation":{"retention_days":400},"organizations":[{"name":`, `"accounts":[{"name":"Mailings","settings":{"description":"All of Europe","default":true,"priority":["lead","contact","account"]`, `"mappings":[`, `"lists":[`, `"min_opt_in":"double"`, `{"type":"unsubscribes","interval":"4h","windows":[{"days":["mon","fri"]`, "!" + s.Account.ID, "!" + s.Customers.ID}},
 		{"GET", "/api/v1/configuration?account=Mailings", "", 200, []string{`"name":"Mailings"`}},
 		{"GET", "/api/v1/configuration?account=nobody", "", 404, nil},
 		{"POST", "/api/v1/configuration/plan", `{"document":{"accounts":[{"name":"mailings"}]}}`, 200, []string{`"fingerprint":"`, `"changes":[]`}},

@@ -57,7 +57,8 @@ func TestConfigCommands(t *testing.T) {
 	}
 	var d configuration.Document
 	run(t, "config", "export", "--json", "--account", company.Account.ID, "--data", dir).want(t, ExitDone).object(t, &d)
-	if len(d.Accounts) != 1 || string(d.Text()) != strings.Replace(exported.out, "winner: newest", "winner: crm", 1) {
+	_, accounts, _ := strings.Cut(exported.out, "\naccounts:") // what all share is not in the document of one
+	if len(d.Accounts) != 1 || string(d.Text()) != "accounts:"+strings.Replace(accounts, "winner: newest", "winner: crm", 1) {
 		t.Errorf("the document as JSON is another one: %s", d.Text())
 	}
 
@@ -77,7 +78,7 @@ func TestConfigCommands(t *testing.T) {
 			line("interval: sometimes")+`accounts[0].schedules[5].interval: "sometimes" is not an interval`, "use one of manual, continuous")
 	}
 	keep("- name: Contoso mailings", "- name: Sandbox")
-	run(t, "config", "plan", file, "--data", dir).want(t, ExitFailed, file+`:2: accounts[0].name: there is no email account "Sandbox"`, `use one of "Contoso mailings"`)
+	run(t, "config", "plan", file, "--data", dir).want(t, ExitFailed, line("- name: Sandbox")+`accounts[0].name: there is no email account "Sandbox"`, `use one of "Contoso mailings"`)
 	run(t, "config", "plan", file, "--account", "Contoso mailings", "--data", dir).want(t, ExitDone, "winner: crm → newest", `--account "Contoso mailings" --plan`)
 
 	// What is no document is wrong usage.
