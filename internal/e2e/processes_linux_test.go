@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -22,24 +23,21 @@ import (
 	"github.com/lockstep-sync/lockstep/internal/twin"
 )
 
-// freePorts returns the first of n ports in a row that nobody listens on.
+// freePorts returns the first of n ports in a row that nobody listens on. They are below
+// those that the kernel gives to whoever asks for any, and that other tests may be given
+// before these are used.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 50 {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port, all := first.Addr().(*net.TCPAddr).Port, true
-		for i := 1; i < n && all; i++ {
-			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+i))
+		first, all := 12_000+rand.IntN(20_000), true
+		for port := first; port < first+n && all; port++ {
+			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 			if all = err == nil; all {
 				_ = l.Close()
 			}
 		}
-		_ = first.Close()
 		if all {
-			return port
+			return first
 		}
 	}
 	t.Fatal("there are no ports")
@@ -108,6 +106,12 @@ func TestProcessesHaveOneScheduler(t *testing.T) {
 	})
 	for i := range servers + workers {
 		w.until(fmt.Sprintf("process %d answers", i+1), func() bool {
+			select {
+			case err := <-ended:
+				ended <- err
+				t.Fatal("the script has ended")
+			default:
+			}
 			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", port+i))
 			if err != nil {
 				return false
