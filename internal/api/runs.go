@@ -87,7 +87,7 @@ func (s *server) runs() {
 			return cut(findings, in.Limit, func(f lockstep.Finding) string { return f.ID }), err
 		})
 	lists := operation("list-run-lists", http.MethodGet, "/runs/{id}/lists", tagRuns, "What a run came to in each marketing list, in the order of synchronisation")
-	lists.Description = "Status: in_process, completed, completed_with_errors or failed, as that of a run; previewed in a preview. Read from the run's journal: it takes about a second for a run that wrote half a million changes."
+	lists.Description = "Status: in_process, completed, completed_with_errors or failed, as that of a run; previewed in a preview. The run's whole journal is read for it, which takes the longer the more the run wrote."
 	handle(s, lists, func(ctx context.Context, in *ByID) (*pageOut[app.ListOutcome], error) {
 		outcomes, err := s.app.RunLists(ctx, in.ID)
 		return newPage(outcomes, ""), err
