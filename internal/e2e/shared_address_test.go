@@ -308,6 +308,53 @@ func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {
 	w.quiet()
 }
 
+// Two records that share an address both get one of their own, in either order. One of them
+// has joined the list meanwhile that the other one's contact is in the book of: it keeps
+// nobody there whom it leaves as well.
+func TestSharedAddressLeftByAllOfThem(t *testing.T) {
+	for _, first := range []string{"ann", "ben"} {
+		t.Run(first+" first", func(t *testing.T) {
+			w := newStage(t)
+			one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
+			ids := map[string]string{}
+			for _, who := range []string{"ann", "ben"} {
+				ids[who] = w.cast("contact", "both@stage.example", cols{"lastname": who})
+			}
+			w.join(one, ids["ann"])
+			w.join(two, ids["ben"])
+			w.sync()
+			w.wantIn("at first", one, "both")
+			w.join(one, ids["ben"])
+			for _, who := range []string{first, map[string]string{"ann": "ben", "ben": "ann"}[first]} {
+				w.editRecord("contact", ids[who], cols{"emailaddress1": who + "@stage.example"})
+			}
+			w.sync()
+			w.wantIn("both left", one, "ann", "ben")
+			w.wantIn("both left", two, "ben")
+			w.quiet()
+		})
+	}
+}
+
+// Who shares an address with somebody that gets one of their own keeps the contact in the
+// book of a list that they have joined in the same moment.
+func TestSharedAddressKeptByWhoJoins(t *testing.T) {
+	w := newStage(t)
+	one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
+	ann, ben := w.cast("contact", "both@stage.example", cols{"lastname": "ann"}), w.cast("contact", "both@stage.example", cols{"lastname": "ben"})
+	w.join(one, ann)
+	w.join(two, ben)
+	w.sync()
+	w.join(one, ben)
+	w.editRecord("contact", ann, cols{"emailaddress1": "ann@stage.example"})
+	if run := w.sync(); run.Counts.BookRemovals != 0 {
+		t.Errorf("%d contacts were taken out of a book", run.Counts.BookRemovals)
+	}
+	w.wantIn("one left", one, "ann", "both")
+	w.wantIn("one left", two, "both")
+	w.quiet()
+}
+
 // A contact and a lead swap addresses, and three people pass theirs on in a circle
 // while one of them is edited on the platform.
 func TestAddressesGoRound(t *testing.T) {

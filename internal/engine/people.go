@@ -723,8 +723,9 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		}
 		if ok && m.Contact != "" && m.Contact != r.contact {
 			// The record belongs to another contact now; the old one stays in the
-			// book only if somebody else keeps it there.
-			if left, leaves := leavesBehind(l, p.rec.ID, r.contact); leaves && !s.elsewhere(l, m) {
+			// book only if somebody else keeps it there, which spare asks when all
+			// have been looked at: whoever shares it may leave it in the same run.
+			if left, leaves := leavesBehind(l, p.rec.ID, r.contact); leaves {
 				l.removals = append(l.removals, removal{member: left, why: whyMoved})
 				if !s.dry() {
 					l.put(left)

@@ -102,8 +102,8 @@ func (s *session) collectRemovals(l *listState) error {
 }
 
 // spare takes back removals of contacts that their record left, or whose record has
-// another address by now, where another one took them over since and brought them into
-// the book.
+// another address by now, where another one shares them that is in the list, or took them
+// over since and brought them into the book.
 func (s *session) spare(l *listState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,11 +115,20 @@ func (s *session) spare(l *listState) {
 			m, ok := l.members.Record(k.Ref.ID)
 			return ok && k.Ref.ID != r.member.Record && k.Ref.Table == l.set.MemberTable && m.Contact == k.Contact && m.InList && m.InBook && !m.Excluded
 		})
-		if m, ok := l.members.Record(r.member.Record); kept && ok && m.InBook && m.Excluded && !s.dry() {
+		if r.why == whyMoved && !kept {
+			kept = s.elsewhere(l, r.member)
+		}
+		if !kept || s.dry() {
+			return kept
+		}
+		if m, ok := l.members.Record(r.member.Record); ok && m.InBook && m.Excluded {
 			m.InBook = false
 			l.put(m)
 		}
-		return kept
+		if _, met := l.members.Stranger(r.member.Contact); met && r.why == whyMoved {
+			l.put(crosswalk.Member{Contact: r.member.Contact}) // whoever shares it is in the list
+		}
+		return true
 	})
 }
 
@@ -130,7 +139,8 @@ func (s *session) elsewhere(l *listState, m crosswalk.Member) bool {
 		return false
 	}
 	return slices.ContainsFunc(s.sync.links.ByContact(m.Contact, nil), func(k crosswalk.Link) bool {
-		return k.Ref.Table == l.set.MemberTable && k.Ref.ID != m.Record && l.has(k.Ref.ID) && s.sync.parted[k.Ref] != m.Contact
+		o, ok := l.members.Record(k.Ref.ID)
+		return k.Ref.Table == l.set.MemberTable && k.Ref.ID != m.Record && l.has(k.Ref.ID) && s.sync.parted[k.Ref] != m.Contact && !(ok && o.Excluded && o.Contact == m.Contact)
 	})
 }
 
