@@ -160,6 +160,29 @@ func TestCrashBesideASharedAddress(t *testing.T) {
 	}
 }
 
+// Who has the address of a contact that unsubscribed from a book is taken for that person,
+// and stays out of the book with an address of their own; of another book they are a member.
+func TestUnsubscriptionGoesAlongToAnotherAddress(t *testing.T) {
+	w := newStage(t)
+	one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
+	w.join(one, w.cast("contact", "both@stage.example", cols{"lastname": "ann"}))
+	w.sync()
+	w.optOutOf(w.book(one), "both@stage.example")
+	w.sync()
+	ben := w.cast("contact", "both@stage.example", cols{"lastname": "ben"})
+	w.join(one, ben)
+	w.join(two, ben)
+	w.sync()
+	w.sync() // the platform refused to put the contact into the one book, which had it looked at
+	w.wantIn("shared", one)
+	w.wantIn("shared", two, "both")
+	w.editRecord("contact", ben, cols{"emailaddress1": "ben@stage.example"})
+	w.sync()
+	w.wantIn("with an address of its own", one)
+	w.wantIn("with an address of its own", two, "ben")
+	w.quiet()
+}
+
 // A record comes to another address while it is in no list, and the contact that it had is
 // deleted: that says nothing about the address which the record comes back with.
 func TestDeletionOfAContactThatWasLeft(t *testing.T) {

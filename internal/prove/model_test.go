@@ -32,8 +32,9 @@ type model struct {
 	// records whose contact a person deleted there: the product may hold them back, or
 	// not, by what it came to know and when.
 	doubtful map[string]bool
-	// refused are records and lists whose book the record's person unsubscribed from: that
-	// stays with the person, whatever address they have now.
+	// refused are records and lists whose book the record's person unsubscribed from, or
+	// somebody whose contact became the record's later, because it came to the address or
+	// absorbed the other record: that stays with the person, whatever address they have now.
 	refused map[string]bool
 	// moved are addresses that were given or taken by anybody.
 	moved map[string]bool
@@ -84,7 +85,9 @@ func (m *model) findDoubtful() {
 		text  string
 		since int // the change that gave it
 	}
-	had := map[string][]address{} // every address that a contact had
+	had := map[string][]address{}       // every address that a contact had
+	came := map[string]int{}            // the change that gave a record its address
+	out := map[string]map[string]bool{} // contact → books that it unsubscribed from
 	for i, c := range m.s.history.changes {
 		switch {
 		case c.side == "crm" && c.name == "emailaddress1":
@@ -93,9 +96,27 @@ func (m *model) findDoubtful() {
 					left[was] = map[string]int{}
 				}
 				left[was][c.id] = i
+				if m.s.looked(came[c.id], i) {
+					for id, books := range out {
+						for k, email := range had[id] {
+							if email.text != was || k+1 < len(had[id]) && m.s.heard(had[id][k+1].since, i) {
+								continue
+							}
+							for book := range books {
+								m.refused[c.id+" "+book] = true
+							}
+						}
+					}
+				}
 			}
-			records[c.id] = lower(c.new)
+			records[c.id], came[c.id] = lower(c.new), i
+		case c.kind == "join-list" || c.kind == "return-to-list":
+			delete(out[c.id], c.list)
 		case c.kind == "unsubscribe-list":
+			if out[c.id] == nil {
+				out[c.id] = map[string]bool{}
+			}
+			out[c.id][c.list] = true
 			// Who has the contact's address, or has the contact still, because nobody
 			// has heard yet that either of them got another one.
 			for k, email := range had[c.id] {
@@ -133,6 +154,14 @@ func (m *model) findDoubtful() {
 func (s *sim) heard(since, until int) bool {
 	return slices.ContainsFunc(s.played, func(p played) bool {
 		return p.from > since && p.to <= until && p.done(lockstep.SyncMarketingLists) && p.run.Preview == ""
+	})
+}
+
+// looked reports whether a sync of the lists, however it ended, was under way between two
+// changes: what it saw of a record's contact then it knows of the record.
+func (s *sim) looked(since, until int) bool {
+	return slices.ContainsFunc(s.played, func(p played) bool {
+		return p.to > since && p.from <= until && p.run.Type == lockstep.SyncMarketingLists && p.run.Mode == lockstep.ModeApply
 	})
 }
 
