@@ -65,6 +65,7 @@ type listSync struct {
 	shown        map[lockstep.Ref]shown                      // in a preview: what linked records' contacts were said to be told
 	held         bool                                        // a change was not written because it was not previewed so
 	deleted      map[lockstep.ContactID]bool                 // contacts that turned out to be gone from the platform
+	readdressed  map[lockstep.ContactID]bool                 // contacts that turned out to have another address than was read
 	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more
@@ -257,7 +258,7 @@ func (l *listState) has(id lockstep.ID) bool {
 func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
-		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{},
+		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{}, readdressed: map[lockstep.ContactID]bool{},
 		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, clearing: map[int]bool{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
 		parted: map[lockstep.Ref]lockstep.ContactID{},

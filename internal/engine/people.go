@@ -409,7 +409,8 @@ func (s *session) fetchEntries(people []person) error {
 }
 
 // askPlatform reads contacts of whose state no base tells: they changed on the platform
-// while no list of a run wanted them, the record that spoke for them is gone, or its table
+// while no list of a run wanted them, they got another address while this run went on,
+// the record that spoke for them is gone, or its table
 // has not all of the labels.
 func (s *session) askPlatform(plan *tablePlan, people []person) error {
 	for i := range people {
@@ -417,7 +418,7 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 		switch {
 		case p.plat != nil:
 			continue
-		case p.linked && (p.link.Seen == 0 || s.promoted(plan, p)):
+		case p.linked && (p.link.Seen == 0 || s.sync.readdressed[p.link.Contact] || s.promoted(plan, p)):
 		case p.adopted && (p.link.Seen == 0 || !spoke(p.link) || p.link.Ref.Table != "" && !plan.knows(p.entry.Base)):
 		default:
 			continue

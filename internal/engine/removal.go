@@ -373,8 +373,9 @@ func (s *session) lost(l *listState, left []crosswalk.Member) error {
 // more of them reading the whole account costs less.
 const askEach = 20
 
-// findDeleted finds out which of these members' contacts do not exist any more and
-// notes it in their links. The platform's feed does not tell about deletions.
+// findDeleted finds out which of these members' contacts do not exist any more, or have
+// another address than was read, and notes it in their links. The platform's feed does not
+// tell about deletions.
 func (s *session) findDeleted(members []crosswalk.Member) error {
 	var links []crosswalk.Link
 	s.mu.Lock()
@@ -390,13 +391,21 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 	if err != nil {
 		return err
 	}
-	exists := map[lockstep.ContactID]bool{}
+	wanted, addresses := map[lockstep.ContactID]bool{}, map[lockstep.ContactID]string{}
+	for _, e := range entries {
+		wanted[e.Contact] = true
+	}
+	found := func(c *lockstep.Contact) {
+		if wanted[c.ID] && c.Standing != lockstep.ContactDeleted {
+			addresses[c.ID] = lockstep.NormalizeEmail(c.Email)
+		}
+	}
 	if len(entries) > askEach {
 		s.stage("looking for contacts that were deleted")
 		err := s.whole(func() error {
 			_, err := s.platform.Contacts(s.ctx, lockstep.ContactQuery{}, func(page []lockstep.Contact) error {
 				for i := range page {
-					exists[page[i].ID] = page[i].Standing != lockstep.ContactDeleted
+					found(&page[i])
 				}
 				return s.ctx.Err()
 			})
@@ -411,14 +420,23 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 			if err != nil && lockstep.CodeOf(err) != lockstep.CodeNotFound {
 				return err
 			}
-			exists[e.Contact] = err == nil && c.Standing != lockstep.ContactDeleted
+			if err == nil {
+				found(&c)
+			}
 		}
 	}
 	out := newLinkChunks(s.sync.bases)
 	for _, e := range entries {
-		if !exists[e.Contact] {
+		switch email, exists := addresses[e.Contact]; {
+		case !exists:
 			s.sync.deleted[e.Contact] = true
 			e.Standing, e.Hash = lockstep.ContactDeleted, [16]byte{}
+			out.add(e)
+		case email != e.Email:
+			// It got another address since this run read the platform's changes, and what
+			// that address is closed to counts: whoever adds it again asks for it first.
+			s.sync.readdressed[e.Contact] = true
+			e.Seen = 0
 			out.add(e)
 		}
 	}

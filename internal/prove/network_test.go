@@ -344,6 +344,9 @@ func (s *sim) serve(x *exchange) *http.Response {
 		b, _ := io.ReadAll(res.Body)
 		res.Body = io.NopCloser(bytes.NewReader(b))
 		s.log[x.log] += fmt.Sprintf(" %08x", sum(string(b)))
+		if *bodiesFlag {
+			s.log[x.log] += fmt.Sprintf("\n    > %s\n    < %s", x.key, b)
+		}
 	}
 	return res
 }

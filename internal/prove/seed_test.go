@@ -27,6 +27,7 @@ var (
 	keepFlag    = flag.String("keep", "", "write the plan of -seed, without what -drop names, to this file of testdata/regressions")
 	planFlag    = flag.String("plan", "", "a kept plan to play instead of -seed's, such as testdata/open/x.json")
 	logFlag     = flag.Bool("log", false, "print every request and action of -seed")
+	bodiesFlag  = flag.Bool("bodies", false, "with -log: what each request said and was answered")
 	shrinkFlag  = flag.Int("shrink", 0, "play a failing seed up to so many times to make it smaller")
 )
 
