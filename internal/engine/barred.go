@@ -42,6 +42,12 @@ type closing struct {
 	bulk, all time.Time
 }
 
+// renamed is a mailable contact that this run gave another address.
+type renamed struct {
+	contact lockstep.ContactID
+	email   string
+}
+
 // opening is a record that was closed to email and says now that it is not.
 type opening struct {
 	key    lockstep.AddressKey
@@ -211,10 +217,24 @@ func (s *session) reopen(c *lockstep.Commit) error {
 // remark lets the consent lane close records to bulk email that have a suppressed
 // address and do not say so: made, imported or opened after the opt-out, and records
 // that a backup of the CRM has opened. What a CRM user had closed and opened again is
-// open.
+// open. The platform is told again of a suppressed address that this run gave to another
+// contact than the one it closed; should the process die before that, the feed shows the
+// contact to the next run, see noteReturns.
 func (s *session) remark() error {
 	b := s.sync.barred
-	if s.dry() || b == nil || len(b.unmarked)+len(b.opened)+len(b.reverted) == 0 {
+	if s.dry() || b == nil {
+		return nil
+	}
+	taken := map[lockstep.AddressKey]lockstep.ContactID{}
+	s.mu.Lock()
+	for _, r := range s.sync.renamed {
+		if key := s.e.Store.AddressKey(r.email); b.account[key] {
+			taken[key] = r.contact
+		}
+	}
+	s.sync.renamed = nil
+	s.mu.Unlock()
+	if len(b.unmarked)+len(b.opened)+len(b.reverted)+len(taken) == 0 {
 		return nil
 	}
 	var c lockstep.Commit
@@ -230,18 +250,33 @@ func (s *session) remark() error {
 			keys = append(keys, k)
 		}
 	}
+	for k := range taken {
+		if !b.unmarked[k] {
+			keys = append(keys, k)
+		}
+	}
 	rs, err := s.e.Store.Restrictions(s.ctx, s.account.ID, keys)
 	if err != nil {
 		return err
 	}
 	for _, r := range rs {
+		if !r.Released.IsZero() || r.Email == "" {
+			continue
+		}
+		before := len(r.Told)
+		contact, moved := taken[r.Key]
+		if _, told := r.Told[toldPlatform]; told && moved && r.Scope == lockstep.ScopeAccount && r.Contact != contact {
+			tellAgain(&r, contact)
+		}
 		again := r.Scope == lockstep.ScopeAccount && b.unmarked[r.Key]
 		if r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail {
 			_, again = b.reverted[r.Ref]
 		}
-		if _, told := r.Told[toldFlags]; told && again && r.Released.IsZero() && r.Email != "" {
+		if _, told := r.Told[toldFlags]; told && again {
 			delete(r.Told, toldFlags)
 			r.Pending = true
+		}
+		if len(r.Told) < before {
 			c.Restrictions = append(c.Restrictions, r)
 		}
 	}

@@ -60,7 +60,7 @@ func (s *session) askBack(page []lockstep.Restriction) error {
 		case cameBack:
 			s.tellings = append(s.tellings, s.letBack(r, &c, "the person confirmed the wish to be mailed again"))
 		case otherSelf:
-			tellAgain(r, &c)
+			tellAgain(r, c.ID)
 		case notBack:
 		}
 	}
@@ -69,9 +69,9 @@ func (s *session) askBack(page []lockstep.Restriction) error {
 
 // tellAgain lets the platform be told of a restriction once more, of the contact that has
 // its address now.
-func tellAgain(r *lockstep.Restriction, c *lockstep.Contact) {
+func tellAgain(r *lockstep.Restriction, contact lockstep.ContactID) {
 	delete(r.Told, toldPlatform)
-	r.Contact, r.Pending = c.ID, true
+	r.Contact, r.Pending = contact, true
 }
 
 // letBack ends what a restriction forbids, because the platform's own flow brought
@@ -130,7 +130,7 @@ func (s *session) noteReturns(page []lockstep.Contact) error {
 		case cameBack:
 			c.Consent = append(c.Consent, s.letBack(&rs[i], &contact, "subscribed again on the platform"))
 		case otherSelf:
-			tellAgain(&rs[i], &contact)
+			tellAgain(&rs[i], contact.ID)
 		}
 		c.Restrictions = append(c.Restrictions, rs[i])
 	}

@@ -66,6 +66,7 @@ type listSync struct {
 	held         bool                                        // a change was not written because it was not previewed so
 	deleted      map[lockstep.ContactID]bool                 // contacts that turned out to be gone from the platform
 	readdressed  map[lockstep.ContactID]bool                 // contacts that turned out to have another address than was read
+	renamed      []renamed                                   // contacts that were given another address
 	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more

@@ -619,6 +619,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 				r.meets()
 			}
 		}
+		if r.oldEmail != "" && r.email != "" && (r.standing == lockstep.Subscribed || r.standing == lockstep.SoftBounced) {
+			s.sync.renamed = append(s.sync.renamed, renamed{r.contact, r.address()})
+		}
 		s.took(r.ref)
 		s.linkEntries(links, r)
 		for _, l := range r.adds {
