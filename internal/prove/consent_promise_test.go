@@ -333,8 +333,7 @@ func (s *sim) joinedAgain(r *record, c *contact, e expected) bool {
 // the platform's changes are followed. A choice moves no contact's modification time.
 func (s *sim) toldOptIn(r *record, c *contact) bool {
 	changed := s.lastChange(func(x change) bool {
-		_, choice := isChoice(x.name)
-		return x.side == "mail" && x.id == c.id && !choice
+		return x.side == "mail" && x.id == c.id && x.kind != "preference"
 	})
 	there := s.lastChange(func(x change) bool {
 		return x.id == r.id && (x.kind == "create" || x.name == "emailaddress1" || x.name == lockstep.OptInTypeColumn && x.who == person)
