@@ -183,6 +183,38 @@ func TestUnsubscriptionGoesAlongToAnotherAddress(t *testing.T) {
 	w.quiet()
 }
 
+// A record goes over to the contact that has its new address, and another one, of somebody in
+// no list, comes to its old one. Where the run ends before the old contact has left the book
+// of a list that takes strangers in, the next one takes in nobody for it.
+func TestCrashWithAContactThatWasLeft(t *testing.T) {
+	begin := func(t *testing.T, o worldOptions) *world {
+		w := newStageOf(t, o)
+		l, other := w.list("One", "contact", lockstep.ActionAllowKnown, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
+		ann, cara := w.cast("contact", "ann@stage.example"), w.cast("contact", "cara@stage.example")
+		w.join(l, ann)
+		w.sync()
+		w.signUp(w.book(l), "unknown@stage.example")
+		w.signUp(w.book(other), "ben@stage.example")
+		w.sync()
+		w.editRecord("contact", ann, cols{"emailaddress1": "ben@stage.example"})
+		w.editRecord("contact", cara, cols{"emailaddress1": "ann@stage.example"})
+		return w.world
+	}
+	w, steps, _ := interruptedRun(t, 0, lockstep.SyncMarketingLists, begin)
+	want := w.bothSides()
+	t.Logf("dying at each of %d steps: %v", len(steps), steps)
+	for k := range steps {
+		t.Run(fmt.Sprint(k+1), func(t *testing.T) {
+			t.Parallel()
+			w, _, _ := interruptedRun(t, int64(k+1), lockstep.SyncMarketingLists, begin)
+			if diff := cmp.Diff(want, w.bothSides()); diff != "" {
+				t.Errorf("the process died at %s; differs from the undisturbed run (-) as follows:\n%s", steps[k], diff)
+			}
+			w.silent("the process died at " + steps[k])
+		})
+	}
+}
+
 // A record comes to another address while it is in no list, and the contact that it had is
 // deleted: that says nothing about the address which the record comes back with.
 func TestDeletionOfAContactThatWasLeft(t *testing.T) {

@@ -464,8 +464,8 @@ func (s *session) admit(l *listState) error {
 	var links []crosswalk.Link
 	s.mu.Lock()
 	ours := l.leaving()
-	for m := range l.members.All() {
-		if m.Record.IsZero() && m.InBook && !m.Unsubscribed && !ours[m.Contact] {
+	for m := range l.members.All() { // a former one's record has another contact now; to admit it would have whoever comes to its address join
+		if m.Record.IsZero() && m.InBook && !m.Unsubscribed && !m.Former && !ours[m.Contact] {
 			for _, k := range s.sync.links.ByContact(m.Contact, nil) {
 				if k.Ref.Table == "" || k.Ref.Table == l.set.MemberTable {
 					links = append(links, k)
