@@ -298,7 +298,9 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 				e.Base[i] = f.New
 			}
 		}
-		e.Seen = seenHash(e.Email, e.Standing, e.OptIn, e.Base)
+		if e.Seen != 0 { // else what the contact says is not known, and is read again
+			e.Seen = seenHash(e.Email, e.Standing, e.OptIn, e.Base)
+		}
 		out.add(e)
 	}
 	into.Links = out.payloads()
