@@ -242,12 +242,24 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 	}
 	out := newLinkChunks(s.sync.bases)
 	s.mu.Lock()
-	var known, left []crosswalk.Link
+	var known, left, demoted []crosswalk.Link
 	var fresh []int
+	written := map[lockstep.Ref]lockstep.Change{}
+	for _, c := range changes {
+		if c.State == lockstep.Acknowledged {
+			written[c.Ref] = c
+		}
+	}
 	moved := map[lockstep.Ref]bool{} // to a contact of their own, from one that they shared
 	for i, c := range changes {
 		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
 			continue
+		}
+		if spoken(c) {
+			demoted = append(demoted, slices.DeleteFunc(s.sync.links.ByContact(c.Contact, nil), func(o crosswalk.Link) bool {
+				_, mine := written[o.Ref]
+				return mine || !o.Master || o.Ref.Table == ""
+			})...)
 		}
 		l, ok := s.linkOf(c.Ref)
 		switch {
@@ -277,19 +289,20 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 			out.add(e)
 		}
 	}
+	if others, err = s.entries(demoted); err != nil {
+		return false, err
+	}
+	for _, e := range others {
+		e.Hash, e.Seen, e.Master = [16]byte{}, 0, false
+		out.add(e)
+	}
 	entries, err := s.entries(known)
 	if err != nil {
 		return false, err
 	}
-	written := map[lockstep.Ref]lockstep.Change{}
-	for _, c := range changes {
-		if c.State == lockstep.Acknowledged {
-			written[c.Ref] = c
-		}
-	}
 	for _, e := range entries {
 		c := written[e.Ref]
-		e.Hash, e.Email = [16]byte{}, c.Email
+		e.Hash, e.Email, e.Master = [16]byte{}, c.Email, e.Master || spoken(c)
 		for _, f := range c.Fields {
 			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
 				if e.Base[i] != f.New && e.Apart != nil {
@@ -305,6 +318,12 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 	}
 	into.Links = out.payloads()
 	return true, s.recoverMembers(changes, into)
+}
+
+// spoken reports whether a change told a contact what its record says: the record speaks
+// for the contact, and none of the others that share it does so any longer.
+func spoken(c lockstep.Change) bool {
+	return slices.ContainsFunc(c.Fields, func(f lockstep.FieldChange) bool { return f.Name != emailLabel })
 }
 
 // recovered is the link of a record whose contact an interrupted import wrote.
