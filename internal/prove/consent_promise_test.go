@@ -146,9 +146,6 @@ func (w *past) crm(i int, x change) {
 		} else {
 			delete(w.members[x.list], x.id)
 		}
-		if _, was := w.since["listed "+x.id]; !was {
-			w.holds(i, "listed "+x.id, x.kind == "create")
-		}
 		return
 	}
 	r := w.records[x.id]
@@ -167,12 +164,6 @@ func (w *past) crm(i int, x change) {
 	case "emailaddress1":
 		delete(w.since, "address "+x.id)
 		w.holds(i, "address "+x.id, true)
-		delete(w.since, "listed "+x.id) // the first list that they were in with this address
-		for _, in := range w.members {
-			if in[x.id] {
-				w.holds(i, "listed "+x.id, true)
-			}
-		}
 	}
 }
 
@@ -215,6 +206,16 @@ func (w *past) mail(i int, x change) {
 			w.holds(i, "out "+x.id+" "+x.name, x.new == "false")
 		}
 	}
+}
+
+// member reports whether a record is in a list.
+func (w *past) member(id string) bool {
+	for _, in := range w.members {
+		if in[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // having returns the living records of people with an address.
@@ -646,105 +647,6 @@ func (s *sim) heardFlag(w *past, x change) bool {
 	return ok && since > w.since["flag "+x.id+" donotbulkemail"] && slices.ContainsFunc(s.played, func(p played) bool {
 		return p.done(lockstep.SyncSuppressions) && since < p.from && p.round < x.round
 	})
-}
-
-// harmIsBounded: no run takes more people out of a book, or clears a value of more,
-// than the guard allows, unless a person applied its preview or they opted out.
-func harmIsBounded(s *sim) {
-	acc, err := s.app.Account(s.ctx, s.account)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	next := 0
-	removed, size := map[string]int{}, map[string]int{}
-	cleared := map[string]map[string]bool{}
-	synced := 0 // the change after which the newest sync of the lists began that came to its end
-	// taken reports whether somebody took over the contact since: what they do not have was
-	// the value of somebody else. Who is in no list takes nobody's over before they come
-	// into their first one.
-	taken := func(w *past, email string) bool {
-		return slices.ContainsFunc(w.having(email), func(r *record) bool {
-			listed, member := w.since["listed "+r.id]
-			return w.since["address "+r.id] >= synced || member && listed >= synced
-		})
-	}
-	s.replay(func(i int, x change, w *past) {
-		for next < len(s.played) && s.played[next].to <= i {
-			p := &s.played[next]
-			next++
-			if p.run.Preview == "" && p.run.Type != lockstep.SyncUndo {
-				for book, n := range removed {
-					if limit := acc.GuardLimit(size[book]); n > limit {
-						s.violated("I7 bounded", "round %d: %d of %d people left the book %s in one run of %s, the guard allows %d", p.round, n, size[book], book, p.run.Type, limit)
-					}
-				}
-				for what, who := range cleared {
-					if limit := acc.GuardLimit(0); len(who) > limit {
-						s.violated("I7 bounded", "round %d: %d people lost a value in %s in one run of %s, the guard allows %d: %v", p.round, len(who), what, p.run.Type, limit, sortedKeys(who))
-					}
-				}
-			}
-			clear(removed)
-			clear(size)
-			clear(cleared)
-			if p.done(lockstep.SyncMarketingLists) {
-				synced = p.from
-			}
-		}
-		if next == len(s.played) || i < s.played[next].from || x.who != product {
-			return
-		}
-		switch {
-		case x.kind == "leave-list":
-			c := w.people[x.id]
-			if size[x.list] == 0 {
-				for _, o := range w.people {
-					if o.in[x.list] {
-						size[x.list]++
-					}
-				}
-			}
-			optedOut := c.blocked() || s.closedAddress(c.email) || slices.ContainsFunc(w.having(c.email), (*record).optedOut)
-			if !optedOut {
-				removed[x.list]++
-			}
-		case strings.HasSuffix(x.name, "_composite"): // the CRM puts it together from other columns
-		case x.name != "" && x.old != "" && x.new == "" && memberCode[x.table] != 0:
-			if cleared[x.table] == nil {
-				cleared[x.table] = map[string]bool{}
-			}
-			cleared[x.table][x.id] = true
-		case x.side == "mail" && x.old != "" && x.new == "" && x.name != "" && strings.ToUpper(x.name) == x.name:
-			for _, table := range []string{"contact", "lead", "account"} {
-				if taken(w, w.people[x.id].email) {
-					break
-				}
-				if !slices.ContainsFunc(w.having(w.people[x.id].email), func(r *record) bool { return r.table == table }) {
-					continue
-				}
-				what := "the platform, of " + table + "s"
-				if cleared[what] == nil {
-					cleared[what] = map[string]bool{}
-				}
-				cleared[what][x.id] = true
-				break
-			}
-		}
-	})
-}
-
-// closedAddress reports whether somebody ever closed an address by a row of the CRM or
-// in the product itself.
-func (s *sim) closedAddress(email string) bool {
-	if _, ok := s.closed[email]; ok {
-		return true
-	}
-	for _, r := range s.history.cast {
-		if r.table == lockstep.SuppressionTable && lower(r.cols["lockstep_email"]) == email {
-			return true
-		}
-	}
-	return false
 }
 
 // newerStays: what the product writes on one side is not a value that the other side
