@@ -255,12 +255,6 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 		if c.State != lockstep.Acknowledged || c.Ref.Table == "" {
 			continue
 		}
-		if spoken(c) {
-			demoted = append(demoted, slices.DeleteFunc(s.sync.links.ByContact(c.Contact, nil), func(o crosswalk.Link) bool {
-				_, mine := written[o.Ref]
-				return mine || !o.Master || o.Ref.Table == ""
-			})...)
-		}
 		l, ok := s.linkOf(c.Ref)
 		switch {
 		case ok && l.Contact == c.Contact:
@@ -273,6 +267,12 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 					left = append(left, o) // one of these may have to speak for it now
 				}
 			}
+		}
+		if spoken(c) {
+			demoted = append(demoted, slices.DeleteFunc(s.sync.links.ByContact(c.Contact, nil), func(o crosswalk.Link) bool {
+				_, mine := written[o.Ref]
+				return mine || !o.Master || o.Ref.Table == ""
+			})...)
 		}
 		fresh = append(fresh, i)
 	}
@@ -302,7 +302,7 @@ func (s *session) recoverImport(b lockstep.Batch, changes []lockstep.Change, int
 	}
 	for _, e := range entries {
 		c := written[e.Ref]
-		e.Hash, e.Email, e.Master = [16]byte{}, c.Email, e.Master || spoken(c)
+		e.Hash, e.Email = [16]byte{}, c.Email
 		for _, f := range c.Fields {
 			if i, ok := slices.BinarySearch(s.sync.names, f.Name); ok {
 				if e.Base[i] != f.New && e.Apart != nil {
