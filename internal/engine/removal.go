@@ -343,6 +343,7 @@ func (s *session) lost(l *listState, left []crosswalk.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range left {
+		m.Former = false // who comes again comes as anybody would
 		m.InBook, m.Excluded = false, false
 		if s.dry() {
 			l.members.Set(m)
