@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/twin"
 )
 
 func (w *stage) runList(l lockstep.ListSettings) lockstep.Run {
@@ -324,5 +326,47 @@ func TestWhatCameOfEachList(t *testing.T) {
 	one := w.runList(alpha)
 	if diff := cmp.Diff([]string{"Alpha completed +0 -1 findings 0 reason false"}, outcomes(one.ID)); diff != "" {
 		t.Errorf("a run of one list (-want +got):\n%s", diff)
+	}
+}
+
+// Who joined is asked for from where the last run's reading ended, not from where the list
+// stands in which nothing happened for longest.
+func TestNewMembersAreReadOnce(t *testing.T) {
+	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 300, Seed: 12}})
+	w.switchOn("Webinar waiting list", lockstep.ActionIgnore)
+	w.switchOn("Company newsletter", lockstep.ActionIgnore)
+	lists, err := w.app.Lists(t.Context(), w.account.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists = slices.DeleteFunc(lists, func(l lockstep.ListSettings) bool { return !l.Activated || l.Dynamic })
+	at := slices.IndexFunc(lists, func(l lockstep.ListSettings) bool { return l.MemberTable == "contact" })
+	if at < 0 || len(lists) < 2 {
+		t.Fatalf("%d static lists", len(lists))
+	}
+	busy := lists[at]
+	in := w.membersOf(busy)
+	var others []string
+	for _, id := range slices.Sorted(maps.Keys(w.people("contact"))) {
+		if !slices.Contains(in, id) {
+			others = append(others, id)
+		}
+	}
+	w.sync()
+	for _, id := range others[:60] {
+		w.enlist(busy, id)
+	}
+	w.sync()
+	w.twins.Dataverse.SetMaxPage(20)
+	for _, id := range others[60:62] {
+		w.enlist(busy, id)
+		w.resetCalls()
+		w.sync()
+		if n := w.calls("dataverse")["listmember.read"]; n != 1 && id == others[61] {
+			t.Errorf("two runs after 60 had joined, one more took %d calls", n)
+		}
+	}
+	if n := len(w.membersOf(busy)); n != len(in)+62 {
+		t.Errorf("%d members, want %d", n, len(in)+62)
 	}
 }

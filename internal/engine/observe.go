@@ -19,8 +19,9 @@ const knownEnough = 100
 // its counter moved, its rules changed, the last run left work, or a day has passed.
 func (s *session) observeStatic() error {
 	var full, hinted []*listState
-	since := int64(-1)
+	since, newest := int64(-1), int64(0)
 	for _, l := range s.sync.lists {
+		newest = max(newest, l.sum.Version)
 		switch {
 		case l.set.Dynamic || l.observed != nil:
 			continue
@@ -40,11 +41,19 @@ func (s *session) observeStatic() error {
 		}
 		full = append(full, more...)
 	}
-	if len(full) == 0 {
-		return nil
+	if len(full) > 0 {
+		s.stage("reading the members of %d static lists", len(full))
+		if err := s.whole(func() error { return s.observeFull(full) }); err != nil {
+			return err
+		}
 	}
-	s.stage("reading the members of %d static lists", len(full))
-	return s.whole(func() error { return s.observeFull(full) })
+	// Whatever was as new when this run began was read by now, of every list: the next
+	// question for newer ones need not begin at the list in which nothing happened for
+	// longest. Not what is newer than that: it may have come after its list was read.
+	for _, l := range append(hinted, full...) {
+		l.sum.Version = max(l.sum.Version, newest)
+	}
+	return nil
 }
 
 func (s *session) needsFull(l *listState) bool {
