@@ -230,15 +230,26 @@ func nothingIsInvented(s *sim) {
 	}
 }
 
-// nobodyComesBack: what a person deleted is not made again by the other side's copy.
+// nobodyComesBack: what a person deleted is not made again by the other side's copy. Who
+// signed up while a sync ran in which their record was deleted is a newcomer to that sync,
+// which finds no record of theirs.
 func nobodyComesBack(s *sim) {
-	deleted := map[string]bool{} // ids of records, addresses of contacts that the product knew
-	for _, x := range s.history.changes {
+	deleted := map[string]bool{} // ids of records
+	address := map[string]string{}
+	signedUp := map[string]int{} // address → the round
+	for i, x := range s.history.changes {
 		switch {
+		case x.side == "mail" && x.name == "email":
+			address[x.id] = x.new
+		case x.kind == "join-list" && x.who == person:
+			signedUp[address[x.id]] = x.round
 		case x.side == "crm" && x.kind == "delete" && x.who == person && x.table != "listmember":
 			deleted[x.id] = true
 		case x.side == "crm" && memberCode[x.table] != 0 && x.kind == "create" && x.ours() && x.name == "" && deleted[x.id]:
-			s.violated("I5 no resurrection", "%v", x)
+			at := slices.IndexFunc(s.history.changes[i:], func(c change) bool { return c.id == x.id && c.name == "emailaddress1" })
+			if round, ok := signedUp[lower(s.history.changes[i+max(at, 0)].new)]; at < 0 || !ok || round != x.round {
+				s.violated("I5 no resurrection", "%v", x)
+			}
 		}
 	}
 }
