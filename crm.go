@@ -90,6 +90,13 @@ type ListMember struct {
 	Version int64
 }
 
+// MemberPage is one page of a dynamic list's members.
+type MemberPage struct {
+	Members []ID
+	// Resume continues the evaluation after this page. It is empty on the last page.
+	Resume Cursor
+}
+
 // MemberQuery restricts a sweep over the memberships of static lists.
 type MemberQuery struct {
 	// Lists are the lists wanted; rows of other lists may come too when one
@@ -105,9 +112,12 @@ type ListReader interface {
 	Lists(ctx context.Context) ([]MarketingList, error)
 	// StaticMembers sweeps the memberships of static lists.
 	StaticMembers(ctx context.Context, q MemberQuery, each func([]ListMember) error) error
-	// DynamicMembers evaluates the query of a dynamic list. CodeInvalid means
-	// that the stored query cannot be run and names why.
-	DynamicMembers(ctx context.Context, list MarketingList, each func([]ID) error) error
+	// DynamicMembers evaluates the query of a dynamic list, from the beginning or,
+	// with a page's Resume, from where an evaluation was interrupted; both parts
+	// together name everybody who was in the list all the while. CodeInvalid means
+	// that the stored query cannot be run and names why; CodeExpired, that the
+	// evaluation cannot be continued there: begin anew.
+	DynamicMembers(ctx context.Context, list MarketingList, from Cursor, each func(MemberPage) error) error
 	// QueryTables names the tables whose records decide who is in a dynamic
 	// list, and whether the answer also moves with time alone (relative dates)
 	// or with the asking user.

@@ -88,6 +88,7 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"RemoveMembers takes records that are no members", (*crmSuite).removeMembers},
 		{"membership changes survive a lost answer", (*crmSuite).lostMembership},
 		{"DynamicMembers evaluates the query", (*crmSuite).dynamic},
+		{"DynamicMembers goes on from a page's Resume", (*crmSuite).dynamicResume},
 		{"DynamicMembers names a query that cannot run", (*crmSuite).dynamicInvalid},
 		{"QueryTables names tables and volatility", (*crmSuite).queryTables},
 		{"a missing right is told as forbidden", (*crmSuite).forbidden},
@@ -240,9 +241,11 @@ func (s *crmSuite) cancelled() {
 		"StaticMembers": func() error {
 			return s.StaticMembers(ctx, lockstep.MemberQuery{Lists: []lockstep.ID{list}}, func([]lockstep.ListMember) error { return nil })
 		},
-		"DynamicMembers": func() error { return s.DynamicMembers(ctx, dynamic, func([]lockstep.ID) error { return nil }) },
-		"AddMembers":     func() error { _, err := s.AddMembers(ctx, list, "contact", crmIDs(1, 1)); return err },
-		"RemoveMembers":  func() error { _, err := s.RemoveMembers(ctx, list, crmIDs(1, 1)); return err },
+		"DynamicMembers": func() error {
+			return s.DynamicMembers(ctx, dynamic, "", func(lockstep.MemberPage) error { return nil })
+		},
+		"AddMembers":    func() error { _, err := s.AddMembers(ctx, list, "contact", crmIDs(1, 1)); return err },
+		"RemoveMembers": func() error { _, err := s.RemoveMembers(ctx, list, crmIDs(1, 1)); return err },
 	} {
 		var e *lockstep.Error
 		if err := f(); !errors.As(err, &e) || e.Code != lockstep.CodeCancelled {
@@ -683,8 +686,8 @@ func (s *crmSuite) dynamic() {
 	s.create(31, 10, set("jobtitle", lockstep.TextValue("CTO")))
 	q := `<fetch version="1.0"><entity name="contact"><attribute name="fullname"/><order attribute="lastname"/><filter type="and"><condition attribute="jobtitle" operator="eq" value="CTO"/></filter></entity></fetch>`
 	seen := map[lockstep.ID]int{}
-	err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, func(ids []lockstep.ID) error {
-		for _, id := range ids {
+	err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(p lockstep.MemberPage) error {
+		for _, id := range p.Members {
 			seen[id]++
 		}
 		return nil
@@ -699,13 +702,70 @@ func (s *crmSuite) dynamic() {
 	}
 }
 
+// dynamicResume interrupts an evaluation after its second page. Meanwhile one who was
+// told of goes, and one joins behind.
+func (s *crmSuite) dynamicResume() {
+	n := 3*s.f.PageRows + 20
+	s.create(1, n)
+	list := lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: `<fetch><entity name="contact"><filter><condition attribute="lastname" operator="not-null"/></filter></entity></fetch>`}
+	stop := errors.New("the line went dead")
+	seen := map[lockstep.ID]int{}
+	var at, last lockstep.Cursor
+	pages := 0
+	take := func(p lockstep.MemberPage) error {
+		for _, id := range p.Members {
+			seen[id]++
+		}
+		if last = p.Resume; last != "" {
+			at = last
+		}
+		if pages++; pages == 2 {
+			return stop
+		}
+		return nil
+	}
+	if err := s.DynamicMembers(s.Context(), list, "", take); !errors.Is(err, stop) || at == "" {
+		s.Fatalf("the evaluation did not stop at its second page: %v, to go on at %q", err, at)
+	}
+	if len(seen) != 2*s.f.PageRows {
+		s.Errorf("%d members on two pages", len(seen))
+	}
+	s.f.Delete(s, "contact", crmID(1))
+	s.create(n+1, 1)
+	if err := s.DynamicMembers(s.Context(), list, at, take); err != nil || last != "" {
+		s.Fatalf("the evaluation did not come to its end: %v, to go on at %q", err, last)
+	}
+	if len(seen) != n+1 || pages != 4 {
+		s.Errorf("%d members on %d pages, want %d on 4", len(seen), pages, n+1)
+	}
+	for id, times := range seen {
+		if times != 1 {
+			s.Errorf("%s came %d times", id, times)
+		}
+	}
+	other := list
+	other.Query = strings.Replace(list.Query, "lastname", "firstname", 1)
+	for name, err := range map[string]error{
+		"the position in another query": s.DynamicMembers(s.Context(), other, at, take),
+		"a damaged position":            s.DynamicMembers(s.Context(), list, at+"</cookie>", take),
+		"no position":                   s.DynamicMembers(s.Context(), list, "page 3", take),
+	} {
+		if lockstep.CodeOf(err) != lockstep.CodeExpired {
+			s.Errorf("%s: %v", name, err)
+		}
+	}
+	if pages != 4 {
+		s.Errorf("%d pages came from positions that are none", pages-4)
+	}
+}
+
 func (s *crmSuite) dynamicInvalid() {
 	for name, q := range map[string]string{
 		"empty": "", "number": "4711", "broken": "<fetch>", "deleted column": `<fetch><entity name="contact"><filter><condition attribute="nosuch" operator="null"/></filter></entity></fetch>`,
 		"other table": `<fetch><entity name="lead"/></fetch>`, "doctype": `<!DOCTYPE x><fetch><entity name="contact"/></fetch>`,
 		"aggregate": `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" aggregate="count" alias="n"/></entity></fetch>`,
 	} {
-		err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, func([]lockstep.ID) error { return nil })
+		err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(lockstep.MemberPage) error { return nil })
 		var e *lockstep.Error
 		if !errors.As(err, &e) || e.Code != lockstep.CodeInvalid || e.Scope == lockstep.ScopeConnection || e.Msg == "" {
 			s.Errorf("%s: %v", name, err)

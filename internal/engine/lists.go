@@ -89,6 +89,7 @@ type listSync struct {
 	barred  *barred
 	mergers []merger
 
+	observing bool               // the step only reads who is in the lists, or failed in that
 	blanks    map[string]*blanks // by table
 	unblanked bool               // those set aside are being carried on with
 	clearing  map[int]bool       // names of which somebody set aside would lose the value in the CRM
@@ -163,6 +164,8 @@ type listState struct {
 	tables      []string
 	evaluatedAt time.Time
 	again       bool
+	// part is what an evaluation that did not come to its end has told so far.
+	part *evaluation
 	// decide tells of a record whether it is in a dynamic list, where that can be
 	// told; see lockstep.MemberDecider. deciding is set while a feed that names every
 	// record does so.
@@ -329,9 +332,9 @@ func (s *session) syncLists(outward bool) error {
 	}
 	s.sync.writer = newWriter(s)
 	defer s.sync.writer.stop()
-	steps := []func() error{s.observeStatic, s.observeDynamicFirst, s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
+	steps := []func() error{s.observing(s.observeStatic), s.observing(s.observeDynamicFirst), s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
-		steps = append(steps, s.related, s.outward, s.blankings, s.observeDynamicMoved, s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)
+		steps = append(steps, s.related, s.outward, s.blankings, s.observing(s.observeDynamicMoved), s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)
 	}
 	if !outward {
 		steps = append(steps, s.blankings)
@@ -357,14 +360,29 @@ func (s *session) syncLists(outward bool) error {
 	return s.verdict()
 }
 
+// observing is a step that reads who is in lists and writes nothing. When a call fails
+// in it, the lists that were read before are as a slice leaves them that ends in order.
+func (s *session) observing(step func() error) func() error {
+	return func() error {
+		s.sync.observing = true
+		err := step()
+		s.sync.observing = err != nil
+		return err
+	}
+}
+
 // abandon waits for what is on its way before a slice ends early, so that its
-// outcome is stored and not asked for again.
+// outcome is stored and not asked for again. What was read is left to the next slice
+// where there will be one.
 func (s *session) abandon(cause error) error {
 	if err := s.sync.writer.drain(); err != nil && !errors.Is(err, cause) && s.ctx.Err() == nil {
 		return errors.Join(cause, err)
 	}
-	if errors.Is(cause, errYield) && s.ctx.Err() == nil {
-		s.hand()
+	switch alive := s.ctx.Err() == nil; {
+	case errors.Is(cause, errYield) && alive, transient(cause) && alive && s.sync.observing:
+		s.hand(true)
+	case transient(cause) || !alive:
+		s.hand(false)
 	}
 	return cause
 }

@@ -117,21 +117,24 @@ func (s *session) observeNew(lists []*listState, since int64) (more []*listState
 
 // observeFull reads the members of these lists in one sweep.
 func (s *session) observeFull(lists []*listState) error {
-	byID := map[lockstep.ID]*listState{}
+	type reading struct {
+		members crosswalk.Observed
+		version int64
+	}
+	byID := map[lockstep.ID]*reading{}
 	ids := make([]lockstep.ID, 0, len(lists))
 	for _, l := range lists {
 		if err := s.loadMembers(l); err != nil {
 			return err
 		}
-		l.observed = &crosswalk.Observed{}
-		byID[l.set.CRMID] = l
+		byID[l.set.CRMID] = &reading{version: l.sum.Version}
 		ids = append(ids, l.set.CRMID)
 	}
 	err := s.crm.StaticMembers(s.ctx, lockstep.MemberQuery{Lists: ids}, func(page []lockstep.ListMember) error {
 		for _, m := range page {
-			if l := byID[m.List]; l != nil {
-				l.observed.Add(m.Record)
-				l.sum.Version = max(l.sum.Version, m.Version)
+			if r := byID[m.List]; r != nil {
+				r.members.Add(m.Record)
+				r.version = max(r.version, m.Version)
 			}
 		}
 		return s.ctx.Err()
@@ -140,7 +143,9 @@ func (s *session) observeFull(lists []*listState) error {
 		return err
 	}
 	for _, l := range lists {
-		l.observed.Seal()
+		r := byID[l.set.CRMID]
+		r.members.Seal()
+		l.observed, l.sum.Version = &r.members, r.version
 		l.fresh, l.touched = true, true
 		l.sum.FullAt = s.e.Now()
 		s.doubt(l)
@@ -287,22 +292,40 @@ func (s *session) evaluate(l *listState) error {
 	if err := s.loadMembers(l); err != nil {
 		return err
 	}
-	now := &crosswalk.Observed{}
-	l.evaluatedAt, l.again = s.e.Now(), false
-	err := s.crm.DynamicMembers(s.ctx, l.crm, func(ids []lockstep.ID) error {
-		for _, id := range ids {
-			now.Add(id)
+	resumed := l.part != nil && l.part.next != ""
+	if !resumed {
+		l.part = &evaluation{began: s.e.Now()}
+	}
+	part := l.part
+	err := s.crm.DynamicMembers(s.ctx, l.crm, part.next, func(pg lockstep.MemberPage) error {
+		for _, id := range pg.Members {
+			part.members.Add(id)
 		}
+		part.next = pg.Resume
 		return s.ctx.Err()
 	})
+	if err != nil && resumed && lockstep.CodeOf(err) == lockstep.CodeExpired {
+		l.part = nil
+		return s.evaluate(l)
+	}
 	if err != nil {
 		return s.queryFailed(l, err)
 	}
-	now.Seal()
-	l.observed, l.fresh, l.touched = now, true, true
-	l.sum.FullAt, l.sum.Query = s.e.Now(), l.crm.Query
+	part.members.Seal()
+	l.observed, l.fresh, l.touched, l.part = &part.members, true, true, nil
+	l.evaluatedAt, l.again = part.began, false
+	l.sum.FullAt, l.sum.Query = part.began, l.crm.Query
 	s.doubt(l)
 	return nil
+}
+
+// evaluation is a dynamic list's evaluation under way. One that a failure interrupts is
+// gone on with by the run's next slice: it says no more than one that took so long would,
+// and what the feed tells of since it began is looked at again, as for that one.
+type evaluation struct {
+	began   time.Time
+	next    lockstep.Cursor // the page it goes on with; empty = none was read, or all were
+	members crosswalk.Observed
 }
 
 // queryFailed keeps one list's bad query from ending the run.
@@ -425,15 +448,26 @@ func (s *session) stirred(table string, recs []lockstep.Record) {
 				}
 			}
 		}
+		if !l.set.Dynamic || l.failed || !slices.Contains(l.tables, table) {
+			continue
+		}
+		if l.part != nil && changedSince(recs, l.part.began) {
+			l.part = nil // what it told of them may be out of date, and nothing will say so again
+		}
 		switch {
-		case !l.set.Dynamic || l.failed || !slices.Contains(l.tables, table):
 		case l.observed == nil:
 			s.owe(l)
 		case !l.again:
-			since := l.evaluatedAt.Add(-clockDoubt)
-			l.again = slices.ContainsFunc(recs, func(r lockstep.Record) bool { return r.Deleted || r.Modified.After(since) })
+			l.again = changedSince(recs, l.evaluatedAt)
 		}
 	}
+}
+
+// changedSince reports whether one of these records may have changed since a list was
+// evaluated.
+func changedSince(recs []lockstep.Record, at time.Time) bool {
+	since := at.Add(-clockDoubt)
+	return slices.ContainsFunc(recs, func(r lockstep.Record) bool { return r.Deleted || r.Modified.After(since) })
 }
 
 // scope returns the lists of this run in which a record is now. The caller holds

@@ -126,7 +126,9 @@ func (s *session) readTable(table string) error {
 			if l.deciding != nil && l.set.MemberTable == table {
 				l.deciding.all = crosswalk.Observed{}
 			}
-			l.again = l.again || l.observed != nil && l.set.Dynamic && slices.Contains(l.tables, table)
+			if l.set.Dynamic && slices.Contains(l.tables, table) {
+				l.again, l.part = l.again || l.observed != nil, nil
+			}
 		}
 		s.mu.Unlock()
 		if from != "" || page != "" {

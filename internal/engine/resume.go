@@ -7,9 +7,9 @@ import (
 )
 
 // resumption is what one slice of a run read and the next one need not read again:
-// who is in each list, and how far the feeds that decide it have come. It lives in the
-// process that worked on the slice; another one reads the lists anew, which costs calls
-// and nothing else.
+// who is in each list, how far the feeds that decide it have come, and at which page an
+// evaluation was interrupted. It lives in the process that worked on the slice; another
+// one reads the lists anew, which costs calls and nothing else.
 type resumption struct {
 	run   string
 	lists map[string]*listState // by settings id, as the slice left them
@@ -24,19 +24,28 @@ type feedRead struct {
 	read int64
 }
 
-// hand leaves to the run's next slice what this one knows of its lists.
-func (s *session) hand() {
-	if s.dry() {
-		return
+// hand leaves to the run's next slice what this one knows of its lists: with whole, all
+// of it, which takes that nothing it did to them is half done; else, and from a preview,
+// which begins at the beginning, the evaluations that were interrupted.
+func (s *session) hand(whole bool) {
+	whole = whole && !s.dry()
+	r := &resumption{run: s.run.ID, lists: map[string]*listState{}}
+	if whole {
+		r.feeds, r.incomplete = s.sync.feeds, s.sync.incomplete
 	}
-	r := &resumption{run: s.run.ID, lists: map[string]*listState{}, feeds: s.sync.feeds, incomplete: s.sync.incomplete}
 	for _, l := range s.sync.lists {
-		if l.failed || l.observed == nil && l.deciding == nil {
+		switch {
+		case l.failed:
+			continue
+		case !whole || l.observed == nil && l.deciding == nil:
+			if l.part != nil {
+				r.lists[l.set.ID] = &listState{set: l.set, crm: l.crm, book: l.book, part: l.part}
+			}
 			continue
 		}
 		r.lists[l.set.ID] = &listState{ // not its members: they are stored
 			set: l.set, crm: l.crm, book: l.book, sum: l.sum, admitted: l.admitted, newStrangers: l.newStrangers, checked: l.checked,
-			observed: l.observed, fresh: l.fresh, touched: l.touched, tables: l.tables, evaluatedAt: l.evaluatedAt, again: l.again, decide: l.decide, deciding: l.deciding,
+			observed: l.observed, fresh: l.fresh, touched: l.touched, tables: l.tables, evaluatedAt: l.evaluatedAt, again: l.again, decide: l.decide, deciding: l.deciding, part: l.part,
 		}
 	}
 	s.e.cache.of(s.account.ID).left = r
@@ -72,6 +81,10 @@ func (s *session) takeUp() error {
 		was := r.lists[l.set.ID]
 		if was == nil || was.rules() != l.rules() || was.crm.Query != l.crm.Query || was.deciding != nil && !going[l.set.MemberTable] {
 			continue
+		}
+		l.part = was.part
+		if was.observed == nil && was.deciding == nil {
+			continue // the rest of it is as it is stored
 		}
 		// The CRM's counter stays the one that was read before the members.
 		l.crm, l.sum, l.admitted = was.crm, was.sum, was.admitted

@@ -53,8 +53,8 @@ func TestDecideMembers(t *testing.T) {
 				decided[records[i].ID] = true
 			}
 		}
-		if err := c.DynamicMembers(t.Context(), list, func(ids []lockstep.ID) error {
-			for _, i := range ids {
+		if err := c.DynamicMembers(t.Context(), list, "", func(p lockstep.MemberPage) error {
+			for _, i := range p.Members {
 				evaluated[i] = true
 			}
 			return nil

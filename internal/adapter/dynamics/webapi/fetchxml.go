@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/url"
 	"slices"
@@ -389,6 +390,13 @@ func isVolatile(op string) bool {
 		}
 	}
 	return strings.Contains(op, "userid") || strings.Contains(op, "userteams") || strings.Contains(op, "useroruser") || strings.Contains(op, "businessid") || strings.Contains(op, "userlanguage")
+}
+
+// hash tells queries apart whose members are not the same.
+func (q *fetchQuery) hash() uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, q.entity+"\x00"+q.body)
+	return h.Sum64()
 }
 
 // members writes the query for one page of the members' keys, narrowed to these

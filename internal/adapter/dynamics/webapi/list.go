@@ -203,15 +203,17 @@ func (c *Client) StaticMembers(ctx context.Context, q lockstep.MemberQuery, each
 }
 
 // DynamicMembers evaluates a dynamic list, 5,000 a call: its query with nothing but
-// the key as a result, each record once, in the order of the keys.
-func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList, each func([]lockstep.ID) error) error {
-	return c.evaluate(ctx, list, nil, each)
+// the key as a result, each record once, in the order of the keys. It goes on behind
+// the last key that was read, so that whoever joined or left before it meanwhile
+// displaces nobody.
+func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
+	return c.evaluate(ctx, list, nil, from, each)
 }
 
 // DynamicMembersAmong evaluates a dynamic list for some records, 300 a call.
 func (c *Client) DynamicMembersAmong(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, each func([]lockstep.ID) error) error {
 	for chunk := range slices.Chunk(among, lockstep.TestedMembers) {
-		if err := c.evaluate(ctx, list, chunk, each); err != nil {
+		if err := c.evaluate(ctx, list, chunk, "", func(p lockstep.MemberPage) error { return each(p.Members) }); err != nil {
 			return err
 		}
 	}
@@ -220,7 +222,7 @@ func (c *Client) DynamicMembersAmong(ctx context.Context, list lockstep.Marketin
 
 // evaluate runs the query of a dynamic list, narrowed to these records when there
 // are any.
-func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, each func([]lockstep.ID) error) error {
+func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
 	op := "evaluate the dynamic list " + list.ID.String()
 	f, err := parseFetch(list.Query, list.MemberTable)
 	if err != nil {
@@ -232,27 +234,50 @@ func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, amon
 	if err != nil {
 		return err
 	}
-	return c.keys(ctx, op, f, t, among, each)
+	return c.keys(ctx, op, f, t, among, from, each)
+}
+
+// A position within the keys is "<hash of the query>.<page>.<paging cookie>".
+func keysPosition(f *fetchQuery, page int, cookie string) lockstep.Cursor {
+	return lockstep.Cursor(fmt.Sprintf("%016x.%d.%s", f.hash(), page, cookie))
+}
+
+// parseKeysPosition is the reverse of keysPosition; a position in another query's keys
+// is none.
+func parseKeysPosition(f *fetchQuery, from lockstep.Cursor) (page int, cookie string, ok bool) {
+	hash, rest, _ := strings.Cut(string(from), ".")
+	number, cookie, _ := strings.Cut(rest, ".")
+	page, err := strconv.Atoi(number)
+	return page, cookie, err == nil && page > 1 && cookie != "" && hash == fmt.Sprintf("%016x", f.hash())
 }
 
 // keys runs a query over t for nothing but the keys, narrowed to these records when
 // there are any.
-func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, among []lockstep.ID, each func([]lockstep.ID) error) error {
+func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
 	api, err := c.api(ctx)
 	if err != nil {
 		return err
 	}
+	first, cookie := 1, ""
+	if from != "" {
+		var ok bool
+		if first, cookie, ok = parseKeysPosition(f, from); !ok {
+			return notThere(op, nil)
+		}
+	}
 	cols := pagescan.NewColumns(t.id)
 	cells := make([]pagescan.Cell, 1)
 	const prefer = `odata.include-annotations="Microsoft.Dynamics.CRM.fetchxmlpagingcookie,Microsoft.Dynamics.CRM.morerecords"`
-	cookie := ""
-	for n := 1; ; n++ {
+	for n := first; ; n++ {
 		target := api + t.set + "?fetchXml=" + escapeQuery(f.members(t.id, among, c.pageRows, n, cookie))
 		text, err := c.getTarget(ctx, op, "/"+t.set+"?fetchXml", target, prefer, 0)
 		if err != nil {
 			e := *lockstep.AsError(err)
 			if e.Code == lockstep.CodeNotFound {
 				e.Code = lockstep.CodeInvalid
+			}
+			if from != "" && n == first && e.Code == lockstep.CodeInvalid {
+				return notThere(op, &e) // if it is the query, beginning anew will tell
 			}
 			return &e
 		}
@@ -274,25 +299,38 @@ func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, a
 			}
 			ids = append(ids, id)
 		}
+		page := lockstep.MemberPage{Members: ids}
+		more := p.Member("@Microsoft.Dynamics.CRM.morerecords")
+		goesOn := more.Kind() == pagescan.True || strings.EqualFold(more.Text(), "true")
+		if goesOn {
+			next := pagingCookie(p.Member("@Microsoft.Dynamics.CRM.fetchxmlpagingcookie").Text())
+			if next == "" || next == cookie || len(ids) == 0 {
+				e := garbled(op)
+				e.Msg = "Dynamics did not say where the next page begins"
+				return e
+			}
+			cookie = next
+			page.Resume = keysPosition(f, n+1, cookie)
+		}
 		if len(ids) > 0 {
-			if err := each(ids); err != nil {
+			if err := each(page); err != nil {
 				return err
 			}
 		}
-		more := p.Member("@Microsoft.Dynamics.CRM.morerecords")
-		if more.Kind() != pagescan.True && !strings.EqualFold(more.Text(), "true") {
+		if !goesOn {
 			return nil
 		}
-		next := pagingCookie(p.Member("@Microsoft.Dynamics.CRM.fetchxmlpagingcookie").Text())
-		if next == "" || next == cookie || len(ids) == 0 {
-			e := garbled(op)
-			e.Msg = "Dynamics did not say where the next page begins"
-			return e
-		}
-		cookie = next
 		if err := ctx.Err(); err != nil {
 			return cancelled(op, err)
 		}
+	}
+}
+
+// notThere is the answer to a position within a list's members that cannot be taken up.
+func notThere(op string, cause error) error {
+	return &lockstep.Error{
+		Code: lockstep.CodeExpired, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: cause,
+		Msg: "the evaluation cannot go on where it was interrupted",
 	}
 }
 
