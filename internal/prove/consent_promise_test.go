@@ -331,10 +331,11 @@ func (s *sim) joinedAgain(r *record, c *contact, e expected) bool {
 }
 
 // toldOptIn reports whether a contact changed after its record had the address: only
-// the platform's changes are followed. A choice moves no contact's modification time.
+// the platform's changes are followed. A choice, or a message that asks whether somebody
+// wants mail again, moves no contact's modification time.
 func (s *sim) toldOptIn(r *record, c *contact) bool {
 	changed := s.lastChange(func(x change) bool {
-		return x.side == "mail" && x.id == c.id && x.kind != "preference"
+		return x.side == "mail" && x.id == c.id && x.kind != "preference" && x.kind != "challenge"
 	})
 	there := s.lastChange(func(x change) bool {
 		return x.id == r.id && (x.kind == "create" || x.name == "emailaddress1" || x.name == lockstep.OptInTypeColumn && x.who == person)
