@@ -304,7 +304,7 @@ func TestComingBack(t *testing.T) {
 
 // A locked pair writes nothing and still takes opt-outs in; they are told once it is
 // unlocked.
-func TestG8LockedPairTakesOptOutsIn(t *testing.T) {
+func TestGuardLockedPairTakesOptOutsIn(t *testing.T) {
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -72,9 +73,9 @@ func (w *world) guards(p app.GuardPatch) {
 	w.account = acc
 }
 
-// G-1: too many removals stop before the first one, opt-outs go on, other lists too; a
+// Too many removals stop before the first one, opt-outs go on, other lists too; a
 // person applies a preview and they are removed.
-func TestG1Removals(t *testing.T) {
+func TestGuardRemovals(t *testing.T) {
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	other := w.list("Others", "contact", lockstep.ActionIgnore, "")
@@ -105,7 +106,7 @@ func TestG1Removals(t *testing.T) {
 
 // What the records themselves say, other than an opt-out, is guarded like any removal,
 // again and again until somebody looked.
-func TestG1Deactivated(t *testing.T) {
+func TestGuardDeactivated(t *testing.T) {
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(20)
@@ -124,9 +125,9 @@ func TestG1Deactivated(t *testing.T) {
 	w.quiet()
 }
 
-// G-1: a column that was cleared for many is not carried to the other side unasked, in
+// A column that was cleared for many is not carried to the other side unasked, in
 // either direction; a few are, and a person's look lets the rest pass.
-func TestG1Blankings(t *testing.T) {
+func TestGuardBlankings(t *testing.T) {
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(30)
@@ -207,7 +208,7 @@ func newSliced(t *testing.T) (w *stage, interrupt func(do func())) {
 
 // A guard is about a run, however many slices it takes: what an earlier one has cleared
 // counts.
-func TestG1BlankingsInSlices(t *testing.T) {
+func TestGuardBlankingsInSlices(t *testing.T) {
 	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(30)
@@ -229,10 +230,10 @@ func TestG1BlankingsInSlices(t *testing.T) {
 	}
 }
 
-// G-1: people whose records were deactivated in a slice that ended before it took them
+// People whose records were deactivated in a slice that ended before it took them
 // out of the book still count for the guard of the slice that goes on; people who opted
 // out leave with that slice all the same.
-func TestG1DeactivatedInSlices(t *testing.T) {
+func TestGuardDeactivatedInSlices(t *testing.T) {
 	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(20)
@@ -279,9 +280,9 @@ func (w *world) changeMapping(label string, change func(*lockstep.DataMapping)) 
 	w.t.Fatal("there is no such mapping")
 }
 
-// G-1: flags of many CRM records do not block their addresses in the whole account
+// Flags of many CRM records do not block their addresses in the whole account
 // unasked. The opt-outs count all the same: nobody of them is mailed by our lists.
-func TestG1Suppressions(t *testing.T) {
+func TestGuardSuppressions(t *testing.T) {
 	w := newStage(t)
 	suppress := lockstep.BulkSuppress
 	if _, err := w.app.UpdateAccount(t.Context(), w.account.ID, app.AccountPatch{BulkOptOut: &suppress}); err != nil {
@@ -318,9 +319,9 @@ func TestG1Suppressions(t *testing.T) {
 	w.run(lockstep.SyncSuppressions)
 }
 
-// G-2: a table that changed as a whole is not carried over unasked, whether the feed
+// A table that changed as a whole is not carried over unasked, whether the feed
 // has one page or many; a bulk window and an applied preview let it pass.
-func TestG2EverythingChanged(t *testing.T) {
+func TestGuardEverythingChanged(t *testing.T) {
 	for _, page := range []int{0, 20} {
 		t.Run(fmt.Sprint("pages of ", page), func(t *testing.T) {
 			t.Parallel()
@@ -359,9 +360,9 @@ func TestG2EverythingChanged(t *testing.T) {
 	}
 }
 
-// G-4: changed settings of what was synced wait for a preview that somebody applied; a
+// Changed settings of what was synced wait for a preview that somebody applied; a
 // preview under older settings does not do, and a new list needs none.
-func TestG4ChangedSettings(t *testing.T) {
+func TestGuardChangedSettings(t *testing.T) {
 	w := newStage(t)
 	yes := true
 	w.guards(app.GuardPatch{ConfirmChanges: &yes})
@@ -469,9 +470,11 @@ func TestCopyOfTheDatabase(t *testing.T) {
 	w.sync()
 }
 
-// G-6: what a preview shows of a random state is what the run then does.
-func TestG6PreviewEqualsReality(t *testing.T) {
-	const seed, states = 5, 60
+var randomStates = flag.Int("states", 60, "how many random states TestPreviewEqualsReality goes through")
+
+// What a preview shows of a random state is what the run then does.
+func TestPreviewEqualsReality(t *testing.T) {
+	const seed = 5
 	dice := rand.New(rand.NewPCG(seed, 6))
 	w := newStage(t)
 	lists := []lockstep.ListSettings{
@@ -497,7 +500,7 @@ func TestG6PreviewEqualsReality(t *testing.T) {
 		return v
 	}
 	wrote := 0
-	for state := range states {
+	for state := range *randomStates {
 		var log []string
 		known := w.contacts("")
 		for range 1 + dice.IntN(4) {
@@ -555,8 +558,8 @@ func TestG6PreviewEqualsReality(t *testing.T) {
 			wrote++
 		}
 	}
-	t.Logf("%d states, in %d of them there was something to write", states, wrote)
-	if wrote < states/2 {
-		t.Errorf("only %d of %d states had anything to write", wrote, states)
+	t.Logf("%d states, in %d of them there was something to write", *randomStates, wrote)
+	if wrote < *randomStates/2 {
+		t.Errorf("only %d of %d states had anything to write", wrote, *randomStates)
 	}
 }
