@@ -41,7 +41,7 @@ DRAWS = 1000000
 DAMAGED = 100000000
 properties: ## what must hold for every value, time and order, in DRAWS drawn cases where one costs microseconds, and in proportion where it takes calls; DAMAGED pages of the CRM, read as encoding/json reads them; and 500 random states, in which a run does what its preview says
 	RAPID_CHECKS=$(DRAWS) go test -count=1 -timeout 0 ./internal/merge ./internal/transform ./internal/pagescan -run 'Field|Equal|Apart|Membership|Master|RoundTrip|Settle|NormalizeEmail|Agrees|Memory'
-	RAPID_CHECKS=$(DRAWS) go test -count=1 -timeout 0 ./internal/journal ./internal/remote ./internal/adapter/dynamics/webapi ./internal/adapter/dotdigital -run 'CutOff|TestPace|EveryChange'
+	RAPID_CHECKS=$(DRAWS) go test -count=1 -timeout 0 ./internal/journal ./internal/remote ./internal/jobs ./internal/adapter/dynamics/webapi ./internal/adapter/dotdigital -run 'CutOff|TestPace|EveryChange|TestLookout'
 	go test -count=1 -timeout 0 ./internal/pagescan -run TestDamagedPages -damaged=$(DAMAGED)
 	go test -count=1 -timeout 0 ./internal/e2e -run TestPreviewEqualsReality -states=500
 

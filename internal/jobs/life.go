@@ -3,19 +3,13 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/store"
 )
-
-// sign is the last sign of life that was seen of a process, and when it changed. The
-// time is that of this process: clocks of different machines are not compared.
-type sign struct {
-	beat int64
-	at   time.Time
-}
 
 // live shows signs of life, and takes over the jobs of processes that do not, until
 // j.life is called.
@@ -28,14 +22,14 @@ func (j *Jobs) live(ctx context.Context) {
 	over.Go(func() {
 		tick := time.NewTicker(j.timing.beat)
 		defer tick.Stop()
-		seen := map[string]sign{}
+		others := newLookout(j.timing)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			if err := j.pulse(ctx, seen); err != nil && ctx.Err() == nil {
+			if err := j.pulse(ctx, others); err != nil && ctx.Err() == nil {
 				j.log.Warn("the processes that live could not be told from those that do not", "err", err)
 			}
 		}
@@ -52,8 +46,9 @@ func (j *Jobs) live(ctx context.Context) {
 }
 
 // pulse shows a sign of life and takes over what the dead worked on.
-func (j *Jobs) pulse(ctx context.Context, seen map[string]sign) error {
+func (j *Jobs) pulse(ctx context.Context, others *lookout) error {
 	self := j.queue.id()
+	asked := time.Now() // before the others' signs are read: no later moment speaks against them
 	beats := map[string]int64{}
 	if !j.store.Exclusive() {
 		err := j.store.Beat(ctx, self)
@@ -71,6 +66,7 @@ func (j *Jobs) pulse(ctx context.Context, seen map[string]sign) error {
 	if err != nil {
 		return err
 	}
+	stored := maps.Clone(beats)
 	for i := range claims {
 		c := &claims[i]
 		if c.by == self && !j.busy(c.job) {
@@ -81,24 +77,16 @@ func (j *Jobs) pulse(ctx context.Context, seen map[string]sign) error {
 			beats[c.by] = 0 // it has stopped, or never showed one
 		}
 	}
-	now := time.Now()
-	for id, beat := range beats {
-		if was, known := seen[id]; !known || was.beat != beat {
-			seen[id] = sign{beat, now}
-		}
-	}
-	dead := func(id string) bool { return id != self && now.Sub(seen[id].at) >= j.timing.deadAfter }
+	others.look(beats, asked)
 	for _, c := range claims {
-		if dead(c.by) {
+		if c.by != self && others.dead(c.by) {
 			if err := j.takeOver(ctx, c); err != nil {
 				return err
 			}
 		}
 	}
-	for id := range seen {
-		if _, known := beats[id]; !known {
-			delete(seen, id)
-		} else if dead(id) {
+	for id := range stored {
+		if id != self && others.dead(id) {
 			if err := j.store.StopBeats(ctx, id); err != nil {
 				return err
 			}
