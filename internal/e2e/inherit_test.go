@@ -86,6 +86,30 @@ func TestRefusalEndsOutsideTheLists(t *testing.T) {
 	}
 }
 
+// A record in no list came to somebody's address, was closed there and went on to another
+// one: whom it kept out comes back, although its contact never had that address.
+func TestRefusalMovesOnOutsideTheLists(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
+	other := w.list("Friends", "contact", lockstep.ActionIgnore, "")
+	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
+	w.join(l, ann)
+	w.join(other, ben)
+	w.sync()
+	w.quit(other, ben)
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.editRecord("contact", ben, cols{"emailaddress1": "ann@stage.example", "donotbulkemail": true})
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.wantIn("while Ben's record refuses mail at Ann's address", l)
+	w.editRecord("contact", ben, cols{"emailaddress1": "ben2@stage.example"})
+	w.sync()
+	w.sync()
+	w.wantIn("after Ben's record went on to another address", l, "ann")
+	w.quiet()
+}
+
 // One answer that leaves the address books out is not taken for their deletion.
 func TestAddressBooksLeftOutOnce(t *testing.T) {
 	w := newStage(t)

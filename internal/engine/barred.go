@@ -35,10 +35,10 @@ type barred struct {
 }
 
 // closing is when a record was closed to bulk email and to all email, zero = it was not,
-// and with which address.
+// and with which address, the newest of those that it was closed with.
 type closing struct {
 	key       lockstep.AddressKey
-	email     uint64 // crosswalk.EmailKey
+	emails    []uint64 // crosswalk.EmailKey of each
 	bulk, all time.Time
 }
 
@@ -113,10 +113,13 @@ func (s *session) refreshBarred() error {
 		case r.Scope == lockstep.ScopeBulk || r.Scope == lockstep.ScopeEmail:
 			b.fresh[r.Key] = true
 			c := b.closed[r.Ref]
-			if c.key, c.email = r.Key, crosswalk.EmailKey(r.Email); r.Scope == lockstep.ScopeBulk {
+			if c.key = r.Key; r.Scope == lockstep.ScopeBulk {
 				c.bulk = r.At
 			} else {
 				c.all = r.At
+			}
+			if email := crosswalk.EmailKey(r.Email); !slices.Contains(c.emails, email) {
+				c.emails = append(c.emails, email)
 			}
 			b.closed[r.Ref] = c
 			if !slices.Contains(b.closers[r.Key], r.Ref) {
@@ -174,6 +177,21 @@ func (s *session) reopens(r *lockstep.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recheckOthers(r.Ref, s.sync.links.ByEmail(lockstep.NormalizeEmail(r.Email), nil))
+}
+
+// movesOn has those looked at again whom the word of a closed record kept out at an
+// address that it has no more. Its link, if there is one, may be about yet another one.
+func (s *session) movesOn(ref lockstep.Ref, email string) {
+	c, ok := s.sync.barred.closed[ref]
+	if !ok {
+		return
+	}
+	now := crosswalk.EmailKey(email)
+	for _, was := range c.emails {
+		if was != now {
+			s.withdraw(crosswalk.Link{Ref: ref, Email: was, OptOut: lockstep.DoNotBulkEmail})
+		}
+	}
 }
 
 // reopen ends what CRM users had closed themselves.

@@ -415,9 +415,7 @@ func (s *session) gone(table string, id lockstep.ID, now *lockstep.Contact) {
 	s.mu.Lock()
 	l, ok := s.sync.links.ByRef(lockstep.Ref{Table: table, ID: id})
 	s.mu.Unlock()
-	if c, closed := s.sync.barred.closed[lockstep.Ref{Table: table, ID: id}]; closed {
-		s.withdraw(crosswalk.Link{Ref: lockstep.Ref{Table: table, ID: id}, Email: c.email, OptOut: lockstep.DoNotBulkEmail})
-	}
+	s.movesOn(lockstep.Ref{Table: table, ID: id}, "")
 	if ok && !s.dry() {
 		s.sync.vacated[l.Ref] = ended
 		s.withdraw(l)

@@ -88,6 +88,7 @@ func (s *session) mergePage(table string, recs []lockstep.Record, plat func(lock
 			continue
 		}
 		s.reopens(r)
+		s.movesOn(r.Ref, lockstep.NormalizeEmail(r.Email))
 		if !r.MergedInto.IsZero() {
 			s.follow(table, r)
 		}
