@@ -110,6 +110,25 @@ func TestRefusalMovesOnOutsideTheLists(t *testing.T) {
 	w.quiet()
 }
 
+// Whoever was in an address book before anybody listened to what CRM users say leaves it,
+// also for the word of a record that shares the address and is in no list.
+func TestRefusalThatWasThereBefore(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
+	w.join(l, w.cast("contact", "ann@stage.example"))
+	ben := w.cast("contact", "ann@stage.example", cols{"lastname": "Ben", "donotbulkemail": true})
+	w.sync()
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.wantIn("after the record's word was heard", l)
+	w.editRecord("contact", ben, cols{"donotbulkemail": false})
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.sync()
+	w.wantIn("after the record was opened", l, "ann")
+	w.quiet()
+}
+
 // One answer that leaves the address books out is not taken for their deletion.
 func TestAddressBooksLeftOutOnce(t *testing.T) {
 	w := newStage(t)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,11 @@ type barred struct {
 	// address, or that had it once.
 	closed  map[lockstep.Ref]closing
 	closers map[lockstep.AddressKey][]lockstep.Ref
+	// news are records that were closed since a list sync last looked at those who share
+	// an address with them, and looking those of which one that did not end yet did; see
+	// newlyClosed.
+	news    map[lockstep.Ref]bool
+	looking map[lockstep.Ref]bool
 	// unmarked are addresses of suppressed people whose record does not say so;
 	// opened are records that a CRM user opened again, and reverted those that are open
 	// because the CRM was set back to a backup.
@@ -90,7 +96,7 @@ func (s *session) loadBarred() error {
 	}
 	c := s.e.cache.of(s.account.ID)
 	if c.barred == nil || c.barred.lifted != lifted {
-		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]closing{}, closers: map[lockstep.AddressKey][]lockstep.Ref{}}
+		c.barred = &barred{lifted: lifted, account: map[lockstep.AddressKey]bool{}, fresh: map[lockstep.AddressKey]bool{}, closed: map[lockstep.Ref]closing{}, news: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, closers: map[lockstep.AddressKey][]lockstep.Ref{}}
 	}
 	s.sync.barred = c.barred
 	s.sync.barred.unmarked, s.sync.barred.opened, s.sync.barred.reverted = map[lockstep.AddressKey]bool{}, map[lockstep.Ref]opening{}, map[lockstep.Ref]lockstep.AddressKey{}
@@ -122,6 +128,7 @@ func (s *session) refreshBarred() error {
 				c.emails = append(c.emails, email)
 			}
 			b.closed[r.Ref] = c
+			b.news[r.Ref] = true
 			if !slices.Contains(b.closers[r.Key], r.Ref) {
 				b.closers[r.Key] = append(b.closers[r.Key], r.Ref)
 			}
@@ -177,6 +184,29 @@ func (s *session) reopens(r *lockstep.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recheckOthers(r.Ref, s.sync.links.ByEmail(lockstep.NormalizeEmail(r.Email), nil))
+}
+
+// newlyClosed has those looked at again who share an address with a record that was
+// closed since this was last done, or that this process has not met yet: they may have
+// come into the books before anybody heard of it, and the consent lane fetches nobody out
+// for what was closed before it listened for the first time.
+func (s *session) newlyClosed() error {
+	if b := s.sync.barred; b != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		maps.Copy(b.looking, b.news)
+		clear(b.news)
+		for ref := range b.looking {
+			for _, email := range b.closed[ref].emails {
+				for _, l := range s.sync.links.ByEmailKey(email, nil) {
+					if l.Ref != ref && l.Ref.Table != "" && l.Contact != "" && l.OptOut == 0 {
+						s.sync.recheck[l.Ref] = true
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // movesOn has those looked at again whom the word of a closed record kept out at an

@@ -78,7 +78,11 @@ func (s *session) finishLists(outward bool) error {
 	if outward && s.decidedAll() && !s.sync.resolvedUpTo.IsZero() {
 		c.Cursors[resolvedCursor] = lockstep.Cursor(s.sync.resolvedUpTo.UTC().Format(time.RFC3339Nano))
 	}
-	return s.commit(c)
+	if err := s.commit(c); err != nil || !outward || s.sync.barred == nil {
+		return err
+	}
+	clear(s.sync.barred.looking)
+	return nil
 }
 
 // sharing counts, for each list, the members in its book beyond the first one with the

@@ -334,7 +334,7 @@ func (s *session) syncLists(outward bool) error {
 	defer s.sync.writer.stop()
 	steps := []func() error{s.observing(s.observeStatic), s.observing(s.observeDynamicFirst), s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
-		steps = append(steps, s.related, s.outward, s.blankings, s.observing(s.observeDynamicMoved), s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)
+		steps = append(steps, s.related, s.newlyClosed, s.outward, s.blankings, s.observing(s.observeDynamicMoved), s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)
 	}
 	if !outward {
 		steps = append(steps, s.blankings)
