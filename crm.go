@@ -90,10 +90,10 @@ type ListMember struct {
 	Version int64
 }
 
-// MemberPage is one page of a dynamic list's members.
-type MemberPage struct {
-	Members []ID
-	// Resume continues the evaluation after this page. It is empty on the last page.
+// IDPage is one page of records that are told by their ids alone.
+type IDPage struct {
+	IDs []ID
+	// Resume continues the reading after this page. It is empty on the last page.
 	Resume Cursor
 }
 
@@ -117,11 +117,23 @@ type ListReader interface {
 	// together name everybody who was in the list all the while. CodeInvalid means
 	// that the stored query cannot be run and names why; CodeExpired, that the
 	// evaluation cannot be continued there: begin anew.
-	DynamicMembers(ctx context.Context, list MarketingList, from Cursor, each func(MemberPage) error) error
+	DynamicMembers(ctx context.Context, list MarketingList, from Cursor, each func(IDPage) error) error
 	// QueryTables names the tables whose records decide who is in a dynamic
 	// list, and whether the answer also moves with time alone (relative dates)
 	// or with the asking user.
 	QueryTables(list MarketingList) (tables []string, volatile bool, err error)
+}
+
+// KeyReader is a CRM some of whose feeds do not tell which records were deleted. Whose
+// id is not among all ids of the table any more, was.
+type KeyReader interface {
+	// TellsDeleted reports whether the feed that this cursor of Changes belongs to tells
+	// of deleted records. It makes no call.
+	TellsDeleted(feed Cursor) bool
+	// Keys reads the ids of all records of a table, inactive ones included, each once,
+	// from the beginning or, with a page's Resume, from where a reading was interrupted.
+	// CodeExpired means that it cannot be continued there: begin anew.
+	Keys(ctx context.Context, table string, from Cursor, each func(IDPage) error) error
 }
 
 // DependantReader is a CRM that can tell whose looked-up records changed. The feed of

@@ -69,6 +69,7 @@ func CRM(t *testing.T, open func(t *testing.T) (lockstep.CRM, CRMFixture)) {
 		{"Dependants tells who looks up what changed", (*crmSuite).dependants},
 		{"texts stay valid after the page", (*crmSuite).texts},
 		{"a table without change tracking is read too", (*crmSuite).untracked},
+		{"Keys reads all ids of a table", (*crmSuite).keys},
 		{"Records leaves missing ids out", (*crmSuite).records},
 		{"FindByEmail finds active records by the exact address", (*crmSuite).findByEmail},
 		{"CountRecords counts", (*crmSuite).count},
@@ -242,7 +243,7 @@ func (s *crmSuite) cancelled() {
 			return s.StaticMembers(ctx, lockstep.MemberQuery{Lists: []lockstep.ID{list}}, func([]lockstep.ListMember) error { return nil })
 		},
 		"DynamicMembers": func() error {
-			return s.DynamicMembers(ctx, dynamic, "", func(lockstep.MemberPage) error { return nil })
+			return s.DynamicMembers(ctx, dynamic, "", func(lockstep.IDPage) error { return nil })
 		},
 		"AddMembers":    func() error { _, err := s.AddMembers(ctx, list, "contact", crmIDs(1, 1)); return err },
 		"RemoveMembers": func() error { _, err := s.RemoveMembers(ctx, list, crmIDs(1, 1)); return err },
@@ -492,6 +493,9 @@ func (s *crmSuite) untracked() {
 	}
 	s.f.Pass(time.Hour)
 	s.done(2)(s.AddMembers(s.Context(), list, "contact", crmIDs(4, 2)))
+	if k, ok := s.CRM.(lockstep.KeyReader); ok && k.TellsDeleted(cursor) {
+		s.Error("its feed is said to tell of deleted records")
+	}
 	after, _ := s.read(q, cursor)
 	fresh := 0
 	for id := range after {
@@ -502,6 +506,50 @@ func (s *crmSuite) untracked() {
 	if fresh != 2 {
 		s.Errorf("%d new rows, want 2", fresh)
 	}
+}
+
+// keys reads the ids of a table, and again from the second page on, when a record before
+// it is gone.
+func (s *crmSuite) keys() {
+	k, ok := s.CRM.(lockstep.KeyReader)
+	if !ok {
+		return
+	}
+	n := 2*s.f.PageRows + 20
+	s.create(1, n)
+	s.f.Deactivate(s, "contact", crmID(2))
+	s.f.Delete(s, "contact", crmID(3))
+	if _, cursor := s.read(lockstep.RecordQuery{Table: "contact"}, ""); !k.TellsDeleted(cursor) {
+		s.Error("the feed of a table with change tracking is said not to tell of deleted records")
+	}
+	seen := map[lockstep.ID]int{}
+	var resume []lockstep.Cursor
+	take := func(p lockstep.IDPage) error {
+		for _, id := range p.IDs {
+			seen[id]++
+		}
+		resume = append(resume, p.Resume)
+		return nil
+	}
+	if err := k.Keys(s.Context(), "contact", "", take); err != nil || len(resume) != 3 || resume[2] != "" {
+		s.Fatalf("%d pages: %v", len(resume), err)
+	}
+	if len(seen) != n-1 || seen[crmID(3)] != 0 || seen[crmID(2)] != 1 {
+		s.Errorf("%d ids, want %d", len(seen), n-1)
+	}
+	s.f.Delete(s, "contact", crmID(1))
+	if err := k.Keys(s.Context(), "contact", resume[0], take); err != nil || len(resume) != 5 {
+		s.Fatalf("%d pages: %v", len(resume), err)
+	}
+	twice := 0
+	for _, times := range seen {
+		twice += times - 1
+	}
+	if twice != n-1-s.f.PageRows {
+		s.Errorf("%d ids behind the first page, want %d", twice, n-1-s.f.PageRows)
+	}
+	s.want(k.Keys(s.Context(), "lead", resume[0], take), lockstep.CodeExpired)
+	s.want(k.Keys(s.Context(), "nosuchtable", "", take), lockstep.CodeNotFound)
 }
 
 func (s *crmSuite) records() {
@@ -686,8 +734,8 @@ func (s *crmSuite) dynamic() {
 	s.create(31, 10, set("jobtitle", lockstep.TextValue("CTO")))
 	q := `<fetch version="1.0"><entity name="contact"><attribute name="fullname"/><order attribute="lastname"/><filter type="and"><condition attribute="jobtitle" operator="eq" value="CTO"/></filter></entity></fetch>`
 	seen := map[lockstep.ID]int{}
-	err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(p lockstep.MemberPage) error {
-		for _, id := range p.Members {
+	err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(p lockstep.IDPage) error {
+		for _, id := range p.IDs {
 			seen[id]++
 		}
 		return nil
@@ -712,8 +760,8 @@ func (s *crmSuite) dynamicResume() {
 	seen := map[lockstep.ID]int{}
 	var at, last lockstep.Cursor
 	pages := 0
-	take := func(p lockstep.MemberPage) error {
-		for _, id := range p.Members {
+	take := func(p lockstep.IDPage) error {
+		for _, id := range p.IDs {
 			seen[id]++
 		}
 		if last = p.Resume; last != "" {
@@ -765,7 +813,7 @@ func (s *crmSuite) dynamicInvalid() {
 		"other table": `<fetch><entity name="lead"/></fetch>`, "doctype": `<!DOCTYPE x><fetch><entity name="contact"/></fetch>`,
 		"aggregate": `<fetch aggregate="true"><entity name="contact"><attribute name="contactid" aggregate="count" alias="n"/></entity></fetch>`,
 	} {
-		err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(lockstep.MemberPage) error { return nil })
+		err := s.DynamicMembers(s.Context(), lockstep.MarketingList{ID: crmID(1), MemberTable: "contact", Dynamic: true, Query: q}, "", func(lockstep.IDPage) error { return nil })
 		var e *lockstep.Error
 		if !errors.As(err, &e) || e.Code != lockstep.CodeInvalid || e.Scope == lockstep.ScopeConnection || e.Msg == "" {
 			s.Errorf("%s: %v", name, err)

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -10,23 +12,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
 )
 
-// listPages notes which pages of dynamic lists' evaluations are asked for, and answers
-// for the CRM where it is told to.
+// listPages notes which pages of dynamic lists' evaluations, and of all ids of a table,
+// are asked for, and answers for the CRM where it is told to.
 type listPages struct {
 	mu    sync.Mutex
-	asked []string // "filter page", in order
+	asked []string // "filter page" or "ids page", in order
 	// answer returns the status of an answer in the place of the CRM's; 0 = the CRM answers.
 	answer func(page string, times int) int
 	times  map[string]int
+	body   string // of an answer in the place of the CRM's with status 200
 }
 
-var pageOfQuery = regexp.MustCompile(`^<fetch [^>]*page="(\d+)".*?<condition attribute="([a-z0-9_]+)"`)
+var pageOfQuery = regexp.MustCompile(`^<fetch [^>]*page="(\d+)".*?(?:<condition attribute="([a-z0-9_]+)"|</fetch>$)`)
 
 func (p *listPages) wrap(twinName string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,7 +38,7 @@ func (p *listPages) wrap(twinName string, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		page := m[2] + " " + m[1]
+		page := cmp.Or(m[2], "ids") + " " + m[1]
 		p.mu.Lock()
 		p.asked = append(p.asked, page)
 		p.times[page]++
@@ -43,8 +46,15 @@ func (p *listPages) wrap(twinName string, next http.Handler) http.Handler {
 		if p.answer != nil {
 			status = p.answer(page, p.times[page])
 		}
+		body := p.body
 		p.mu.Unlock()
-		if status != 0 {
+		switch status {
+		case 0:
+		case http.StatusOK:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, body)
+			return
+		default:
 			http.Error(w, "", status)
 			return
 		}
@@ -197,7 +207,7 @@ func TestEvaluationGoesOnAtItsPage(t *testing.T) {
 						tc.meet()
 					}
 				}
-				if diff := cmp.Diff(before, w.in(all)); status != 0 && diff != "" {
+				if diff := gocmp.Diff(before, w.in(all)); status != 0 && diff != "" {
 					t.Errorf("while pages are missing (+):\n%s", diff)
 				}
 				return status
@@ -208,7 +218,7 @@ func TestEvaluationGoesOnAtItsPage(t *testing.T) {
 			if run.Counts.Findings != 0 {
 				t.Errorf("findings: %v", w.findings(run))
 			}
-			if diff := cmp.Diff(slices.Concat(tc.want...), asked); diff != "" {
+			if diff := gocmp.Diff(slices.Concat(tc.want...), asked); diff != "" {
 				t.Errorf("pages asked for (+):\n%s", diff)
 			}
 			want := len(ids)

@@ -297,8 +297,8 @@ func (s *session) evaluate(l *listState) error {
 		l.part = &evaluation{began: s.e.Now()}
 	}
 	part := l.part
-	err := s.crm.DynamicMembers(s.ctx, l.crm, part.next, func(pg lockstep.MemberPage) error {
-		for _, id := range pg.Members {
+	err := s.crm.DynamicMembers(s.ctx, l.crm, part.next, func(pg lockstep.IDPage) error {
+		for _, id := range pg.IDs {
 			part.members.Add(id)
 		}
 		part.next = pg.Resume

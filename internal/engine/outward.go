@@ -25,6 +25,9 @@ func (s *session) outward() error {
 		if err := s.sync.writer.drain(); err != nil {
 			return err
 		}
+		if err := s.sweepDeleted(table); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -189,24 +192,36 @@ func (s *session) findEnded(table string, unnamed map[lockstep.ID]bool) error {
 	ids := slices.SortedFunc(maps.Keys(unnamed), func(a, b lockstep.ID) int { return slices.Compare(a[:], b[:]) })
 	s.stage("looking for records of %s that were deleted", tableName(table))
 	for some := range slices.Chunk(ids, latecomerChunk) {
-		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, some, func(recs []lockstep.Record) error {
-			for i := range recs {
-				if !recs[i].Deleted {
-					delete(unnamed, recs[i].ID)
-				}
-			}
-			return nil
-		})
+		ended, err := s.ended(table, some)
 		if err != nil {
 			return err
 		}
-	}
-	for _, id := range ids {
-		if unnamed[id] {
+		for _, id := range ended {
 			s.gone(table, id, nil)
 		}
 	}
 	return s.keepMarks()
+}
+
+// ended asks the CRM which of these records do not exist any more. An empty answer is no
+// failure here: it is asked about few.
+func (s *session) ended(table string, ids []lockstep.ID) (ended []lockstep.ID, err error) {
+	there := make(map[lockstep.ID]bool, len(ids))
+	err = s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, ids, func(recs []lockstep.Record) error {
+		for i := range recs {
+			there[recs[i].ID] = !recs[i].Deleted
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if !there[id] {
+			ended = append(ended, id)
+		}
+	}
+	return ended, nil
 }
 
 // complete compares a full read with the table's own count: a read that ended

@@ -8,12 +8,14 @@ import (
 
 // resumption is what one slice of a run read and the next one need not read again:
 // who is in each list, how far the feeds that decide it have come, and at which page an
-// evaluation was interrupted. It lives in the process that worked on the slice; another
+// evaluation or a reading of ids was interrupted. It lives in the process that worked on the slice; another
 // one reads the lists anew, which costs calls and nothing else.
 type resumption struct {
 	run   string
 	lists map[string]*listState // by settings id, as the slice left them
 	feeds map[string][]feedRead // by table, page after page
+
+	sweeps map[string]*sweep // by table
 
 	incomplete string
 }
@@ -29,7 +31,7 @@ type feedRead struct {
 // which begins at the beginning, the evaluations that were interrupted.
 func (s *session) hand(whole bool) {
 	whole = whole && !s.dry()
-	r := &resumption{run: s.run.ID, lists: map[string]*listState{}}
+	r := &resumption{run: s.run.ID, lists: map[string]*listState{}, sweeps: s.sync.sweeps}
 	if whole {
 		r.feeds, r.incomplete = s.sync.feeds, s.sync.incomplete
 	}
@@ -60,7 +62,7 @@ func (s *session) takeUp() error {
 	if r == nil || r.run != s.run.ID {
 		return nil
 	}
-	s.sync.incomplete = r.incomplete
+	s.sync.incomplete, s.sync.sweeps = r.incomplete, r.sweeps
 	going := map[string]bool{} // tables whose reading goes on where it was left
 	for table, f := range r.feeds {
 		plan := s.sync.plans[table]

@@ -92,6 +92,7 @@ var (
 	_ lockstep.MemberTester    = (*Client)(nil)
 	_ lockstep.MemberDecider   = (*Client)(nil)
 	_ lockstep.DependantReader = (*Client)(nil)
+	_ lockstep.KeyReader       = (*Client)(nil)
 )
 
 // Open returns a client for the organization that the settings describe. It sends

@@ -53,8 +53,8 @@ func TestDecideMembers(t *testing.T) {
 				decided[records[i].ID] = true
 			}
 		}
-		if err := c.DynamicMembers(t.Context(), list, "", func(p lockstep.MemberPage) error {
-			for _, i := range p.Members {
+		if err := c.DynamicMembers(t.Context(), list, "", func(p lockstep.IDPage) error {
+			for _, i := range p.IDs {
 				evaluated[i] = true
 			}
 			return nil

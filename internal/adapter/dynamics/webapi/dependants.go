@@ -209,5 +209,5 @@ func (c *Client) lookingUp(ctx context.Context, t *table, op, lookup string, amo
 	}
 	b.WriteString(`</condition></filter>`)
 	f.body = b.String()
-	return c.keys(ctx, op, &f, t, nil, "", func(p lockstep.MemberPage) error { return each(p.Members) })
+	return c.keys(ctx, op, &f, t, nil, "", func(p lockstep.IDPage) error { return each(p.IDs) })
 }

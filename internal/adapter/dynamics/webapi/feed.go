@@ -34,7 +34,7 @@ func (c *Client) pagePrefer() string { return fmt.Sprintf("odata.maxpagesize=%d"
 
 // Changes reads what changed since from. A table without change tracking is read
 // by modification time: rows of the last ten minutes come again, and deleted rows
-// do not show.
+// do not show; see TellsDeleted.
 func (c *Client) Changes(ctx context.Context, q lockstep.RecordQuery, from lockstep.Cursor, each func(lockstep.RecordPage) error) (lockstep.Cursor, error) {
 	l, err := c.layoutFor(ctx, q)
 	if err != nil {
@@ -77,6 +77,24 @@ func (c *Client) Changes(ctx context.Context, q lockstep.RecordQuery, from locks
 		err = &lockstep.Error{Code: lockstep.CodeExpired, Op: "dynamics: " + f.op, Msg: "change tracking was switched off for the table " + l.t.name, Scope: lockstep.ScopeBatch, Err: err}
 	}
 	return end, err
+}
+
+// TellsDeleted reports whether the feed of a cursor is one with change tracking: one by
+// modification time does not show deleted rows.
+func (c *Client) TellsDeleted(feed lockstep.Cursor) bool {
+	kind, _, _ := strings.Cut(string(feed), ".")
+	return kind != polledFeed
+}
+
+// Keys reads the ids of all records of a table, 5,000 a call, in the order of the keys.
+func (c *Client) Keys(ctx context.Context, name string, from lockstep.Cursor, each func(lockstep.IDPage) error) error {
+	t, err := c.lookUpTable(ctx, name)
+	if err != nil {
+		return err
+	}
+	err = c.keys(ctx, "read the ids of "+t.name, &fetchQuery{entity: t.name}, t, nil, from, each)
+	c.forget(t.name, err)
+	return err
 }
 
 func badCursor(op string) error {

@@ -206,14 +206,14 @@ func (c *Client) StaticMembers(ctx context.Context, q lockstep.MemberQuery, each
 // the key as a result, each record once, in the order of the keys. It goes on behind
 // the last key that was read, so that whoever joined or left before it meanwhile
 // displaces nobody.
-func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
+func (c *Client) DynamicMembers(ctx context.Context, list lockstep.MarketingList, from lockstep.Cursor, each func(lockstep.IDPage) error) error {
 	return c.evaluate(ctx, list, nil, from, each)
 }
 
 // DynamicMembersAmong evaluates a dynamic list for some records, 300 a call.
 func (c *Client) DynamicMembersAmong(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, each func([]lockstep.ID) error) error {
 	for chunk := range slices.Chunk(among, lockstep.TestedMembers) {
-		if err := c.evaluate(ctx, list, chunk, "", func(p lockstep.MemberPage) error { return each(p.Members) }); err != nil {
+		if err := c.evaluate(ctx, list, chunk, "", func(p lockstep.IDPage) error { return each(p.IDs) }); err != nil {
 			return err
 		}
 	}
@@ -222,7 +222,7 @@ func (c *Client) DynamicMembersAmong(ctx context.Context, list lockstep.Marketin
 
 // evaluate runs the query of a dynamic list, narrowed to these records when there
 // are any.
-func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
+func (c *Client) evaluate(ctx context.Context, list lockstep.MarketingList, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.IDPage) error) error {
 	op := "evaluate the dynamic list " + list.ID.String()
 	f, err := parseFetch(list.Query, list.MemberTable)
 	if err != nil {
@@ -253,7 +253,7 @@ func parseKeysPosition(f *fetchQuery, from lockstep.Cursor) (page int, cookie st
 
 // keys runs a query over t for nothing but the keys, narrowed to these records when
 // there are any.
-func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.MemberPage) error) error {
+func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, among []lockstep.ID, from lockstep.Cursor, each func(lockstep.IDPage) error) error {
 	api, err := c.api(ctx)
 	if err != nil {
 		return err
@@ -299,7 +299,7 @@ func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, a
 			}
 			ids = append(ids, id)
 		}
-		page := lockstep.MemberPage{Members: ids}
+		page := lockstep.IDPage{IDs: ids}
 		more := p.Member("@Microsoft.Dynamics.CRM.morerecords")
 		goesOn := more.Kind() == pagescan.True || strings.EqualFold(more.Text(), "true")
 		if goesOn {
@@ -326,11 +326,11 @@ func (c *Client) keys(ctx context.Context, op string, f *fetchQuery, t *table, a
 	}
 }
 
-// notThere is the answer to a position within a list's members that cannot be taken up.
+// notThere is the answer to a position within keys that cannot be taken up.
 func notThere(op string, cause error) error {
 	return &lockstep.Error{
 		Code: lockstep.CodeExpired, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: cause,
-		Msg: "the evaluation cannot go on where it was interrupted",
+		Msg: "the reading cannot go on where it was interrupted",
 	}
 }
 

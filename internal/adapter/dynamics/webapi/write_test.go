@@ -265,8 +265,8 @@ func TestDynamicLists(t *testing.T) {
 		seen := map[lockstep.ID]bool{}
 		var err error
 		n := w.count(func() {
-			err = c.DynamicMembers(t.Context(), l, "", func(p lockstep.MemberPage) error {
-				for _, i := range p.Members {
+			err = c.DynamicMembers(t.Context(), l, "", func(p lockstep.IDPage) error {
+				for _, i := range p.IDs {
 					seen[i] = true
 				}
 				return nil
@@ -282,13 +282,13 @@ func TestDynamicLists(t *testing.T) {
 	}
 	_ = few
 	bad := lockstep.MarketingList{ID: id(1), MemberTable: "contact", Dynamic: true, Query: `<fetch><entity name="contact"><filter><condition attribute="nosuch" operator="eq" value="1"/></filter></entity></fetch>`}
-	err = c.DynamicMembers(t.Context(), bad, "", func(lockstep.MemberPage) error { return nil })
+	err = c.DynamicMembers(t.Context(), bad, "", func(lockstep.IDPage) error { return nil })
 	if lockstep.CodeOf(err) != lockstep.CodeInvalid || lockstep.ScopeOf(err) == lockstep.ScopeConnection {
 		t.Errorf("a deleted column: %v", err)
 	}
 	long := `<fetch><entity name="contact"><filter><condition attribute="lastname" operator="in">` + strings.Repeat("<value>somebody with a long name</value>", 700) + `<value>Last 7</value></condition></filter></entity></fetch>`
 	got := 0
-	if err := c.DynamicMembers(t.Context(), lockstep.MarketingList{MemberTable: "contact", Query: long}, "", func(p lockstep.MemberPage) error { got += len(p.Members); return nil }); err != nil || got != 1 {
+	if err := c.DynamicMembers(t.Context(), lockstep.MarketingList{MemberTable: "contact", Query: long}, "", func(p lockstep.IDPage) error { got += len(p.IDs); return nil }); err != nil || got != 1 {
 		t.Errorf("a long query: %d members, %v", got, err)
 	}
 }
