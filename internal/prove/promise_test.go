@@ -231,25 +231,27 @@ func nothingIsInvented(s *sim) {
 }
 
 // nobodyComesBack: what a person deleted is not made again by the other side's copy. Who
-// signed up while a sync ran in which their record was deleted is a newcomer to that sync,
-// which finds no record of theirs.
+// signed up since, or while a sync ran in which their record was deleted, is a newcomer,
+// of whom there is no record.
 func nobodyComesBack(s *sim) {
-	deleted := map[string]bool{} // ids of records
 	address := map[string]string{}
-	signedUp := map[string]int{} // address → the round
+	type moment struct{ change, round int }
+	deleted := map[string]moment{}  // by the record's id
+	signedUp := map[string]moment{} // by the address
 	for i, x := range s.history.changes {
 		switch {
 		case x.side == "mail" && x.name == "email":
 			address[x.id] = x.new
 		case x.kind == "join-list" && x.who == person:
-			signedUp[address[x.id]] = x.round
+			signedUp[address[x.id]] = moment{i, x.round}
 		case x.side == "crm" && x.kind == "delete" && x.who == person && x.table != "listmember":
-			deleted[x.id] = true
-		case x.side == "crm" && memberCode[x.table] != 0 && x.kind == "create" && x.ours() && x.name == "" && deleted[x.id]:
-			at := slices.IndexFunc(s.history.changes[i:], func(c change) bool { return c.id == x.id && c.name == "emailaddress1" })
-			if round, ok := signedUp[lower(s.history.changes[i+max(at, 0)].new)]; at < 0 || !ok || round != x.round {
+			deleted[x.id] = moment{i, x.round}
+		case x.side == "crm" && x.kind == "create" && x.ours() && x.name == "emailaddress1":
+			gone, was := deleted[x.id]
+			if up, newcomer := signedUp[lower(x.new)]; was && (!newcomer || up.change < gone.change && up.round < gone.round) {
 				s.violated("I5 no resurrection", "%v", x)
 			}
+			delete(deleted, x.id)
 		}
 	}
 }
@@ -420,7 +422,7 @@ func nothingTwice(s *sim) {
 			continue
 		}
 		key := x.table + " " + lower(x.new)
-		if other := made[key]; other != "" {
+		if other := made[key]; other != "" && other != x.id { // the same one again is nobodyComesBack's affair
 			if r := s.history.records[x.table][other]; r != nil && !r.gone && r.active() && r.email() == lower(x.new) {
 				s.violated("I8 effectively once", "two %ss were made for %s: %s and %s", x.table, lower(x.new), other, x.id)
 			}
