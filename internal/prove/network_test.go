@@ -336,6 +336,9 @@ func (s *sim) serve(x *exchange) *http.Response {
 			s.calls = append(s.calls, called{len(s.played), what, x.route})
 		}
 	}
+	if x.fault != nil && x.fault.kind == "bulk-partial" && (strings.Contains(x.fault.arg, "no-report") || strings.Contains(x.fault.arg, "lost")) {
+		s.unreported[s.round] = true
+	}
 	if x.fault != nil && x.fault.taken { // not every call has what its fault needs, such as a second page
 		s.coverage[coverKey{x.fault.kind, x.twin, x.route}]++
 	}

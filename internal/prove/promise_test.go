@@ -50,7 +50,7 @@ func membershipAgrees(s *sim) {
 			if !c.in[e.book] || e.must[c.email] != nil || e.may[c.email] {
 				continue
 			}
-			if s.unfollowed(c) {
+			if s.unfollowed(c) || s.untraceable(c) {
 				continue
 			}
 			if (!e.stays() || !s.signedUp(c, e.book)) && !s.keptByUndo(c, &e) {
@@ -71,6 +71,28 @@ func (s *sim) unfollowed(p *contact) bool {
 			if c.side == "mail" && c.id == p.id && c.name == "email" && lower(c.old) == r.email() {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// untraceable reports whether an import made a contact and told nothing of it, and a
+// person gave it another address before a sync came to its end that could have met it
+// under its own: nothing says then whose contact it is.
+func (s *sim) untraceable(p *contact) bool {
+	made := -1
+	for i, c := range s.history.changes {
+		switch {
+		case c.side != "mail" || c.id != p.id:
+		case c.kind == "create" && c.name == "":
+			if !c.ours() || !s.unreported[c.round] {
+				return false
+			}
+			made = i
+		case c.name == "email" && c.who == person:
+			return made >= 0 && !slices.ContainsFunc(s.played, func(x played) bool {
+				return x.run.Type == lockstep.SyncMarketingLists && x.run.Mode == lockstep.ModeApply && x.run.Status != lockstep.RunFailed && x.to > made && x.from <= i
+			})
 		}
 	}
 	return false

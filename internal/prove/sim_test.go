@@ -111,8 +111,10 @@ type sim struct {
 	refused  string
 	acted    map[string]int
 	coverage map[coverKey]int
-	possible map[coverKey]int // pairs of fault and route that could have been
-	routes   map[string]int   // requests
+	// unreported are the rounds in which an import told nothing of contacts that it made.
+	unreported map[int]bool
+	possible   map[coverKey]int // pairs of fault and route that could have been
+	routes     map[string]int   // requests
 	// requested is how many requests there were, in all rounds.
 	requested int
 	broken    []string // promises
@@ -144,7 +146,7 @@ var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
 func newSim(t *testing.T, p *plan) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
-		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, possible: map[coverKey]int{}, routes: map[string]int{},
+		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, unreported: map[int]bool{}, possible: map[coverKey]int{}, routes: map[string]int{},
 	}
 	s.history.who = person
 	s.injector.history = s.history
