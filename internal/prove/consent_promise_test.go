@@ -475,11 +475,12 @@ func ledgerHolds(s *sim) {
 				if c.gone || !usable(c.email) || m.moved[c.email] {
 					continue
 				}
-				if p.done(lockstep.SyncSuppressions, lockstep.SyncMarketingLists) && before("blocked "+id) {
+				heard := !s.deaf[next]
+				if heard && p.done(lockstep.SyncSuppressions, lockstep.SyncMarketingLists) && before("blocked "+id) {
 					missing[entry{c.email, lockstep.ScopeAccount, ""}] = c.status
 				}
 				for _, e := range m.lists {
-					if p.done(lockstep.SyncUnsubscribes, lockstep.SyncMarketingLists) && before("left "+id+" "+e.book) {
+					if heard && p.done(lockstep.SyncUnsubscribes, lockstep.SyncMarketingLists) && before("left "+id+" "+e.book) {
 						missing[entry{c.email, lockstep.ScopeList, e.set.ID}] = "unsubscribed from " + e.list.name
 					}
 				}

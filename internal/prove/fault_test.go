@@ -132,6 +132,7 @@ var kinds = []kind{
 				s.serve(x) // that is what it answers: nobody could tell
 			}
 			if what := kindOfCall(x); variant == "array" && !applied && (what == hearsAccount || what == hearsBooks) {
+				s.deaf[len(s.played)] = true
 				s.calls = append(s.calls, called{len(s.played), what, x.route}) // that nobody opted out, for all anybody could tell
 			}
 			h := http.Header{"Content-Type": {"application/json; charset=utf-8"}}

@@ -111,6 +111,8 @@ type sim struct {
 	refused  string
 	acted    map[string]int
 	coverage map[coverKey]int
+	// deaf are the runs, by their place in played, that an empty answer told of no opt-outs.
+	deaf map[int]bool
 	// unreported are the rounds in which an import told nothing of contacts that it made.
 	unreported map[int]bool
 	possible   map[coverKey]int // pairs of fault and route that could have been
@@ -146,7 +148,7 @@ var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
 func newSim(t *testing.T, p *plan) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
-		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, unreported: map[int]bool{}, possible: map[coverKey]int{}, routes: map[string]int{},
+		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, unreported: map[int]bool{}, deaf: map[int]bool{}, possible: map[coverKey]int{}, routes: map[string]int{},
 	}
 	s.history.who = person
 	s.injector.history = s.history
