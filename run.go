@@ -235,6 +235,7 @@ const (
 	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed
 	FindingMoved            = "moved"        // changed between preview and apply; not written
 	FindingConflict         = "conflict"
+	FindingLoop             = "loop"            // other programs keep changing it on both sides; its fields are held for a while
 	FindingNotUndone        = "not_undone"      // an undo cannot take this back, or must not
 	FindingNotInstalled     = "not_installed"   // a table of ours that the CRM lacks
 	FindingStillOptedOut    = "still_opted_out" // a user loosened what only the person may loosen

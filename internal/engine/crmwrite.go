@@ -72,11 +72,12 @@ func (s *session) writeRecords(plan *tablePlan, people []*person) error {
 		}
 		changes[i].State = lockstep.Acknowledged
 		n.RecordsUpdated++
+		s.mu.Lock()
+		s.breaker().wrote(p.rec.Ref, s.run.ID, toCRM, s.e.Now())
 		if !p.row.sends() {
-			s.mu.Lock()
 			s.took(p.rec.Ref)
-			s.mu.Unlock()
 		}
+		s.mu.Unlock()
 		s.wrote(plan, p)
 	}
 	s.count(n)

@@ -583,8 +583,9 @@ type cachedLinks struct {
 	last  int64
 	blobs map[int64]int // blob → entries
 
-	barred *barred
-	left   *resumption
+	barred  *barred
+	left    *resumption
+	breaker breaker
 }
 
 func (c *linkCache) of(account string) *cachedLinks {

@@ -320,6 +320,8 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 			n.Conflicted++
 		case p.row.outcome == outcomeRejected:
 			n.Rejected++
+		case p.row.outcome == outcomeHeld:
+			n.Guarded++
 		default:
 			n.Equal++
 		}
@@ -602,6 +604,7 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		r.old = s.sync.slab.take(len(s.sync.names))
 		copy(r.old, r.base)
 	}
+	held, waiting := s.holds(p), []string(nil)
 	for i, pos := range plan.pos {
 		in := merge.FieldInput{Rule: plan.rules[i], Base: r.base[pos], Apart: r.partedAt(pos), CRM: p.vals[i], CRMAt: p.rec.Modified}
 		switch {
@@ -633,6 +636,10 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 			continue
 		}
 		out := merge.Drift(in, merge.Field(in))
+		if held != free && (out.WritePlatform || out.WriteCRM) {
+			waiting = append(waiting, label)
+			continue
+		}
 		r.part(pos, out.Apart)
 		if out.Conflict {
 			s.conflict(p, label, plan.t.Fields()[i].Column(), out, in.Rule.Policy, in.Base, in.CRM, in.Platform)
@@ -665,6 +672,9 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 				r.old[pos] = out.Base // agreed, even if the platform refuses the row
 			}
 		}
+	}
+	if len(waiting) > 0 {
+		s.holdBack(p, waiting, held)
 	}
 }
 

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/lockstep-sync/lockstep"
 )
 
@@ -34,8 +36,7 @@ func (s *session) tryAgain(table string) error {
 	s.mu.Lock()
 	for ref, r := range s.sync.retries {
 		_, tried := s.sync.again[ref]
-		wait := r.Next.Sub(now)
-		if ref.Table == table && !tried && (wait <= 0 || wait > lockstep.MaxRetryDelay) { // longer only by a clock that was wrong
+		if ref.Table == table && !tried && !early(r, now) {
 			due = append(due, ref)
 		}
 	}
@@ -56,6 +57,12 @@ func (s *session) tryAgain(table string) error {
 		}
 	}
 	return nil
+}
+
+// early reports whether it is too early to try a record again.
+func early(r lockstep.Retry, now time.Time) bool {
+	wait := r.Next.Sub(now)
+	return wait > 0 && wait <= lockstep.MaxRetryDelay // longer only by a clock that was wrong
 }
 
 // rejected tells that a side did not take a record, and when it is tried again.

@@ -38,6 +38,7 @@ const (
 	outcomeNone outcome = iota
 	outcomeConflict
 	outcomeRejected
+	outcomeHeld // the record was written too often; see breaker
 )
 
 type timeValue = time.Time
@@ -115,7 +116,12 @@ func (r *row) sends() bool {
 	if r.keepOnly {
 		return false
 	}
-	if len(r.adds) > 0 || r.email != "" && r.contact != "" {
+	return len(r.adds) > 0 || r.changes()
+}
+
+// changes reports whether the row says something of the contact itself.
+func (r *row) changes() bool {
+	if r.email != "" && r.contact != "" {
 		return true
 	}
 	for i := range r.values {
@@ -568,6 +574,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 	var counts lockstep.Counts
 	links := newLinkChunks(s.sync.bases)
 	s.mu.Lock()
+	written, now := s.breaker(), s.e.Now()
 	touched := map[*listState]bool{}
 	var findings []lockstep.Finding
 	state := lockstep.Acknowledged
@@ -612,6 +619,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			counts.ContactsUpdated++
 		}
 		counts.BookAdds += int64(len(r.adds))
+		if r.contact != "" && r.changes() {
+			written.wrote(r.ref, s.run.ID, toPlatform, now)
+		}
 		if r.contact == "" {
 			r.contact = r.result.Contact
 			r.standing = lockstep.Subscribed
