@@ -150,7 +150,7 @@ func TestQuarrelIsHeld(t *testing.T) {
 	}
 	// They go on after the delay, and are held for longer.
 	q.clock.Advance(5 * time.Minute)
-	writers, f = q.until()
+	writers, _ = q.until()
 	if writers != 5 {
 		t.Errorf("%d runs wrote the record the second time", writers)
 	}
