@@ -136,6 +136,16 @@ type KeyReader interface {
 	Keys(ctx context.Context, table string, from Cursor, each func(IDPage) error) error
 }
 
+// RestoreReader is a CRM that can tell that it was set back to an earlier state, as from
+// a backup.
+type RestoreReader interface {
+	// SetBack reports whether the CRM's own count of changes is lower now than it was when
+	// Changes, with the same query, returned the cursor. False proves nothing: the cursor
+	// may not tell, and as many changes may have been made since as were lost. It costs one
+	// call at most.
+	SetBack(ctx context.Context, q RecordQuery, from Cursor) (bool, error)
+}
+
 // DependantReader is a CRM that can tell whose looked-up records changed. The feed of
 // a table tells of its own records' changes alone; a value that is one lookup away may
 // change without the record that looks it up.

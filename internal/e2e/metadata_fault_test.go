@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,8 @@ func TestMetadataChangesDuringARun(t *testing.T) {
 	}
 }
 
-// An administrator restores a backup of the organization while a run reads: what
+// An administrator restores a backup of the organization while a run reads: the account
+// is locked, and once a person has looked, everybody is compared. What
 // vanished is not created again from the platform's copy, nothing is there twice, and
 // both sides agree afterwards.
 func TestEnvironmentRestored(t *testing.T) {
@@ -101,6 +103,12 @@ func TestEnvironmentRestored(t *testing.T) {
 				s.attempt()
 			}
 			s.twins.Faults.Clear()
+			if acc, err := s.app.Account(t.Context(), s.account.ID); err != nil || !strings.Contains(acc.Locked, wasSetBack) {
+				t.Errorf("the account is locked because of %q: %v", acc.Locked, err)
+			}
+			if _, err := s.app.UnlockAccount(t.Context(), s.account.ID, "Kim", "the backup was restored on purpose"); err != nil {
+				t.Fatal(err)
+			}
 			s.sync()
 			times := map[string]int{}
 			for _, r := range s.people("contact") {

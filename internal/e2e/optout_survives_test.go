@@ -266,6 +266,10 @@ func TestOptedOutStaysOutAfterARestore(t *testing.T) {
 				if n := len(s.closed()); n != 0 {
 					t.Fatalf("%d records are closed after the organization was set back", n)
 				}
+				s.guardedRun(lockstep.SyncMarketingLists, wasSetBack)
+				if _, err := s.app.UnlockAccount(t.Context(), s.account.ID, "Kim", "the backup was restored on purpose"); err != nil {
+					t.Fatal(err)
+				}
 			}
 			s.lanes()
 			s.stayOut("after the " + what)

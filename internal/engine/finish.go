@@ -28,6 +28,7 @@ func (s *session) finishLists(outward bool) error {
 	shared := s.sharing()
 	var miscounted []lockstep.Finding
 	for _, l := range s.sync.lists {
+		l.sum.Row = max(l.sum.Row, l.crm.Version)
 		skip := l.failed || l.held
 		if l.held {
 			l.sum = l.stored

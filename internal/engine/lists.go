@@ -80,6 +80,8 @@ type listSync struct {
 	pages    int
 	feeds    map[string][]feedRead // tables that are being read for the first time
 
+	history history
+
 	retries map[lockstep.Ref]lockstep.Retry // records that a side did not take
 	again   map[lockstep.Ref]bool           // of them, those that this slice tries again: true = and were not taken
 
@@ -212,7 +214,8 @@ type listSummary struct {
 	Book      int       `json:"book"` // the platform's member counter that belongs to InBook
 	InBook    int       `json:"in_book"`
 	Strangers int       `json:"strangers"`
-	Version   int64     `json:"version"` // newest membership seen
+	Version   int64     `json:"version"`       // newest membership seen
+	Row       int64     `json:"row,omitempty"` // version of the list itself
 	FullAt    time.Time `json:"full_at"`
 	Rules     string    `json:"rules"` // settings that decide membership
 	Dirty     bool      `json:"dirty,omitempty"`
@@ -457,6 +460,9 @@ func (s *session) loadSummary(l *listState) error {
 		if err := json.Unmarshal([]byte(c), &l.sum); err != nil {
 			l.sum = listSummary{}
 		}
+	}
+	if l.crm.Version != 0 && l.crm.Version < l.sum.Row {
+		return s.setBack(fmt.Sprintf("version %d of the list %q instead of %d", l.crm.Version, l.set.Name, l.sum.Row))
 	}
 	if l.renewed || l.sum.Renewed {
 		l.renewed, l.sum = true, listSummary{Renewed: true}

@@ -84,6 +84,9 @@ func (s *session) readTable(table string) error {
 	delta := from != "" && page == ""
 	unnamed := s.othersDependOn(table, full)
 	next, err := s.crm.Changes(s.ctx, plan.query, start, func(pg lockstep.RecordPage) error {
+		if delta {
+			s.sync.history.seen()
+		}
 		if delta && read == 0 {
 			if err := s.massChange(table, plan, pg); err != nil {
 				return err
@@ -115,6 +118,10 @@ func (s *session) readTable(table string) error {
 		return s.cancelledNow()
 	})
 	if lockstep.CodeOf(err) == lockstep.CodeExpired {
+		if err := s.compareHistory(plan, from); err != nil {
+			s.sync.history.stop(err)
+			return err
+		}
 		// The delta token is too old: everything is compared once, and nobody is
 		// removed on the strength of it alone.
 		s.stage("the change token has expired; comparing everything")

@@ -28,8 +28,11 @@ func (s *session) related() error {
 	return nil
 }
 
+// relatedCursor names how far the changes of what a table's records look up were read.
+func relatedCursor(plan *tablePlan) string { return plan.cursor + "/related" }
+
 func (s *session) readRelated(reader lockstep.DependantReader, table string, plan *tablePlan) error {
-	name := plan.cursor + "/related"
+	name := relatedCursor(plan)
 	from, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
 	if err != nil {
 		return err

@@ -335,6 +335,9 @@ func (s *session) saveCalls() error {
 
 // plan journals changes before their call.
 func (s *session) plan(kind lockstep.ChangeKind, payload []byte, rows int) (int64, error) {
+	if err := s.present(); err != nil {
+		return 0, err
+	}
 	if err := s.keepConflicts(); err != nil {
 		return 0, err
 	}

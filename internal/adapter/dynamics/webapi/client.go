@@ -93,6 +93,7 @@ var (
 	_ lockstep.MemberDecider   = (*Client)(nil)
 	_ lockstep.DependantReader = (*Client)(nil)
 	_ lockstep.KeyReader       = (*Client)(nil)
+	_ lockstep.RestoreReader   = (*Client)(nil)
 )
 
 // Open returns a client for the organization that the settings describe. It sends

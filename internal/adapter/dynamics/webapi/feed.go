@@ -141,10 +141,8 @@ func (f *feed) track(ctx context.Context, target string) (lockstep.Cursor, error
 			if delta, err = f.c.link(p.delta); err != nil {
 				return err
 			}
-			if before, ok := versionOf(target); ok {
-				if now, ok := versionOf(delta); ok && now < before {
-					return restored(f.op)
-				}
+			if setBack(target, delta) {
+				return restored(f.op)
 			}
 		}
 		return f.deliver(ctx, p, resume)
@@ -172,6 +170,39 @@ func versionOf(target string) (version int64, ok bool) {
 	number, _, ok := strings.Cut(values.Get("$deltatoken"), "!")
 	version, err = strconv.ParseInt(number, 10, 64)
 	return version, ok && err == nil
+}
+
+// setBack reports whether the versions of the organization moved backwards between two
+// delta links.
+func setBack(before, now string) bool {
+	was, knew := versionOf(before)
+	is, knows := versionOf(now)
+	return knew && knows && is < was
+}
+
+// SetBack asks for one changed row. A page that is followed by another one holds a row of
+// a later version than the cursor's.
+func (c *Client) SetBack(ctx context.Context, q lockstep.RecordQuery, from lockstep.Cursor) (bool, error) {
+	const op = "ask whether the organization was set back"
+	l, err := c.layoutFor(ctx, q)
+	if err != nil {
+		return false, err
+	}
+	target, tracked := strings.CutPrefix(string(from), trackedFeed+"."+l.hash()+".")
+	if _, told := versionOf(target); !tracked || !told {
+		return false, nil
+	}
+	text, err := c.getTarget(ctx, op, "/"+l.t.set, target, "odata.track-changes,odata.maxpagesize=1", 0)
+	if err != nil {
+		c.forget(l.t.name, err)
+		return false, err
+	}
+	p, err := l.decode(text, op)
+	if err != nil || p.next != "" || p.delta == "" {
+		return false, err
+	}
+	link, err := c.link(p.delta)
+	return err == nil && setBack(target, link), err
 }
 
 // restored is the answer to a position that the organization has not reached yet:
