@@ -87,13 +87,13 @@ func (s *session) compareHistory(plan *tablePlan, from lockstep.Cursor) error {
 		return nil
 	}
 	back, err := reader.SetBack(s.ctx, plan.query, from)
-	switch {
-	case err != nil && (lockstep.ScopeOf(err) == lockstep.ScopeConnection || transient(err) || s.ctx.Err() != nil):
-		return err
-	case err != nil || !back: // what the table's feed does not tell is seen to when it is read
-		return nil
+	if back {
+		return s.setBack("its count of changes went down")
 	}
-	return s.setBack("its count of changes went down")
+	if err != nil && (lockstep.ScopeOf(err) == lockstep.ScopeConnection || transient(err) || s.ctx.Err() != nil) {
+		return err
+	}
+	return nil // what is wrong with the table alone is seen to when its feed is read
 }
 
 // setBack locks the account, so that nothing is written by later runs either until a
