@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
-	"github.com/lockstep-sync/lockstep/internal/transform"
 )
 
 // Two programs that answer every change of a record with one of their own, a plug-in in
@@ -194,7 +193,7 @@ func (s *session) holds(p *person) holding {
 // membership and what it says about being mailed go their way.
 func (s *session) holdBack(p *person, labels []string, why holding) {
 	r, ref := &p.row, p.rec.Ref
-	r.apart, r.hash = true, transform.Hash128{1} // fits no content, and asks for no look at it
+	r.apart = true // what the platform says is asked then; until then the record is as it was looked at
 	if r.outcome == outcomeNone {
 		r.outcome = outcomeHeld
 	}
