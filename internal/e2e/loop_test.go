@@ -229,6 +229,24 @@ func TestHeldRecordStillLeaves(t *testing.T) {
 				return ""
 			},
 		},
+		"joins another list": {
+			func(q *quarrel) {
+				other := q.stage.list("Two", "contact", lockstep.ActionIgnore, "")
+				q.join(other, q.ann)
+			},
+			func(q *quarrel) string {
+				q.sync()
+				if crm, mail := q.title(); crm == mail {
+					return "that she was written ended her waiting"
+				}
+				q.clock.Advance(6 * time.Minute)
+				q.sync()
+				if crm, mail := q.title(); crm != mail {
+					return fmt.Sprintf("the CRM has %q, the platform %q", crm, mail)
+				}
+				return ""
+			},
+		},
 		"gets another address": {
 			func(q *quarrel) { q.editRecord("contact", q.ann, cols{"emailaddress1": "anna@stage.example"}) },
 			func(q *quarrel) string {
