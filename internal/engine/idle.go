@@ -70,7 +70,7 @@ func (s *session) stillUsed() ([]lockstep.ListSettings, error) {
 	now := s.e.Now().UTC().Truncate(time.Second)
 	moved := map[string]bool{}
 	for _, l := range s.sync.lists {
-		changed := l.stored.Version != l.sum.Version || l.stored.CRMCount != l.sum.CRMCount
+		changed := l.joined || l.stored.CRMCount != l.sum.CRMCount
 		if set := &l.set; changed && !set.InUse.IsZero() && (now.Sub(set.InUse) >= useGrain || !set.IdleNotice.IsZero()) {
 			moved[set.ID] = true
 		}

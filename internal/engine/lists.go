@@ -182,6 +182,7 @@ type listState struct {
 	begun    bool // an earlier slice of this run, in this process, left it as it is here
 	checked  bool // its book was compared in this run
 	failed   bool // could not be read; left alone in this run
+	joined   bool // a membership of its own is newer than the last run's
 	touched  bool // something about its members has to be looked at
 	pending  *crosswalk.MemberBatch
 	blobs    []int64 // stored payloads that members was read from

@@ -82,7 +82,8 @@ func (s *session) observeNew(lists []*listState, since int64) (more []*listState
 		return nil, err
 	}
 	for _, l := range lists {
-		if len(added[l]) == 0 && l.crm.Members == l.sum.CRMCount {
+		l.joined = len(added[l]) > 0
+		if !l.joined && l.crm.Members == l.sum.CRMCount {
 			continue
 		}
 		// Once some of the newcomers are stored, the counter may fit although others
@@ -145,6 +146,7 @@ func (s *session) observeFull(lists []*listState) error {
 	for _, l := range lists {
 		r := byID[l.set.CRMID]
 		r.members.Seal()
+		l.joined = l.joined || r.version > l.sum.Version
 		l.observed, l.sum.Version = &r.members, r.version
 		l.fresh, l.touched = true, true
 		l.sum.FullAt = s.e.Now()

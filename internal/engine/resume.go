@@ -46,7 +46,7 @@ func (s *session) hand(whole bool) {
 			continue
 		}
 		r.lists[l.set.ID] = &listState{ // not its members: they are stored
-			set: l.set, crm: l.crm, book: l.book, sum: l.sum, admitted: l.admitted, newStrangers: l.newStrangers, checked: l.checked,
+			set: l.set, crm: l.crm, book: l.book, sum: l.sum, admitted: l.admitted, newStrangers: l.newStrangers, checked: l.checked, joined: l.joined,
 			observed: l.observed, fresh: l.fresh, touched: l.touched, tables: l.tables, evaluatedAt: l.evaluatedAt, again: l.again, decide: l.decide, deciding: l.deciding, part: l.part,
 		}
 	}
@@ -92,7 +92,7 @@ func (s *session) takeUp() error {
 		l.crm, l.sum, l.admitted = was.crm, was.sum, was.admitted
 		l.observed, l.fresh, l.touched = was.observed, was.fresh, was.touched
 		l.tables, l.evaluatedAt, l.again, l.decide, l.deciding = was.tables, was.evaluatedAt, was.again, was.decide, was.deciding
-		l.newStrangers, l.checked, l.begun = was.newStrangers, was.checked, true
+		l.newStrangers, l.checked, l.joined, l.begun = was.newStrangers, was.checked, was.joined, true
 		if l.deciding != nil {
 			l.deciding.page = map[lockstep.ID]bool{}
 		}
