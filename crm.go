@@ -1,6 +1,9 @@
 package lockstep
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Cursor is an adapter's own mark of how far a feed was read: a delta link, a
 // page link, a watermark. Empty means from the beginning. It holds no secret.
@@ -44,7 +47,8 @@ type RecordReader interface {
 	// Changes reads what changed since from, deleted records included, and
 	// returns the cursor for the next time. With an empty from it reads every
 	// record. from may also be a page's Resume. CodeExpired means that the
-	// cursor cannot be continued: read from the beginning.
+	// cursor cannot be continued: read from the beginning. It wraps ErrSetBack when
+	// that is so because the CRM was set back to an earlier state.
 	Changes(ctx context.Context, q RecordQuery, from Cursor, each func(RecordPage) error) (Cursor, error)
 	// Records reads the records with these ids, in any order; missing ones are
 	// left out.
@@ -135,6 +139,9 @@ type KeyReader interface {
 	// CodeExpired means that it cannot be continued there: begin anew.
 	Keys(ctx context.Context, table string, from Cursor, each func(IDPage) error) error
 }
+
+// ErrSetBack says that a CRM was set back to an earlier state, as from a backup.
+var ErrSetBack = errors.New("set back to an earlier state")
 
 // RestoreReader is a CRM that can tell that it was set back to an earlier state, as from
 // a backup.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -118,7 +119,8 @@ func (s *session) readTable(table string) error {
 		return s.cancelledNow()
 	})
 	if lockstep.CodeOf(err) == lockstep.CodeExpired {
-		if err := s.compareHistory(plan, from); err != nil {
+		if errors.Is(err, lockstep.ErrSetBack) {
+			err = s.setBack(countWentDown)
 			s.sync.history.stop(err)
 			return err
 		}

@@ -21,6 +21,8 @@ import (
 // lost, or the position in the feed was given up because it is too old or the table is not
 // tracked.
 
+const countWentDown = "its count of changes went down"
+
 // history is what a slice knows of the CRM's count of changes.
 type history struct {
 	mu    sync.Mutex
@@ -88,7 +90,7 @@ func (s *session) compareHistory(plan *tablePlan, from lockstep.Cursor) error {
 	}
 	back, err := reader.SetBack(s.ctx, plan.query, from)
 	if back {
-		return s.setBack("its count of changes went down")
+		return s.setBack(countWentDown)
 	}
 	if err != nil && (lockstep.ScopeOf(err) == lockstep.ScopeConnection || transient(err) || s.ctx.Err() != nil) {
 		return err

@@ -209,7 +209,7 @@ func (c *Client) SetBack(ctx context.Context, q lockstep.RecordQuery, from locks
 // its versions moved backwards, so changes below the position would never be seen.
 func restored(op string) error {
 	return &lockstep.Error{
-		Code: lockstep.CodeExpired, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch,
+		Code: lockstep.CodeExpired, Op: "dynamics: " + op, Scope: lockstep.ScopeBatch, Err: lockstep.ErrSetBack,
 		Msg: "the organization was reset to an earlier state, perhaps from a backup",
 	}
 }

@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestSetBack(t *testing.T) {
 		t.Fatalf("%d writes were taken back", n)
 	}
 	check("when writes since were taken back", later, true, 1)
-	if _, _, err := read(t.Context(), c, q, later); lockstep.CodeOf(err) != lockstep.CodeExpired {
+	if _, _, err := read(t.Context(), c, q, later); lockstep.CodeOf(err) != lockstep.CodeExpired || !errors.Is(err, lockstep.ErrSetBack) {
 		t.Errorf("the feed goes on: %v", err)
 	}
 	check("from before the backup", cursor, false, 1)
