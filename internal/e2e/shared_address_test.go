@@ -355,6 +355,35 @@ func TestSharedAddressKeptByWhoJoins(t *testing.T) {
 	w.quiet()
 }
 
+// Of two who share an address and change in the same moment, one loses the address: the
+// other one speaks for the contact from then on, whichever is read first.
+func TestSharedAddressLostBesideAnEdit(t *testing.T) {
+	for blanked := range 2 {
+		t.Run(fmt.Sprint(blanked), func(t *testing.T) {
+			w := newStage(t)
+			l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
+			ids := []string{}
+			for i := range 2 {
+				ids = append(ids, w.cast("contact", "both@stage.example", cols{"address1_city": fmt.Sprintf("City %d", i)}))
+				w.join(l, ids[i])
+				w.twins.Clock.Advance(2 * time.Second)
+			}
+			w.sync()
+			w.editRecord("contact", ids[blanked], cols{"emailaddress1": nil})
+			w.editRecord("contact", ids[1-blanked], cols{"jobtitle": "Other"})
+			w.sync()
+			w.sync()
+			if got, want := w.field("both@stage.example", "CITY"), fmt.Sprintf("City %d", 1-blanked); got != want {
+				t.Errorf("the contact says %v, want %s", got, want)
+			}
+			if got := w.field("both@stage.example", "JOBTITLE"); got != "Other" {
+				t.Errorf("the contact's job title is %v", got)
+			}
+			w.quiet()
+		})
+	}
+}
+
 // A contact and a lead swap addresses, and three people pass theirs on in a circle
 // while one of them is edited on the platform.
 func TestAddressesGoRound(t *testing.T) {

@@ -348,8 +348,10 @@ func (s *session) fetchEntries(people []person) error {
 			wants = append(wants, want{p, p.link, false})
 			p.others = slices.DeleteFunc(s.sync.links.ByContact(p.link.Contact, nil), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] != stays && k.Ref != p.rec.Ref })
 			if p.noEmail != "" && (s.shared(p) || s.sync.vacated[p.rec.Ref] != stays) {
-				// It has no address any more, and others keep theirs or take it over.
+				// It has no address any more, and others keep theirs or take it over. It
+				// speaks for nobody from now on, not only once that is stored.
 				s.recheckOthers(p.rec.Ref, p.others)
+				s.sync.vacated[p.rec.Ref] = movedAway
 				p.linked, p.others, p.former, p.plat = false, nil, p.link, nil
 				wants = wants[:len(wants)-1]
 			}
