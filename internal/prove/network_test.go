@@ -336,7 +336,7 @@ func (s *sim) serve(x *exchange) *http.Response {
 			s.calls = append(s.calls, called{len(s.played), what, x.route})
 		}
 	}
-	if x.fault != nil && x.fault.kind == "bulk-partial" && (strings.Contains(x.fault.arg, "no-report") || strings.Contains(x.fault.arg, "lost")) {
+	if x.fault != nil && x.fault.kind == "bulk-partial" && strings.Contains(x.fault.arg, "no-report") {
 		s.unreported[s.round] = true
 	}
 	if x.fault != nil && x.fault.taken { // not every call has what its fault needs, such as a second page

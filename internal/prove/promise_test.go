@@ -259,6 +259,7 @@ func nobodyComesBack(s *sim) {
 	address := map[string]string{}
 	type moment struct{ change, round int }
 	deleted := map[string]moment{}  // by the record's id
+	made := map[string]int{}        // the change, by the record's id
 	signedUp := map[string]moment{} // by the address
 	for i, x := range s.history.changes {
 		switch {
@@ -270,9 +271,12 @@ func nobodyComesBack(s *sim) {
 			deleted[x.id] = moment{i, x.round}
 		case x.side == "crm" && x.kind == "create" && x.ours() && x.name == "emailaddress1":
 			gone, was := deleted[x.id]
-			if up, newcomer := signedUp[lower(x.new)]; was && (!newcomer || up.change < gone.change && up.round < gone.round) {
+			up, newcomer := signedUp[lower(x.new)]
+			during := up.round == x.round && gone.round == x.round && up.change > made[x.id]
+			if was && !(newcomer && (up.change > gone.change || during)) {
 				s.violated("I5 no resurrection", "%v", x)
 			}
+			made[x.id] = i
 			delete(deleted, x.id)
 		}
 	}
