@@ -25,9 +25,17 @@ const countWentDown = "its count of changes went down"
 
 // history is what a slice knows of the CRM's count of changes.
 type history struct {
-	mu    sync.Mutex
-	asked bool  // it did not go down
-	back  error // it did
+	asking chan struct{} // held by the one writer that asks
+	mu     sync.Mutex
+	asked  bool  // it did not go down
+	back   error // it did
+}
+
+// answer is what is known by now.
+func (h *history) answer() (known bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked || h.back != nil, h.back
 }
 
 // seen notes that a feed went on from where it was.
@@ -51,10 +59,17 @@ func (s *session) present() error {
 		return nil
 	}
 	h := &s.sync.history
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.back != nil || h.asked {
-		return h.back
+	if known, err := h.answer(); known {
+		return err
+	}
+	select {
+	case h.asking <- struct{}{}:
+		defer func() { <-h.asking }()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	if known, err := h.answer(); known {
+		return err // another writer has asked meanwhile
 	}
 	tables := map[string]bool{}
 	for _, l := range s.sync.lists {
@@ -71,13 +86,13 @@ func (s *session) present() error {
 		}
 		if err := s.compareHistory(plan, from); err != nil {
 			if lockstep.CodeOf(err) == lockstep.CodeGuarded {
-				h.back = err
+				h.stop(err)
 			}
 			return err
 		}
 		break
 	}
-	h.asked = true
+	h.seen()
 	return nil
 }
 
