@@ -478,11 +478,14 @@ func (s *session) leave(table string, id lockstep.ID) {
 func (s *session) follow(table string, r *lockstep.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	loser, ok := s.linkOf(r.Ref)
-	if !ok || s.dry() {
+	if s.dry() {
 		return
 	}
-	s.sync.vacated[loser.Ref] = ended
+	s.sync.vacated[r.Ref] = ended
+	loser, ok := s.linkOf(r.Ref)
+	if !ok {
+		return
+	}
 	s.recheckOthers(loser.Ref, s.sync.links.ByContact(loser.Contact, nil))
 	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: lockstep.Ref{Table: table, ID: r.MergedInto}})
 }
@@ -566,7 +569,7 @@ func (s *session) tidyLinks() error {
 		if own {
 			closed = append(closed, m.loser)
 		}
-		if linked || followed[m.survivor] {
+		if linked || followed[m.survivor] || s.sync.vacated[m.survivor] == ended { // or was merged itself, which may be heard first
 			continue
 		}
 		followed[m.survivor], inherited[m.loser.Contact] = true, true

@@ -612,11 +612,8 @@ func (s *session) mergeFields(plan *tablePlan, p *person) {
 		switch {
 		case p.plat != nil:
 			in.Platform, in.PlatformAt = plan.t.Platform(i, p.plat.Values[pos], s.report(p.rec.Ref, r.contact)), p.plat.Modified
-			switch ours, mine := s.echo(p, s.sync.names[pos], in.Platform); {
-			case mine:
+			if ours, mine := s.echo(p, s.sync.names[pos], in.Platform); mine || ours && p.linked {
 				in.Base, r.base[pos] = in.Platform, in.Platform
-			case ours && p.linked:
-				in.Platform, in.PlatformAt = lockstep.Value{}, timeValue{}
 			}
 		case p.linked:
 			in.Platform = lockstep.Value{} // as the base
