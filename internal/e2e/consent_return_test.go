@@ -320,3 +320,44 @@ func TestComingBackLeavesWhatAUserClosedTwice(t *testing.T) {
 		t.Errorf("open rows: %v", got)
 	}
 }
+
+// A record that a user edits between being read and being opened is not opened on the
+// strength of what was read: the next run looks at it as it is then.
+func TestEditedWhileComingBack(t *testing.T) {
+	for _, edit := range []struct {
+		name  string
+		cols  cols
+		after int // records that are closed after another run
+	}{
+		{"something else", cols{"jobtitle": "Edited"}, 0},
+		{"the address", cols{"emailaddress1": "new@stage.example"}, 1},
+	} {
+		t.Run(edit.name, func(t *testing.T) {
+			var meanwhile func()
+			w, record := newReturning(t, app.Config{OnStep: func(step string) {
+				if meanwhile != nil && step == lockstep.WriteRecord.String()+".before" {
+					now := meanwhile
+					meanwhile = nil
+					now()
+				}
+			}})
+			w.optOut("ann@stage.example")
+			w.run(lockstep.SyncSuppressions)
+			w.wantClosed("out", 1, "ann@stage.example")
+			w.back()
+			w.sync()
+			meanwhile = func() { w.editRecord("contact", record, edit.cols) }
+			w.run(lockstep.SyncSuppressions)
+			if meanwhile != nil {
+				t.Fatal("no record was written")
+			}
+			if got := w.closed(); len(got) != 1 {
+				t.Errorf("closed are %v after the edit", got)
+			}
+			w.run(lockstep.SyncSuppressions)
+			if got := w.closed(); len(got) != edit.after {
+				t.Errorf("closed are %v after another run, want %d", got, edit.after)
+			}
+		})
+	}
+}

@@ -173,7 +173,7 @@ func (s *session) tellClosed(rs []*lockstep.Restriction) error {
 			Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: r.Ref, Contact: r.Contact, Email: r.Email, Why: "a backup of the CRM had opened it",
 			Fields: []lockstep.FieldChange{{Name: column, Old: lockstep.BoolValue(false), New: lockstep.BoolValue(true)}},
 		}
-		done, err := s.writeOne(change, r, toldFlags, "the CRM refused to close the record again")
+		done, err := s.writeOne(change, 0, r, toldFlags, "the CRM refused to close the record again")
 		if err != nil {
 			return err
 		}
@@ -412,7 +412,7 @@ func (s *session) openRow(row lockstep.Ref, r *lockstep.Restriction) error {
 		Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: row, Contact: r.Contact, Email: r.Email, Why: r.Evidence,
 		Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "0")}},
 	}
-	done, err := s.writeOne(change, r, toldRow, "the CRM refused to open the row again")
+	done, err := s.writeOne(change, 0, r, toldRow, "the CRM refused to open the row again")
 	if done {
 		r.Told[toldRow] = s.e.Now()
 	}
@@ -580,7 +580,7 @@ func (s *session) closeRows(table string, r *lockstep.Restriction) (bool, error)
 			Kind: lockstep.KeepRow, State: lockstep.Planned, Ref: lockstep.Ref{Table: table, ID: id}, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 			Fields: []lockstep.FieldChange{{Name: lockstep.StateColumn, New: lockstep.CanonicalValue(lockstep.Number, "1")}},
 		}
-		done, err := s.writeOne(change, r, toldBack, "the CRM refused to close the row")
+		done, err := s.writeOne(change, 0, r, toldBack, "the CRM refused to close the row")
 		if err != nil {
 			return false, err
 		}
@@ -665,7 +665,7 @@ func (s *session) openRecords(r *lockstep.Restriction) (bool, error) {
 				Kind: lockstep.WriteRecord, State: lockstep.Planned, Ref: rec.Ref, Contact: r.Contact, Email: r.Email, Why: "the person came back",
 				Fields: []lockstep.FieldChange{{Name: lockstep.BulkEmailColumn, Old: lockstep.BoolValue(true), New: lockstep.BoolValue(false)}},
 			}
-			done, err := s.writeOne(change, r, toldBack, "the CRM refused to open the record to bulk email")
+			done, err := s.writeOne(change, rec.Version, r, toldBack, "the CRM refused to open the record to bulk email")
 			if err != nil {
 				return false, err
 			}
@@ -675,10 +675,12 @@ func (s *session) openRecords(r *lockstep.Restriction) (bool, error) {
 	return all, nil
 }
 
-// writeOne writes one row of the CRM, and reports whether the CRM took it.
-func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, destination, problem string) (done bool, err error) {
+// writeOne writes one row of the CRM, and reports whether the CRM took it. What opens
+// somebody to email rests on the version in which the row was read: whoever was edited
+// since is looked at again in the next run.
+func (s *session) writeOne(change lockstep.Change, version int64, r *lockstep.Restriction, destination, problem string) (done bool, err error) {
 	changes := []lockstep.Change{change}
-	write := lockstep.RecordWrite{ID: change.Ref.ID}
+	write := lockstep.RecordWrite{ID: change.Ref.ID, Version: version}
 	for _, f := range change.Fields {
 		write.Fields = append(write.Fields, lockstep.ColumnValue{Column: f.Name, Value: f.New})
 	}
@@ -687,7 +689,11 @@ func (s *session) writeOne(change lockstep.Change, r *lockstep.Restriction, dest
 		if err != nil {
 			return err
 		}
-		if refused := results[0]; refused != nil {
+		switch refused := results[0]; {
+		case refused != nil && refused.Code == lockstep.CodeStale:
+			changes[0].State, changes[0].Cause = lockstep.Refused, refused.Msg
+			return nil
+		case refused != nil:
 			s.optOutRefused(r, &changes[0], problem, refused)
 			return nil
 		}

@@ -91,7 +91,7 @@ func (s *sim) untraceable(p *contact) bool {
 			made = i
 		case c.name == "email" && c.who == person:
 			return made >= 0 && !slices.ContainsFunc(s.played, func(x played) bool {
-				return x.run.Type == lockstep.SyncMarketingLists && x.run.Mode == lockstep.ModeApply && x.run.Status != lockstep.RunFailed && x.to > made && x.from <= i
+				return x.run.Type == lockstep.SyncMarketingLists && x.run.Mode == lockstep.ModeApply && x.run.Status != lockstep.RunFailed && x.to > made && x.to <= i
 			})
 		}
 	}
