@@ -42,7 +42,7 @@ func membershipAgrees(s *sim) {
 		}
 		for _, email := range sortedKeys(e.must) {
 			c := s.history.byEmail(email)
-			if (c == nil || !c.in[e.book]) && !s.keptByUndo(c, &e) {
+			if (c == nil || !c.in[e.book]) && !s.keptByUndo(c, &e) && !s.refusedElsewhere(c) {
 				s.violated("I9 convergence", "list %q: %s (%s %s) is missing in the address book %s; contact %+v", e.list.name, email, e.must[email].table, e.must[email].id, e.book, c)
 			}
 		}
@@ -60,37 +60,51 @@ func membershipAgrees(s *sim) {
 	}
 }
 
-// unfollowed reports whether the record that a contact had the address of could not be
+// unfollowed reports whether the record that a contact had an address of could not be
 // given its new one, because the CRM refuses whatever is written there.
 func (s *sim) unfollowed(p *contact) bool {
-	for _, r := range s.history.cast {
-		if r.id != s.injector.poisoned || r.email() == "" || r.email() == p.email {
-			continue
-		}
-		for _, c := range s.history.changes {
-			if c.side == "mail" && c.id == p.id && c.name == "email" && lower(c.old) == r.email() {
-				return true
-			}
+	had := map[string]bool{} // by the record that refuses what is written
+	for _, c := range s.history.changes {
+		if c.side == "crm" && c.id == s.injector.poisoned && c.name == "emailaddress1" {
+			had[lower(c.new)] = true
 		}
 	}
-	return false
+	return !had[p.email] && slices.ContainsFunc(s.history.changes, func(c change) bool {
+		return c.side == "mail" && c.id == p.id && c.name == "email" && c.old != "" && had[lower(c.old)]
+	})
+}
+
+// refusedElsewhere reports whether a record that is closed to email still has an address
+// that a person took from the contact on the platform: by whatever address the contact is
+// mailed, it is the one whose owner refused.
+func (s *sim) refusedElsewhere(p *contact) bool {
+	return p != nil && slices.ContainsFunc(s.history.changes, func(c change) bool {
+		if c.side != "mail" || c.id != p.id || c.name != "email" || c.who != person {
+			return false
+		}
+		return slices.ContainsFunc(s.history.cast, func(r *record) bool {
+			return !r.gone && r.optedOut() && r.email() == lower(c.old) && r.email() != p.email
+		})
+	})
 }
 
 // untraceable reports whether an import made a contact and told nothing of it, and a
-// person gave it another address before a sync came to its end that could have met it
-// under its own: nothing says then whose contact it is.
+// person gave it or its record another address before a sync came to its end that could
+// have met both under the one they had: nothing says then whose contact it is.
 func (s *sim) untraceable(p *contact) bool {
-	made := -1
+	made, address := -1, ""
 	for i, c := range s.history.changes {
 		switch {
-		case c.side != "mail" || c.id != p.id:
-		case c.kind == "create" && c.name == "":
+		case c.side == "mail" && c.id == p.id && c.kind == "create" && c.name == "":
 			if !c.ours() || !s.unreported[c.round] {
 				return false
 			}
 			made = i
-		case c.name == "email" && c.who == person:
-			return made >= 0 && !slices.ContainsFunc(s.played, func(x played) bool {
+		case made < 0 || c.who != person && c.side == "crm":
+		case c.side == "mail" && c.id == p.id && c.kind == "create" && c.name == "email":
+			address = lower(c.new)
+		case c.side == "mail" && c.id == p.id && c.name == "email" && c.who == person, c.side == "crm" && c.name == "emailaddress1" && lower(c.old) == address:
+			return !slices.ContainsFunc(s.played, func(x played) bool {
 				return x.run.Type == lockstep.SyncMarketingLists && x.run.Mode == lockstep.ModeApply && x.run.Status != lockstep.RunFailed && x.to > made && x.to <= i
 			})
 		}
