@@ -39,6 +39,9 @@ func (h *hit) transport(s *sim, x *exchange) bool {
 	if h.act == nil {
 		return false
 	}
+	if x.twin == "dataverse" && x.req.Method == http.MethodPost {
+		s.unanswered[s.round] = true
+	}
 	h.act(s, x)
 	return true
 }

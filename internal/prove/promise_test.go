@@ -287,13 +287,22 @@ func nobodyComesBack(s *sim) {
 			gone, was := deleted[x.id]
 			up, newcomer := signedUp[lower(x.new)]
 			during := up.round == x.round && gone.round == x.round && up.change > made[x.id]
-			if was && !(newcomer && (up.change > gone.change || during)) {
+			if was && !(newcomer && (up.change > gone.change || during)) && !s.neverHeardOf(made[x.id], gone.change) {
 				s.violated("I5 no resurrection", "%v", x)
 			}
 			made[x.id] = i
 			delete(deleted, x.id)
 		}
 	}
+}
+
+// neverHeardOf reports whether nobody may have told the product that its record was made,
+// in the change made, when a person deleted it: the answer was lost, and no sync came to
+// its end before.
+func (s *sim) neverHeardOf(made, deleted int) bool {
+	return s.unanswered[s.history.changes[made].round] && !slices.ContainsFunc(s.played, func(x played) bool {
+		return x.run.Type == lockstep.SyncMarketingLists && x.run.Mode == lockstep.ModeApply && x.run.Status != lockstep.RunFailed && x.to > made && x.to <= deleted
+	})
 }
 
 // optOutsHold: the product weakens no opt-out.

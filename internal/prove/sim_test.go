@@ -115,6 +115,9 @@ type sim struct {
 	deaf map[int]bool
 	// unreported are the rounds in which an import told nothing of contacts that it made.
 	unreported map[int]bool
+	// unanswered are the rounds in which the process, because it died or because of a fault,
+	// may not have been told what became of a write to the CRM.
+	unanswered map[int]bool
 	possible   map[coverKey]int // pairs of fault and route that could have been
 	routes     map[string]int   // requests
 	// requested is how many requests there were, in all rounds.
@@ -148,7 +151,7 @@ var directoryKey = sync.OnceValue(func() *rsa.PrivateKey {
 func newSim(t *testing.T, p *plan) *sim {
 	s := &sim{
 		t: t, ctx: t.Context(), plan: p, history: newHistory(), net: newNetwork(), injector: &injector{},
-		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, unreported: map[int]bool{}, deaf: map[int]bool{}, possible: map[coverKey]int{}, routes: map[string]int{},
+		closed: map[string]int{}, acted: map[string]int{}, coverage: map[coverKey]int{}, unreported: map[int]bool{}, unanswered: map[int]bool{}, deaf: map[int]bool{}, possible: map[coverKey]int{}, routes: map[string]int{},
 	}
 	s.history.who = person
 	s.injector.history = s.history
@@ -339,7 +342,7 @@ func (s *sim) dying(request int, served bool) bool {
 
 // dies ends the process: nothing that it still does reaches anybody.
 func (s *sim) dies() {
-	s.killed = true
+	s.killed, s.unanswered[s.round] = true, true
 	s.net.mu.Lock()
 	s.net.dead = true
 	s.net.mu.Unlock()
