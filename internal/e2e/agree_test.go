@@ -53,6 +53,9 @@ func (w *world) people(table string) map[string]rec {
 	return out
 }
 
+// queryPage is the most that one page of a query returns. It has no link to the next.
+const queryPage = 5000
+
 // membersOf asks the CRM twin who is in a marketing list.
 func (w *world) membersOf(l lockstep.ListSettings) []string {
 	w.t.Helper()
@@ -65,7 +68,11 @@ func (w *world) membersOf(l lockstep.ListSettings) []string {
 	}
 	var list rec
 	w.crm("GET", fmt.Sprintf("lists(%s)?$select=query", l.CRMID), nil, &list)
-	for _, r := range w.rows(sets(l.MemberTable) + "?fetchXml=" + url.QueryEscape(list.str("query"))) {
+	members := w.rows(sets(l.MemberTable) + "?fetchXml=" + url.QueryEscape(list.str("query")))
+	if len(members) >= queryPage {
+		w.t.Fatalf("list %q has %d members or more, and only the first page of a query is read here", l.Name, queryPage)
+	}
+	for _, r := range members {
 		out = append(out, r.str(l.MemberTable+"id"))
 	}
 	return out
