@@ -20,6 +20,9 @@ const (
 	// failedPause keeps a sync that fails, because of a wrong password for example, from
 	// trying all the time.
 	failedPause = 5 * time.Minute
+	// hintedPause is the shortest time between two runs of a sync with a fixed interval,
+	// however often the CRM says that something changed.
+	hintedPause = 30 * time.Second
 )
 
 // maxTimes is the most times that NextTimes answers.
@@ -288,6 +291,7 @@ func (a scheduler) begin(ctx context.Context, account string, t lockstep.SyncTyp
 				return a.store.SaveScheduleIn(ctx, tx, sc)
 			}
 			sc.Next, _ = plan.Following(sc.Next, now)
+			sc.Earliest = now.Add(hintedPause)
 		}
 		next = sc.Next
 		return a.store.SaveScheduleIn(ctx, tx, sc)
@@ -324,7 +328,13 @@ func (a scheduler) rest(ctx context.Context, tx store.Tx, sc *lockstep.SyncSched
 	return nil
 }
 
-// hurry has the continuous syncs of an organization's accounts look now, because the
+// hinted says whether a sync looks as soon as the CRM says that something changed. That of
+// the suppressions does whatever its interval, because what changed may be an opt-out.
+func hinted(sc *lockstep.SyncSchedule) bool {
+	return sc.Interval == lockstep.Continuous || sc.Type == lockstep.SyncSuppressions && sc.Interval.Every() > 0
+}
+
+// hurry has the syncs that go by an organization's word look now, because the
 // organization said that something changed, and returns how many it concerns. What keeps
 // a sync from running keeps it from running all the same: an account that does not sync
 // by itself or is locked, a closed window, a budget that is used up, the pause after a
@@ -341,12 +351,12 @@ func (a *App) hurry(ctx context.Context, organization string) (int, error) {
 	concerned := 0
 	for _, acc := range accounts {
 		for i := range stored {
-			if stored[i].Account != acc.ID || stored[i].Interval != lockstep.Continuous || waits(acc, &stored[i], stored) != "" {
+			if stored[i].Account != acc.ID || !hinted(&stored[i]) || waits(acc, &stored[i], stored) != "" {
 				continue // one that nothing is stored of is due already
 			}
 			err := a.store.InTx(ctx, func(tx store.Tx) error {
 				sc, err := a.store.ScheduleIn(ctx, tx, acc.ID, stored[i].Type)
-				if err != nil || sc.Interval != lockstep.Continuous || sc.Next.IsZero() {
+				if err != nil || !hinted(&sc) || sc.Next.IsZero() {
 					return err
 				}
 				if now := a.now(); sc.Run != "" {

@@ -135,7 +135,44 @@ func TestHintWhileARunIsUnderWay(t *testing.T) {
 	}
 }
 
-// A hint brings forward only what may run, and only what is continuous.
+// What the CRM tells of may be an opt-out: the sync of the suppressions looks at once, and
+// then no more often than every half minute, whatever its interval. Its interval is kept
+// without a word of the CRM, and that of other syncs with one.
+func TestHintedSuppressions(t *testing.T) {
+	c := newClocked(t, "2026-11-20 14:00")
+	c.set(lockstep.SyncSuppressions, lockstep.Schedule{Interval: "5m"})
+	c.set(lockstep.SyncUnsubscribes, lockstep.Schedule{Interval: "5m"})
+	begun := func() []lockstep.SyncType {
+		t.Helper()
+		live, _ := c.tick()
+		var types []lockstep.SyncType
+		for _, run := range live {
+			types = append(types, run.Type)
+			c.end(run, time.Second, nothingDone, lockstep.RunCompleted)
+		}
+		return types
+	}
+	begun()
+	start := c.now
+	got := map[lockstep.SyncType][]int{}
+	for second := 1; second <= 480; second++ {
+		c.now = start.Add(time.Duration(second) * time.Second)
+		if second >= 61 && second <= 125 {
+			c.hint()
+		}
+		for _, typ := range begun() {
+			got[typ] = append(got[typ], second)
+		}
+	}
+	if want := []int{61, 91, 121, 151, 451}; !slices.Equal(got[lockstep.SyncSuppressions], want) {
+		t.Errorf("the suppressions began after %v seconds, want %v", got[lockstep.SyncSuppressions], want)
+	}
+	if want := []int{300}; !slices.Equal(got[lockstep.SyncUnsubscribes], want) {
+		t.Errorf("the unsubscribes began after %v seconds, want %v", got[lockstep.SyncUnsubscribes], want)
+	}
+}
+
+// A hint brings forward only what may run, and of fixed intervals only the suppressions'.
 func TestHintsRespectWhatIsInTheWay(t *testing.T) {
 	c := newClocked(t, "2026-11-20 14:00")
 	idle := func() {

@@ -62,7 +62,7 @@ goes on where it was. The application user needs the role System Customizer or
 System Administrator meanwhile.
 
 With --webhooks nothing of that is done; instead Dynamics is asked to call Lockstep as
-soon as a record or list changes, so that continuous syncs look at once and not only
+soon as a record or list changes, so that continuous syncs and that of the suppressions look at once and not only
 at their next turn. --url is the public https address of this Lockstep; it is needed
 the first time. Do it again after mappings were changed.
 
