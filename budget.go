@@ -41,19 +41,19 @@ func (c Caller) Share() int {
 
 type patientKey struct{}
 
-// WithPatience returns a context whose calls leave a part of the budget to others. It is
-// for syncs that begin by themselves.
+// WithPatience returns a context whose calls leave a part of the budget to others, also
+// when they are urgent. It is for what begins by itself and can wait.
 func WithPatience(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patientKey{}, true)
 }
 
 // CallerFrom returns on whose behalf the calls of ctx are made.
 func CallerFrom(ctx context.Context) Caller {
-	if Urgent(ctx) {
-		return CallerConsent
-	}
 	if p, _ := ctx.Value(patientKey{}).(bool); p {
 		return CallerSchedule
+	}
+	if Urgent(ctx) {
+		return CallerConsent
 	}
 	return CallerPerson
 }

@@ -85,8 +85,9 @@ type Counts struct {
 	BookRemovals    int64 `json:"book_removals"`
 	ListAdds        int64 `json:"list_adds"`
 	ListRemovals    int64 `json:"list_removals"`
-	OptOutsSeen     int64 `json:"opt_outs_seen"` // opt-outs that were not known before
-	OptOutsTold     int64 `json:"opt_outs_told"` // opt-outs that reached everybody who has to know
+	OptOutsSeen     int64 `json:"opt_outs_seen"`             // opt-outs that were not known before
+	OptOutsMissed   int64 `json:"opt_outs_missed,omitempty"` // of those, the ones that the platform's feed had not told of
+	OptOutsTold     int64 `json:"opt_outs_told"`             // opt-outs that reached everybody who has to know
 	Findings        int64 `json:"findings"`
 }
 
@@ -107,6 +108,7 @@ func (c *Counts) Add(d Counts) {
 	c.ListAdds += d.ListAdds
 	c.ListRemovals += d.ListRemovals
 	c.OptOutsSeen += d.OptOutsSeen
+	c.OptOutsMissed += d.OptOutsMissed
 	c.OptOutsTold += d.OptOutsTold
 	c.Findings += d.Findings
 }
@@ -123,7 +125,7 @@ func (c *Counts) Negated() Counts {
 		Read: -c.Read, Written: -c.Written, Equal: -c.Equal, Conflicted: -c.Conflicted, Rejected: -c.Rejected, Guarded: -c.Guarded,
 		ContactsCreated: -c.ContactsCreated, ContactsUpdated: -c.ContactsUpdated, RecordsCreated: -c.RecordsCreated, RecordsUpdated: -c.RecordsUpdated,
 		BookAdds: -c.BookAdds, BookRemovals: -c.BookRemovals, ListAdds: -c.ListAdds, ListRemovals: -c.ListRemovals,
-		OptOutsSeen: -c.OptOutsSeen, OptOutsTold: -c.OptOutsTold, Findings: -c.Findings,
+		OptOutsSeen: -c.OptOutsSeen, OptOutsMissed: -c.OptOutsMissed, OptOutsTold: -c.OptOutsTold, Findings: -c.Findings,
 	}
 }
 
@@ -227,10 +229,11 @@ const (
 	FindingNameReserved     = "name_reserved"
 	FindingNameTaken        = "name_taken" // an unlinked address book has the list's name
 	FindingListUnreadable   = "list_unreadable"
-	FindingListUnusable     = "list_unusable" // locked or inactive, so it cannot be written
-	FindingIncomplete       = "incomplete"    // fewer rows than known; removals were held back
-	FindingListIdle         = "list_idle"     // nobody uses it: it will be, or was, made to sync only when asked for
-	FindingMiscount         = "miscount"      // a counter of either side differs, time after time, from what can be read
+	FindingListUnusable     = "list_unusable"  // locked or inactive, so it cannot be written
+	FindingIncomplete       = "incomplete"     // fewer rows than known; removals were held back
+	FindingListIdle         = "list_idle"      // nobody uses it: it will be, or was, made to sync only when asked for
+	FindingMiscount         = "miscount"       // a counter of either side differs, time after time, from what can be read
+	FindingOptOutMissed     = "opt_out_missed" // the platform's feed had not told of it
 	FindingCreateCap        = "create_cap"
 	FindingContactGone      = "contact_gone" // deleted on the platform; the link is closed
 	FindingMoved            = "moved"        // changed between preview and apply; not written

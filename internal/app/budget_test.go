@@ -90,6 +90,9 @@ func TestOptOutsHaveTheLastOfTheBudget(t *testing.T) {
 		return n
 	}
 	syncs := count(func() time.Duration { return c.admit(lockstep.WithPatience(t.Context()), false) })
+	if wait := c.admit(lockstep.WithPatience(lockstep.WithUrgency(t.Context())), false); wait == 0 {
+		t.Error("what the consent lane does in its own time takes of what is kept back")
+	}
 	people := count(func() time.Duration { return c.admit(t.Context(), false) })
 	consent := count(func() time.Duration { return c.admit(lockstep.WithUrgency(t.Context()), false) })
 	if syncs != 80 || people != 15 || consent != 5 {

@@ -62,7 +62,7 @@ func (m *metrics) ended(run *lockstep.Run) {
 	for kind, n := range map[string]int64{
 		"contact_created": c.ContactsCreated, "contact_updated": c.ContactsUpdated, "record_created": c.RecordsCreated, "record_updated": c.RecordsUpdated,
 		"book_added": c.BookAdds, "book_removed": c.BookRemovals, "list_added": c.ListAdds, "list_removed": c.ListRemovals,
-		"conflict": c.Conflicted, "rejected": c.Rejected, "guarded": c.Guarded, "finding": c.Findings, "opt_out_heard": c.OptOutsSeen, "opt_out_told": c.OptOutsTold,
+		"conflict": c.Conflicted, "rejected": c.Rejected, "guarded": c.Guarded, "finding": c.Findings, "opt_out_heard": c.OptOutsSeen, "opt_out_missed": c.OptOutsMissed, "opt_out_told": c.OptOutsTold,
 	} {
 		if n > 0 {
 			m.changes.WithLabelValues(run.Account, t, kind).Add(float64(n))
@@ -178,6 +178,9 @@ func (m *metrics) begin(account string) {
 	for _, t := range lockstep.SyncTypes {
 		m.runs.WithLabelValues(account, string(t), string(lockstep.ModeApply), string(lockstep.RunFailed))
 		m.changes.WithLabelValues(account, string(t), "guarded")
+		if t.Consent() {
+			m.changes.WithLabelValues(account, string(t), "opt_out_missed")
+		}
 	}
 }
 

@@ -176,6 +176,7 @@ func (env *environment) showRun(run lockstep.Run, codes map[string]int64) {
 		{"added to a marketing list", "added to marketing lists", c.ListAdds},
 		{"removed from a marketing list", "removed from marketing lists", c.ListRemovals},
 		{"opt-out that is new", "opt-outs that are new", c.OptOutsSeen},
+		{"opt-out that had been missed", "opt-outs that had been missed", c.OptOutsMissed},
 		{"opt-out that everybody knows now", "opt-outs that everybody knows now", c.OptOutsTold},
 		{"changed on both sides", "changed on both sides", c.Conflicted},
 		{"refused", "refused", c.Rejected},

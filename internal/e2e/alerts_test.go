@@ -398,6 +398,15 @@ func TestAlerts(t *testing.T) {
 			a.approve(lockstep.SyncMarketingLists)
 			a.pass(61 * time.Minute)
 		}},
+		"LockstepOptOutMissed": {func(a *alerted) {
+			a.join(a.list("Readers", "contact", lockstep.ActionIgnore, ""), a.cast("contact", "ben@stage.example"))
+			a.sync()
+			a.run(lockstep.SyncSuppressions)
+			a.conceal("contacts.suppressed-since", "/v2/contacts/suppressed-since/2000-01-01", a.optOut)
+			a.run(lockstep.SyncSuppressions)
+			a.pass(65 * time.Minute)
+			a.run(lockstep.SyncSuppressions)
+		}, func(a *alerted) { a.pass(61 * time.Minute) }},
 		"LockstepBudgetUsedUp": {func(a *alerted) {
 			all, err := a.app.Budgets(a.t.Context())
 			if err != nil {

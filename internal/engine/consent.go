@@ -77,6 +77,7 @@ type statement struct {
 	edited  time.Time // a row of the CRM: when anybody changed it last
 	told    []string  // destinations that said it themselves
 	quiet   bool      // nobody has to be told
+	missed  bool      // the platform's feed had not told of it
 }
 
 // suppressions is the run of the type: opt-outs from all mail of the account, both
@@ -93,7 +94,10 @@ func (s *session) suppressions() error {
 	if err := s.rowsLate(lockstep.SuppressionTable, lockstep.ScopeAccount); err != nil {
 		return err
 	}
-	return s.tell()
+	if err := s.tell(); err != nil {
+		return err
+	}
+	return s.compareListings("consent/compared/account", func() ([]*listing, error) { return []*listing{s.accountListing()}, nil })
 }
 
 // beginConsent prepares a run of the consent lane. When one side does not answer the run
@@ -155,30 +159,58 @@ func (s *session) closeConsentBatches() error {
 	return s.commit(c)
 }
 
-// hearPlatform notes who was suppressed in the email account.
-func (s *session) hearPlatform() error {
-	const name = "consent/suppressions"
-	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+// listing is one of the platform's listings of people who may not be mailed: that of the
+// whole account, or that of an address book.
+type listing struct {
+	cursor string // of how far it was heard
+	read   func(ctx context.Context, since lockstep.Cursor, each func([]lockstep.Suppression) error) (lockstep.Cursor, error)
+	// says is what a row states, if that is an opt-out.
+	says func(*lockstep.Suppression) (statement, bool)
+}
+
+// statements is what a page states.
+func (l *listing) statements(page []lockstep.Suppression) []statement {
+	said := make([]statement, 0, len(page))
+	for i := range page {
+		if st, optOut := l.says(&page[i]); optOut {
+			said = append(said, st)
+		}
+	}
+	return said
+}
+
+// hearListing notes what a listing has had to say since it was last heard.
+func (s *session) hearListing(l *listing) error {
+	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, l.cursor)
 	if err != nil {
 		return err
 	}
-	keeper := s.platform.(lockstep.SuppressionKeeper)
-	next, err := keeper.Suppressions(s.ctx, since, func(page []lockstep.Suppression) error {
-		said := make([]statement, 0, len(page))
-		for _, r := range page {
-			if r.Reason == lockstep.SoftBounced {
-				s.countConsent(lockstep.Counts{Read: 1, Equal: 1})
-				continue // a mailbox was full or away for a while: nobody opted out
-			}
-			said = append(said, statement{
-				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeAccount, contact: r.Contact, reason: r.Reason,
-				system: lockstep.ConsentPlatform, at: r.At, why: "the email account lists the address as " + r.Reason.String(), told: []string{toldPlatform},
-			})
-		}
+	next, err := l.read(s.ctx, since, func(page []lockstep.Suppression) error {
+		said := l.statements(page)
+		passing := int64(len(page) - len(said))
+		s.countConsent(lockstep.Counts{Read: passing, Equal: passing})
 		return s.hear(said)
 	})
-	return s.heard(name, since, next, err, s.hearPlatform)
+	return s.heard(l.cursor, since, next, err, func() error { return s.hearListing(l) })
 }
+
+// accountListing is the listing of the whole account.
+func (s *session) accountListing() *listing {
+	return &listing{
+		cursor: "consent/suppressions",
+		read:   s.platform.(lockstep.SuppressionKeeper).Suppressions,
+		says: func(r *lockstep.Suppression) (statement, bool) {
+			// A mailbox that was full or away for a while is no opt-out.
+			return statement{
+				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeAccount, contact: r.Contact, reason: r.Reason,
+				system: lockstep.ConsentPlatform, at: r.At, why: "the email account lists the address as " + r.Reason.String(), told: []string{toldPlatform},
+			}, r.Reason != lockstep.SoftBounced
+		},
+	}
+}
+
+// hearPlatform notes who was suppressed in the email account.
+func (s *session) hearPlatform() error { return s.hearListing(s.accountListing()) }
 
 // heard stores how far a feed was read. An expired cursor is forgotten and the feed
 // is read from its beginning, once.
@@ -393,7 +425,8 @@ func (s *session) hear(said []statement) error {
 			continue
 		case saidEcho:
 			n.Equal++
-			r.Listed, r.Contact = st.at, cmp.Or(st.contact, r.Contact)
+			passTo(r, cmp.Or(st.contact, r.Contact))
+			r.Listed = st.at
 			c.Restrictions = append(c.Restrictions, *r)
 			known[r.ID] = *r
 			continue
@@ -420,6 +453,9 @@ func (s *session) hear(said []statement) error {
 		c.Restrictions = append(c.Restrictions, x)
 		n.OptOutsSeen++
 		n.Written++
+		if st.missed {
+			s.noteMissed(&n, st)
+		}
 	}
 	s.countConsent(n)
 	if s.dry() {
@@ -461,7 +497,9 @@ func (s *session) restriction(was *lockstep.Restriction, st *statement, e *locks
 		Entry: e.ID, Told: map[string]time.Time{}, Pending: !st.quiet,
 	}
 	if was != nil {
-		r.Contact = cmp.Or(r.Contact, was.Contact)
+		before := *was
+		passTo(&before, cmp.Or(r.Contact, was.Contact))
+		r.Contact, r.Former = before.Contact, before.Former
 	}
 	if was != nil && was.Released.IsZero() {
 		r.Reason, r.Listed = max(r.Reason, was.Reason), listedSince(was)

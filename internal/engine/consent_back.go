@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/lockstep-sync/lockstep"
@@ -71,7 +72,21 @@ func (s *session) askBack(page []lockstep.Restriction) error {
 // its address now.
 func tellAgain(r *lockstep.Restriction, contact lockstep.ContactID) {
 	delete(r.Told, toldPlatform)
-	r.Contact, r.Pending = contact, true
+	passTo(r, contact)
+	r.Pending = true
+}
+
+// passTo notes which contact has a restricted address now.
+func passTo(r *lockstep.Restriction, contact lockstep.ContactID) {
+	if at := listedSince(r); r.Contact != "" && r.Contact != contact && !at.IsZero() {
+		former := maps.Clone(r.Former)
+		if former == nil {
+			former = map[lockstep.ContactID]time.Time{}
+		}
+		former[r.Contact] = at
+		r.Former = former
+	}
+	r.Contact = contact
 }
 
 // letBack ends what a restriction forbids, because the platform's own flow brought

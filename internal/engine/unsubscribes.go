@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"time"
@@ -25,16 +26,33 @@ func (s *session) unsubscribes() error {
 	if err := s.rowsLate(lockstep.UnsubscriberTable, lockstep.ScopeList); err != nil {
 		return err
 	}
-	return s.tell()
+	if err := s.tell(); err != nil {
+		return err
+	}
+	return s.compareListings("consent/compared/lists", s.bookListings)
+}
+
+// booked are the settings of the lists that have an address book.
+func (s *session) booked() ([]lockstep.ListSettings, error) {
+	lists, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	return slices.DeleteFunc(lists, func(l lockstep.ListSettings) bool { return !l.Activated || l.Gone || l.Book == "" }), err
+}
+
+func (s *session) bookListings() ([]*listing, error) {
+	lists, err := s.booked()
+	all := make([]*listing, len(lists))
+	for i := range lists {
+		all[i] = s.bookListing(lists[i])
+	}
+	return all, err
 }
 
 // hearUnsubscribes notes who left the address books of the account's lists.
 func (s *session) hearUnsubscribes() error {
-	lists, err := s.e.Store.Lists(s.ctx, s.account.ID)
+	lists, err := s.booked()
 	if err != nil {
 		return err
 	}
-	lists = slices.DeleteFunc(lists, func(l lockstep.ListSettings) bool { return !l.Activated || l.Gone || l.Book == "" })
 	s.stage("reading unsubscribes from lists")
 	ask, next, err := s.booksToAsk(lists)
 	if err != nil {
@@ -117,25 +135,27 @@ func (s *session) booksToAsk(lists []lockstep.ListSettings) (ask map[lockstep.Bo
 }
 
 func (s *session) hearList(l lockstep.ListSettings) error {
-	name := "consent/list/" + l.ID + "/" + string(l.Book)
-	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
-	if err != nil {
-		return err
-	}
-	next, err := s.platform.(lockstep.SuppressionKeeper).Unsubscribes(s.ctx, l.Book, since, func(page []lockstep.Suppression) error {
-		said := make([]statement, 0, len(page))
-		for _, r := range page {
-			said = append(said, statement{
-				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeList, object: l.ID, contact: r.Contact, reason: lockstep.Unsubscribed,
-				system: lockstep.ConsentPlatform, at: r.At, why: "unsubscribed from the list " + l.Name, told: []string{toldPlatform},
-			})
-		}
-		return s.hear(said)
-	})
+	err := s.hearListing(s.bookListing(l))
 	if lockstep.CodeOf(err) == lockstep.CodeNotFound {
 		return nil // the book is gone; the list sync sees to it
 	}
-	return s.heard(name, since, next, err, func() error { return s.hearList(l) })
+	return err
+}
+
+// bookListing is the listing of those who left a list's address book.
+func (s *session) bookListing(l lockstep.ListSettings) *listing {
+	return &listing{
+		cursor: "consent/list/" + l.ID + "/" + string(l.Book),
+		read: func(ctx context.Context, since lockstep.Cursor, each func([]lockstep.Suppression) error) (lockstep.Cursor, error) {
+			return s.platform.(lockstep.SuppressionKeeper).Unsubscribes(ctx, l.Book, since, each)
+		},
+		says: func(r *lockstep.Suppression) (statement, bool) {
+			return statement{
+				email: lockstep.NormalizeEmail(r.Email), scope: lockstep.ScopeList, object: l.ID, contact: r.Contact, reason: lockstep.Unsubscribed,
+				system: lockstep.ConsentPlatform, at: r.At, why: "unsubscribed from the list " + l.Name, told: []string{toldPlatform},
+			}, true
+		},
+	}
 }
 
 // tellLists takes people out of the marketing lists that they left on the platform.

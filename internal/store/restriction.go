@@ -145,7 +145,7 @@ func withoutStale(ctx context.Context, tx Tx, restrictions []lockstep.Restrictio
 // that is not known any more.
 func blankRestriction(r *lockstep.Restriction) {
 	r.Email, r.Ref, r.Contact, r.Actor, r.Evidence = "", lockstep.Ref{}, "", "", ""
-	r.Pending = false
+	r.Former, r.Pending = nil, false
 }
 
 // liftRestrictions takes restrictions away. With the last one of an address its
