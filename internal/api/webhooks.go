@@ -28,7 +28,7 @@ func (s *server) webhooks() {
 			return one(s.app.PlanWebhook(ctx, in.ID, app.WebhookRequest{URL: in.URL, NewSecret: in.NewSecret}))
 		})
 	register := operation("register-webhook", http.MethodPost, "/organizations/{id}/webhook", tagWebhooks, "Have the organization tell at once that something changed", append([]int{http.StatusNotImplemented}, withBody...)...)
-	register.Description = "What is registered is compared first and only what differs is changed: call it again after mappings were changed, and after a call that did not end."
+	register.Description = "What is registered is compared first and only what differs is changed: call it again after somebody changed it in the CRM, and after a call that did not end."
 	handle(s, register, func(ctx context.Context, in *struct {
 		ByID
 		Body struct {

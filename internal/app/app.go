@@ -77,6 +77,8 @@ type App struct {
 
 	hooks knownHooks
 	hints hints
+	// remapped is told when mappings were changed.
+	remapped chan struct{}
 
 	stopSweep context.CancelFunc // under mu
 	sweeping  sync.WaitGroup
@@ -93,6 +95,7 @@ type App struct {
 func Open(ctx context.Context, cfg Config) (_ *App, err error) {
 	a := &App{cfg: cfg, log: cfg.Log, now: cfg.Now, crms: map[string]openCRM{}, platforms: map[string]openPlatform{}, callings: map[string]*calling{}}
 	a.hints.waiting, a.hints.come = map[string]bool{}, make(chan struct{}, 1)
+	a.remapped = make(chan struct{}, 1)
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -163,6 +166,7 @@ func (a *App) Start(ctx context.Context) error {
 		a.sweeping.Go(func() { a.sweep(sweep) })
 		a.sweeping.Go(func() { a.keepCalls(sweep) })
 		a.sweeping.Go(func() { a.passOn(sweep) })
+		a.sweeping.Go(func() { a.mendWebhooks(sweep) })
 	}
 	return nil
 }

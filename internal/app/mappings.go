@@ -148,6 +148,7 @@ func (a *App) SaveMapping(ctx context.Context, m lockstep.DataMapping) (lockstep
 	if err := checkMappings(tables, labels, others, checked)[0]; err != nil {
 		return m, err
 	}
+	defer a.mappingsChanged()
 	return a.store.SaveMapping(ctx, checked[0])
 }
 
@@ -256,6 +257,7 @@ func (a *App) readBehind(ctx context.Context, organization string, tables []lock
 
 // DeleteMapping deletes a mapping; values already written stay.
 func (a *App) DeleteMapping(ctx context.Context, id string) error {
+	defer a.mappingsChanged()
 	return a.store.DeleteMapping(ctx, id)
 }
 

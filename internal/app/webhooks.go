@@ -7,6 +7,8 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,12 +32,18 @@ const (
 	// hurryEvery is the shortest time between two times that an organization's word is
 	// passed on to its syncs, however often it calls.
 	hurryEvery = time.Second
+	// mendEvery is how often registrations are compared with the mappings, for those that
+	// another process changed, and for what failed.
+	mendEvery = 5 * time.Minute
 )
 
 // hookRecord is what is kept of a webhook beside its secret.
 type hookRecord struct {
 	ID   string `json:"id"`
 	Base string `json:"base"` // as a person gave it, without a trailing slash
+	// Columns are those that were registered last, by table; none before the first
+	// registration came to its end.
+	Columns map[string][]string `json:"columns,omitempty"`
 }
 
 func hookSetting(organization string) string { return "webhook/" + organization }
@@ -57,6 +65,14 @@ func (a *App) hookRecord(ctx context.Context, organization string) (hookRecord, 
 		return rec, &lockstep.Error{Code: lockstep.CodeInternal, Op: "read webhook", Msg: "what is kept of the webhook cannot be read", Err: err}
 	}
 	return rec, nil
+}
+
+func (a *App) saveHookRecord(ctx context.Context, organization string, rec hookRecord) error {
+	text, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	return a.store.SetSetting(ctx, hookSetting(organization), string(text))
 }
 
 // Webhook is how an organization is asked to tell of changes.
@@ -137,19 +153,20 @@ func (a *App) RegisterWebhook(ctx context.Context, which string, q WebhookReques
 		return nil, err
 	}
 	// What the organization will send has to be known before it is told.
-	text, err := json.Marshal(hookRecord{w.ID, w.Base})
-	if err != nil {
-		return nil, err
-	}
 	if err := a.store.SetSecrets(ctx, store.WebhookSecrets(org.ID), secrets); err != nil {
 		return nil, err
 	}
-	if err := a.store.SetSetting(ctx, hookSetting(org.ID), string(text)); err != nil {
+	rec.ID, rec.Base = w.ID, w.Base
+	if err := a.saveHookRecord(ctx, org.ID, rec); err != nil {
 		return nil, err
 	}
 	a.hooks.forget()
 	taken := []lockstep.SchemaStep{}
 	if err := in.InstallWebhook(ctx, w, func(s lockstep.SchemaStep) error { taken = append(taken, s); return nil }); err != nil {
+		return taken, err
+	}
+	rec.Columns = w.Columns
+	if err := a.saveHookRecord(ctx, org.ID, rec); err != nil {
 		return taken, err
 	}
 	err = a.store.SetSecrets(ctx, store.WebhookSecrets(org.ID), map[string]string{formerSecret: ""})
@@ -226,6 +243,59 @@ func (a *App) watchedColumns(ctx context.Context, organization string) (map[stri
 		out[table] = slices.Compact(columns)
 	}
 	return out, nil
+}
+
+// mappingsChanged has the registrations of webhooks follow the mappings.
+func (a *App) mappingsChanged() {
+	select {
+	case a.remapped <- struct{}{}:
+	default:
+	}
+}
+
+// mendWebhooks has the registrations of webhooks follow the mappings, until ctx ends.
+func (a *App) mendWebhooks(ctx context.Context) {
+	again := time.NewTicker(mendEvery)
+	defer again.Stop()
+	for {
+		orgs, err := a.store.Organizations(ctx)
+		for _, org := range orgs {
+			err = errors.Join(err, a.mendWebhook(ctx, org.ID))
+		}
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("the webhooks do not follow the mappings; changes of newly mapped columns are found by the usual looks, and it is tried again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.remapped:
+		case <-again.C:
+		}
+	}
+}
+
+// mendWebhook registers an organization's webhook anew when other columns matter than
+// were registered. Only what is kept is compared: what somebody switched off in the CRM
+// stays off until then.
+func (a *App) mendWebhook(ctx context.Context, organization string) error {
+	rec, err := a.hookRecord(ctx, organization)
+	if err != nil || rec.ID == "" {
+		return err
+	}
+	copied, err := a.isCopy(ctx)
+	if err != nil || copied {
+		return err
+	}
+	accounts, err := a.store.Accounts(ctx, organization)
+	if err != nil || !slices.ContainsFunc(accounts, func(acc lockstep.EmailAccount) bool { return acc.Locked == "" }) {
+		return err
+	}
+	columns, err := a.watchedColumns(ctx, organization)
+	if err != nil || maps.EqualFunc(columns, rec.Columns, slices.Equal) {
+		return err
+	}
+	_, err = a.RegisterWebhook(ctx, organization, WebhookRequest{})
+	return err
 }
 
 // RemoveWebhook takes an organization's webhook away and forgets it; removing one that

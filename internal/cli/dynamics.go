@@ -62,9 +62,10 @@ goes on where it was. The application user needs the role System Customizer or
 System Administrator meanwhile.
 
 With --webhooks nothing of that is done; instead Dynamics is asked to call Lockstep as
-soon as a record or list changes, so that continuous syncs and that of the suppressions look at once and not only
-at their next turn. --url is the public https address of this Lockstep; it is needed
-the first time. Do it again after mappings were changed.
+soon as a record or list changes, so that continuous syncs and that of the
+suppressions look at once and not only at their next turn. --url is the public https
+address of this Lockstep; it is needed the first time. The registration follows the
+mappings by itself; do it again after somebody changed it in Dynamics.
 
 Exit code 3 with --preview: something has to be repaired by hand first.`,
 		Example: `  lockstep dynamics install --preview --data /var/lib/lockstep

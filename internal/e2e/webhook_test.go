@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,32 @@ func TestWebhooksWakeSyncs(t *testing.T) {
 		h.editRecord("contact", id, map[string]any{"jobtitle": "Told again"})
 		h.soon("the edit is on the platform", next, h.onPlatform(email, "Told again"))
 	})
+}
+
+// A column that is mapped later wakes the syncs as the others do, without anybody
+// registering anew, and one that is not mapped any more does not.
+func TestWebhooksFollowTheMappings(t *testing.T) {
+	t.Parallel()
+	h := newHooked(t, app.Config{})
+	h.register(app.WebhookRequest{URL: h.server.URL})
+	watched := func(column string) func() bool {
+		return func() bool {
+			steps := h.rows("sdkmessageprocessingsteps?$select=filteringattributes")
+			return slices.ContainsFunc(steps, func(s rec) bool { return slices.Contains(strings.Split(s.str("filteringattributes"), ","), column) })
+		}
+	}
+	if watched("fax")() {
+		t.Fatal("a column is watched that is not mapped")
+	}
+	m, err := h.app.SaveMapping(t.Context(), lockstep.DataMapping{Account: h.account.ID, Label: "COUNTRY", Table: "lead", Direction: lockstep.ToPlatform, Column: "fax"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until("the newly mapped column is watched", watched("fax"))
+	if err := h.app.DeleteMapping(t.Context(), m.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the column that is mapped no more is left alone", func() bool { return !watched("fax")() })
 }
 
 // A call is a hint and no more: repeated, late, out of order or large, it changes
