@@ -140,6 +140,14 @@ type KeyReader interface {
 	Keys(ctx context.Context, table string, from Cursor, each func(IDPage) error) error
 }
 
+// GoneTeller is a CRM that tells records which do not exist from those that the
+// application user may not read. What it answers otherwise lacks both.
+type GoneTeller interface {
+	// Gone returns which of these records do not exist. CodeForbidden when one of the
+	// others may not be read.
+	Gone(ctx context.Context, table string, ids []ID) ([]ID, error)
+}
+
 // ErrSetBack says that a CRM was set back to an earlier state, as from a backup.
 var ErrSetBack = errors.New("set back to an earlier state")
 

@@ -142,10 +142,11 @@ func (s *session) takeContacts(page []lockstep.Contact) error {
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if there[id] {
-				continue
-			}
+		ended, err := s.provenGone(table, slices.DeleteFunc(slices.Clone(ids), func(id lockstep.ID) bool { return there[id] }))
+		if err != nil {
+			return err
+		}
+		for _, id := range ended {
 			s.mu.Lock()
 			l, _ := s.linkOf(lockstep.Ref{Table: table, ID: id})
 			s.mu.Unlock()

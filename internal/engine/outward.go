@@ -230,7 +230,17 @@ func (s *session) ended(table string, ids []lockstep.ID) (ended []lockstep.ID, e
 			ended = append(ended, id)
 		}
 	}
-	return ended, nil
+	return s.provenGone(table, ended)
+}
+
+// provenGone leaves out of records that the CRM did not show those that it has. That the
+// application user may not read one is an error: what else it may not read, nobody knows.
+func (s *session) provenGone(table string, unseen []lockstep.ID) ([]lockstep.ID, error) {
+	teller, can := s.crm.(lockstep.GoneTeller)
+	if !can || len(unseen) == 0 {
+		return unseen, nil
+	}
+	return teller.Gone(s.ctx, table, unseen)
 }
 
 // complete compares a full read with the table's own count: a read that ended

@@ -26,6 +26,9 @@ func (s *session) removeFromBooks() error {
 			}
 		}
 		s.spare(l)
+		if err := s.checkSight(l); err != nil {
+			return err
+		}
 		l.removals = grouped(l.removals)
 		s.guardRemovals(l)
 	}
@@ -35,6 +38,32 @@ func (s *session) removeFromBooks() error {
 		}
 		s.stage("removing from %s", l)
 		if err := s.removeAll(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkSight makes sure that who left a dynamic list can be seen: a query leaves out whom
+// the application user may not read. A feed that tells of deleted records has shown that
+// it may read all of its table.
+func (s *session) checkSight(l *listState) error {
+	reader, can := s.crm.(lockstep.KeyReader)
+	if !can || !l.set.Dynamic || s.sync.plans[l.set.MemberTable] == nil {
+		return nil
+	}
+	feed, err := s.e.Store.Cursor(s.ctx, s.account.ID, s.sync.plans[l.set.MemberTable].cursor)
+	if err != nil || reader.TellsDeleted(feed) {
+		return err
+	}
+	var left []lockstep.ID
+	for _, r := range l.removals {
+		if !r.member.Record.IsZero() {
+			left = append(left, r.member.Record)
+		}
+	}
+	for some := range slices.Chunk(left, latecomerChunk) {
+		if _, err := s.ended(l.set.MemberTable, some); err != nil {
 			return err
 		}
 	}

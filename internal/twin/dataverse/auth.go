@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/query"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/schema"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/store"
 	"github.com/lockstep-sync/lockstep/internal/twin/dataverse/value"
@@ -50,7 +51,10 @@ type principal struct {
 // 4 parent and child units, 8 organization.
 type privileges map[string]int
 
-const globalDepth = 8
+const (
+	userDepth   = 1
+	globalDepth = 8
+)
 
 // authenticate answers with the calling user, or with the refusal to send.
 func (s *Server) authenticate(r *http.Request) (*principal, *answer) {
@@ -236,6 +240,37 @@ func (c *call) needPrivilege(name string, t *schema.Table) *apiError {
 	}
 	return fail(http.StatusForbidden, codePrivilege,
 		"Principal user (Id=%s, type=8, roleCount=1) is missing %s privilege on the organization%s.", c.user.id, name, on)
+}
+
+// reach returns which rows the caller's rights to read cover, nil when that is all of
+// every table: at user depth those that the user owns, and at the depths of business units
+// those of the user's own.
+func (c *call) reach() func(table string, r query.Row) bool {
+	limited := false
+	for name, depth := range c.user.rights {
+		limited = limited || depth < globalDepth && strings.HasPrefix(name, "prvRead")
+	}
+	if !limited {
+		return nil
+	}
+	return func(table string, r query.Row) bool {
+		t := c.sch.Table(table)
+		depth := c.user.rights[privilegeName("Read", t)]
+		owner, unit := t.Column("ownerid"), t.Column("owningbusinessunit")
+		switch {
+		case depth >= globalDepth || owner == nil || unit == nil:
+			return true
+		case depth == userDepth:
+			return r.Value(int(owner.Ord)).GUID() == c.user.id
+		}
+		return r.Value(int(unit.Ord)).GUID() == c.user.unit
+	}
+}
+
+// outOfReach refuses to show a row that there is.
+func (c *call) outOfReach(t *schema.Table, id value.ID) *apiError {
+	return fail(http.StatusForbidden, codePrivilege,
+		"Principal user (Id=%s, type=8) is missing %s privilege at the depth that the row %s of entity '%s' needs.", c.user.id, privilegeName("Read", t), id, t.Name)
 }
 
 // bypass checks the right to the headers that switch customers' logic off. There

@@ -44,7 +44,9 @@
 //     not on version 8 paths; DeleteMultiple answers 501 on every table.
 //   - overriddencreatedon needs prvOverrideCreatedOnCreatedBy.
 //   - Tokens of applications cannot enumerate instances in the discovery service.
-//   - Rights at any depth reach every row; only change tracking looks at the depth.
+//   - A right to read reaches the rows of its depth, where business units have no
+//     children: others are left out of queries, and refused with 0x80040220 where they
+//     are asked for by id. Rights to write reach every row.
 //   - The creator of a table gets all privileges on it in the roles it has.
 //   - GUIDs order by their bytes as written.
 //   - A component that is made with MSCRM.SolutionUniqueName needs the prefix of that

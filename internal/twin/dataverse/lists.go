@@ -428,7 +428,7 @@ func (c *call) freeze(id value.ID) (value.ID, error) {
 	return made, err
 }
 
-func (c *call) plainSource() source { return source{view: c.view} }
+func (c *call) plainSource() source { return source{view: c.view, reach: c.reach()} }
 
 // qualifyMembers keeps only the given members, or removes them.
 func (c *call) qualifyMembers(id value.ID, props []prop) error {

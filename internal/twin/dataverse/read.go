@@ -382,7 +382,7 @@ func (w *recordWriter) targetMatches(x *query.Expand, row *store.Row) bool {
 // source picks how the rows of a table are read: through an index when the
 // filter is a conjunction that fixes an indexed lookup, else in key order.
 func (c *call) source(t *schema.Table) source {
-	src := source{view: c.view}
+	src := source{view: c.view, reach: c.reach()}
 	filter := ""
 	for part := range strings.SplitSeq(c.query, "&") {
 		if name, val, _ := strings.Cut(part, "="); name == "$filter" || strings.EqualFold(name, "%24filter") {
@@ -392,7 +392,7 @@ func (c *call) source(t *schema.Table) source {
 	words := strings.Fields(filter)
 	for i, w := range words {
 		if w == "or" || w == "not" || strings.ContainsAny(w, "()") {
-			return source{view: c.view} // also when an earlier word fixed a lookup
+			return source{view: c.view, reach: c.reach()} // also when an earlier word fixed a lookup
 		}
 		if i+2 >= len(words) || words[i+1] != "eq" {
 			continue
@@ -472,6 +472,9 @@ func (c *call) getRow(tg *target) (*answer, error) {
 	if row == nil {
 		return nil, notFound(t.Name, tg.id)
 	}
+	if reach := c.reach(); reach != nil && !reach(t.Name, row) {
+		return nil, c.outOfReach(t, tg.id)
+	}
 	q, err := c.parse(t)
 	if err != nil {
 		return nil, err
@@ -497,7 +500,7 @@ func (c *call) rowBody(t *schema.Table, row *store.Row, q *query.Query) ([]byte,
 	if q.Top > 0 || q.Count || q.Aggregate || strings.Contains(c.query, "$filter=") || strings.Contains(c.query, "$orderby=") && len(q.Expands) == 0 {
 		return nil, badRequest("A single record takes the query options $select and $expand only.")
 	}
-	src := source{view: c.view}
+	src := source{view: c.view, reach: c.reach()}
 	w := c.recordWriter(t, q, src, query.Options{Env: c.env(), Schema: c.sch})
 	dst := append([]byte(nil), `{"@odata.context":`...)
 	dst = value.AppendString(dst, c.context()+contextOf(t, q)+"/$entity")

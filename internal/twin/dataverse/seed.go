@@ -337,6 +337,14 @@ func (s *Server) AddApplicationUser(u AppUser) (string, error) {
 // SetPrivilege grants (at organization depth) or revokes one privilege of the
 // role that AddApplicationUser made for a client id.
 func (s *Server) SetPrivilege(clientID, privilege string, granted bool) error {
+	if granted {
+		return s.grant(clientID, privilege, globalDepth)
+	}
+	return s.grant(clientID, privilege, 0)
+}
+
+// grant gives the role of an application user a privilege at a depth; 0 takes it away.
+func (s *Server) grant(clientID, privilege string, depth int) error {
 	app, err := value.ParseID(clientID)
 	if err != nil {
 		return fmt.Errorf("privilege: client id %q: %w", clientID, err)
@@ -346,13 +354,17 @@ func (s *Server) SetPrivilege(clientID, privilege string, granted bool) error {
 		if c.view.Get("role", role) == nil || c.view.Get("privilege", privilegeID(privilege)) == nil {
 			return fmt.Errorf("privilege: no role for client %s or no privilege %q", clientID, privilege)
 		}
-		if granted {
-			c.grantOne(role, privilegeID(privilege), globalDepth)
-			return nil
-		}
 		c.tx.Delete("roleprivileges", grantID(role, privilegeID(privilege)))
+		if depth > 0 {
+			c.grantOne(role, privilegeID(privilege), depth)
+		}
 		return nil
 	})
+}
+
+// NarrowPrivilege grants a privilege for the rows that an application user owns alone.
+func (s *Server) NarrowPrivilege(clientID, privilege string) error {
+	return s.grant(clientID, privilege, userDepth)
 }
 
 // SetBulkMessages says whether a table has CreateMultiple, UpdateMultiple and

@@ -131,6 +131,22 @@ type source struct {
 	since  *since
 	// members narrows the table of a list's members to that list.
 	members *memberSet
+	// reach says which rows the caller may read; nil = all.
+	reach func(table string, r query.Row) bool
+}
+
+// withinReach are those of rows that the caller may read.
+func (s source) withinReach(name string, rows iter.Seq[query.Row]) iter.Seq[query.Row] {
+	if s.reach == nil {
+		return rows
+	}
+	return func(yield func(query.Row) bool) {
+		for r := range rows {
+			if s.reach(name, r) && !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // since replaces the full scan of one table by its recently written rows, in
@@ -178,7 +194,7 @@ func (s source) Scan(t query.Table, after value.ID) iter.Seq[query.Row] {
 			return s.members.fetch(s.view, dst, after, n)
 		}
 	}
-	return inSlices(fetch, after)
+	return s.withinReach(name, inSlices(fetch, after))
 }
 
 // inSlices yields rows slice by slice, the first one small because many scans
@@ -204,7 +220,7 @@ func inSlices(fetch func([]*store.Row, value.ID, int) []*store.Row, after value.
 }
 
 func (s source) Get(t query.Table, id value.ID) (query.Row, bool) {
-	if r := s.view.Get(t.LogicalName(), id); r != nil {
+	if r := s.view.Get(t.LogicalName(), id); r != nil && (s.reach == nil || s.reach(t.LogicalName(), r)) {
 		return r, true
 	}
 	return nil, false
@@ -220,7 +236,7 @@ func (s source) Lookup(t query.Table, c query.Column, v value.Value) (iter.Seq[q
 	}
 	if c.Ordinal == schema.IDOrd {
 		return func(yield func(query.Row) bool) {
-			if r := s.view.Get(name, v.GUID()); r != nil {
+			if r, ok := s.Get(t, v.GUID()); ok {
 				yield(r)
 			}
 		}, true
@@ -232,13 +248,13 @@ func (s source) Lookup(t query.Table, c query.Column, v value.Value) (iter.Seq[q
 	fetch := func(dst []*store.Row, after value.ID, n int) []*store.Row {
 		return s.view.Find(dst, name, index, key, after, n)
 	}
-	return func(yield func(query.Row) bool) {
+	return s.withinReach(name, func(yield func(query.Row) bool) {
 		for r := range inSlices(fetch, value.ID{}) {
 			if value.Equal(r.Value(c.Ordinal), v) && !yield(r) {
 				return
 			}
 		}
-	}, true
+	}), true
 }
 
 // columnIndex names the single-column index of a column.
