@@ -322,7 +322,7 @@ func TestSoak(t *testing.T) {
 	disturbed, undisturbed := w.soaked(begun), w.soaked(begun.Add(*soak/3))
 	disturbed -= undisturbed
 	t.Logf("%d list syncs completed under kills, %d undisturbed", disturbed, undisturbed)
-	if undisturbed == 0 {
+	if undisturbed == 0 && *soak >= time.Minute { // the first sync after a kill may take all of a shorter one
 		t.Error("no list sync completed although nobody was killed")
 	}
 	no := false
