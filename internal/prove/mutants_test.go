@@ -97,7 +97,7 @@ var mutants = []mutant{
 	{"an opt-out that was heard is not kept", "internal/engine/consent.go", "\t\tc.Restrictions = append(c.Restrictions, x)\n\t\tn.OptOutsSeen++", "\t\tn.OptOutsSeen++"},
 	{"an opt-out is not written into the ledger", "internal/engine/consent.go", "\t\tc.Consent = append(c.Consent, *e)\n\t\tc.Restrictions", "\t\tc.Restrictions"},
 	{"whom the platform was not told of yet has come back", "internal/engine/consent_back.go", "; !told || r.Scope", "; false && !told || r.Scope"},
-	{"a soft bounce is an opt-out", "internal/engine/consent.go", "\t\t\tif r.Reason == lockstep.SoftBounced {", "\t\t\tif false {"},
+	{"a soft bounce is an opt-out", "internal/engine/consent.go", "}, r.Reason != lockstep.SoftBounced", "}, true"},
 	{"a new opt-out is not told to whom the last one was", "internal/engine/consent.go", "\t\tif at, ok := was.Told[toldRow]; ok {", "\t\tfor toldRow, at := range was.Told {"},
 	{"a refused return ends the telling", "internal/engine/consent_back.go", "\t\tr.Asked, r.Pending = time.Time{}, pending\n", "\t\tr.Asked, r.Pending = time.Time{}, pending && false\n"},
 	{"what a batch says of opt-outs is stored after it", "internal/engine/writer.go", "\tif err := w.s.remark(); err != nil {", "\tif err := w.failed(); err != nil {"},
