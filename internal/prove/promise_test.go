@@ -285,9 +285,10 @@ func nobodyComesBack(s *sim) {
 			deleted[x.id] = moment{i, x.round}
 		case x.side == "crm" && x.kind == "create" && x.ours() && x.name == "emailaddress1":
 			gone, was := deleted[x.id]
+			first, ours := made[x.id]
 			up, newcomer := signedUp[lower(x.new)]
 			during := up.round == x.round && gone.round == x.round && up.change > made[x.id]
-			if was && !(newcomer && (up.change > gone.change || during)) && !s.neverHeardOf(made[x.id], gone.change) {
+			if was && !(newcomer && (up.change > gone.change || during)) && !(ours && s.neverHeardOf(first, gone.change)) {
 				s.violated("I5 no resurrection", "%v", x)
 			}
 			made[x.id] = i
