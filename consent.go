@@ -138,8 +138,8 @@ type Restriction struct {
 	// Listed is when the account closed to the address, by the platform's own clock;
 	// zero while the platform does not say it by itself.
 	Listed time.Time `json:"listed,omitzero"`
-	// Former are contacts that had the address before Contact, and when the account
-	// closed to them: what it is closed to they take along to another address.
+	// Former are contacts that have had the address, and when the account closed to
+	// them the time before: what it is closed to they take along to another address.
 	Former map[ContactID]time.Time `json:"former,omitempty"`
 	// Released is set once the person came back by the platform's own flow: it
 	// restricts nothing any more and goes when everybody was told.

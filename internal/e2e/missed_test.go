@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-sync/lockstep"
 	"github.com/lockstep-sync/lockstep/internal/app"
+	"github.com/lockstep-sync/lockstep/internal/twin/dotdigital"
 	"github.com/lockstep-sync/lockstep/internal/twin/fault"
 )
 
@@ -194,6 +195,21 @@ func TestClosedContactsThatMoveWereNotMissed(t *testing.T) {
 	m.hear()
 	m.pass(65 * time.Minute)
 	m.quietly("somebody else has the address")
+}
+
+// Who was closed by both sides at once keeps what the platform knows of them.
+func TestContactClosedByBothSidesMoves(t *testing.T) {
+	m := newMissing(t)
+	m.installTables()
+	ann := m.contact("ann@stage.example").ContactID
+	m.act("ann@stage.example", dotdigital.Complain)
+	m.enter()
+	m.pass(10 * time.Minute)
+	m.optOut("cay@stage.example")
+	m.hear()
+	m.readdress(ann, "ann.new@stage.example")
+	m.pass(65 * time.Minute)
+	m.quietly("moved")
 }
 
 // fewCalls is up to how many calls listings are compared every hour.

@@ -511,3 +511,32 @@ func TestAddressThatIsNotGiven(t *testing.T) {
 	w.wantIn("renamed", l, "ann")
 	w.quiet()
 }
+
+// Two records behind one contact that the platform mails nobody at for now: it keeps what
+// it is sent and lets nobody into a book. One of them speaks for it all the same, however
+// often both are tried again.
+func TestRecordsBehindARefusedContactDoNotTakeTurns(t *testing.T) {
+	clock := &ahead{}
+	w := newStageWith(t, app.Config{Now: clock.now})
+	readers := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	before := w.cast("contact", "before@stage.example")
+	w.join(readers, before)
+	w.sync()
+	contact := w.contact("before@stage.example").ContactID
+	w.crm("DELETE", "contacts("+before+")", nil, nil)
+	w.sync()
+	w.readdress(contact, "ann@stage.example")
+	for range 20 {
+		w.twins.Dotdigital.Bounce("ann@stage.example", false)
+	}
+	w.join(readers, w.cast("contact", "ann@stage.example"))
+	w.join(w.list("Companies", "account", lockstep.ActionIgnore, ""), w.cast("account", "ann@stage.example", cols{"name": "Ann's Shop"}))
+	for try := range 3 {
+		w.sync()
+		if name := w.contact("ann@stage.example").DataFields["FULLNAME"]; name == "Ann's Shop" {
+			t.Errorf("try %d: the account speaks for the contact, and not the person", try)
+		}
+		clock.pass(lockstep.MaxRetryDelay)
+		w.twins.Clock.Advance(lockstep.MaxRetryDelay)
+	}
+}

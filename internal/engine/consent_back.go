@@ -78,15 +78,31 @@ func tellAgain(r *lockstep.Restriction, contact lockstep.ContactID) {
 
 // passTo notes which contact has a restricted address now.
 func passTo(r *lockstep.Restriction, contact lockstep.ContactID) {
-	if at := listedSince(r); r.Contact != "" && r.Contact != contact && !at.IsZero() {
-		former := maps.Clone(r.Former)
-		if former == nil {
-			former = map[lockstep.ContactID]time.Time{}
-		}
-		former[r.Contact] = at
-		r.Former = former
+	if r.Contact != contact {
+		keepClosed(r)
 	}
 	r.Contact = contact
+}
+
+// listedAnew has the platform list a restricted address at another time: it was asked to
+// block it.
+func listedAnew(r *lockstep.Restriction) {
+	keepClosed(r)
+	r.Listed = time.Time{}
+}
+
+// keepClosed notes since when the account is closed to the contact of a restriction.
+func keepClosed(r *lockstep.Restriction) {
+	at := listedSince(r)
+	if r.Contact == "" || at.IsZero() {
+		return
+	}
+	former := maps.Clone(r.Former)
+	if former == nil {
+		former = map[lockstep.ContactID]time.Time{}
+	}
+	former[r.Contact] = at
+	r.Former = former
 }
 
 // letBack ends what a restriction forbids, because the platform's own flow brought

@@ -34,7 +34,7 @@ func (s *session) tellPlatform(rs []*lockstep.Restriction) error {
 					continue
 				}
 				changes[i].State = lockstep.Acknowledged
-				r.Listed = time.Time{} // the platform may list it anew
+				listedAnew(r)
 				s.told(r, toldPlatform, lockstep.ConsentPlatform, lockstep.Ref{}, "blocked in the email account")
 			}
 			return nil

@@ -593,6 +593,9 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			state = lockstep.Unknown // the next run meets whom the import made and put into books
 		case r.result.Fault != nil:
 			r.state, r.cause = lockstep.Refused, r.result.Fault.Msg
+			if r.contact == "" {
+				r.contact = r.result.Contact // it is there, although not all of the row was taken
+			}
 		default:
 			r.state = lockstep.Acknowledged
 		}

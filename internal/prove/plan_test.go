@@ -52,6 +52,9 @@ type kill struct {
 	Request int // at this request of the round, or
 	Step    int // at this step of the engine
 	Before  bool
+	// Upgrade asks the process to stop, which leaves it the time to keep what it knows of
+	// what is under way. A newer version goes on.
+	Upgrade bool
 }
 
 // dice returns the random source of one decision. It depends on the seed and on what
@@ -140,6 +143,8 @@ func newPlan(seed uint64, n int, open bool) *plan {
 				k.Step = 1 + rnd.IntN(80)
 			}
 			r.Kill = k
+		} else if up := dice(seed, "upgrade", len(p.Rounds)); up.IntN(12) == 0 {
+			r.Kill = &kill{Upgrade: true, Before: up.IntN(2) == 0, Request: 1 + up.IntN(60)}
 		}
 		p.Rounds = append(p.Rounds, r)
 	}

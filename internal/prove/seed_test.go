@@ -251,6 +251,7 @@ type covered struct {
 	possible map[coverKey]int // in how many lives
 	acts     map[string]int
 	kills    int
+	upgrades int
 }
 
 var coverage = covered{faults: map[coverKey]int{}, possible: map[coverKey]int{}, acts: map[string]int{}}
@@ -269,6 +270,7 @@ func (c *covered) add(s *sim) {
 		c.acts[a] += n
 	}
 	c.kills += s.kills
+	c.upgrades += s.upgrades
 }
 
 // String tells how often each kind of fault hit how many routes, and what people did.
@@ -296,7 +298,7 @@ func (c *covered) String() string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d kills; %d pairs of fault and route met, of %d; %d of them fewer than 100 times in 10,000 lives:\n", c.kills, len(c.faults), len(c.possible), rare)
+	fmt.Fprintf(&b, "%d kills, %d upgrades; %d pairs of fault and route met, of %d; %d of them fewer than 100 times in 10,000 lives:\n", c.kills, c.upgrades, len(c.faults), len(c.possible), rare)
 	for _, k := range slices.Sorted(maps.Keys(kinds)) {
 		x := kinds[k]
 		fmt.Fprintf(&b, "  %-30s %7d hits on %3d of %3d routes, %3d of them fewer than 100 times in 10,000 lives\n", k, x.hits, x.met, x.routes, x.rare)

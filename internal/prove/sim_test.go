@@ -104,6 +104,9 @@ type sim struct {
 	steps  int // of the engine in this round
 	killed bool
 	kills  int
+	// stopped is set once the process was asked to stop, for a newer version.
+	stopped  bool
+	upgrades int
 
 	log      []string // every request, in order: the same seed gives the same log
 	struck   []string
@@ -276,9 +279,13 @@ func (s *sim) open() {
 	s.net.mu.Lock()
 	s.net.dead = false
 	s.net.mu.Unlock()
-	s.killed = false
+	s.killed, s.stopped = false, false
 	s.runCtx, s.die = context.WithCancel(remote.WithTurn(s.ctx, s.net.callTurn))
 	importRows, pageRows := cmp.Or(s.plan.ImportRows, 8), s.plan.PageRows
+	if s.upgrades > 0 { // another version asks for other portions
+		rnd := s.random("version", s.upgrades)
+		importRows, pageRows = pick(rnd, []int{3, 5, 8}), pick(rnd, []int{0, 4, 15})
+	}
 	if s.plan.Dropped["pages"] {
 		importRows, pageRows = 8, 0
 	}
@@ -334,10 +341,21 @@ func (s *sim) dying(request int, served bool) bool {
 	k := s.kill()
 	s.stepMu.Lock()
 	defer s.stepMu.Unlock()
-	if !s.killed && k != nil && k.Request == request && k.Before == !served {
-		s.dies()
+	if !s.killed && !s.stopped && k != nil && k.Request == request && k.Before == !served {
+		if k.Upgrade {
+			s.stops()
+		} else {
+			s.dies()
+		}
 	}
 	return s.killed
+}
+
+// stops asks the process to stop. Its calls are cut off, what it has to keep it can.
+func (s *sim) stops() {
+	s.stopped, s.unanswered[s.round] = true, true
+	s.upgrades++
+	s.die()
 }
 
 // dies ends the process: nothing that it still does reaches anybody.
@@ -370,16 +388,16 @@ func (s *sim) work(f func(ctx context.Context) error) (err error) {
 	return err
 }
 
-// cycle has the product carry out runs until none is left; when it is killed, the
-// next process goes on.
+// cycle has the product carry out runs until none is left; when it is killed, or stopped
+// for an upgrade, the next process goes on.
 func (s *sim) cycle(f func(ctx context.Context) error) {
 	s.queued = false
 	p := played{round: s.round, from: len(s.history.changes)}
 	s.started = ""
 	before, _ := s.app.Runs(s.ctx, app.RunFilter{Limit: 1})
-	struck, kills := len(s.struck), s.kills
+	struck, kills := len(s.struck), s.kills+s.upgrades
 	defer func() {
-		p.disturbed = len(s.struck) > struck || s.kills > kills
+		p.disturbed = len(s.struck) > struck || s.kills+s.upgrades > kills
 		p.run, p.to = s.lastRun(), len(s.history.changes)
 		if len(before) > 0 && before[0].ID == p.run.ID {
 			p.run = lockstep.Run{} // killed before there was one
@@ -389,9 +407,13 @@ func (s *sim) cycle(f func(ctx context.Context) error) {
 		s.noteFindings(p.run)
 	}()
 	err := s.work(f)
-	if s.killed {
-		s.kills++
-		s.note("%d.%d killed", s.round, s.requests)
+	if s.killed || s.stopped {
+		if s.killed {
+			s.kills++
+			s.note("%d.%d killed", s.round, s.requests)
+		} else {
+			s.note("%d.%d upgraded: %v", s.round, s.requests, err)
+		}
 		s.close()
 		s.open()
 		s.requests += 1000 // the requests of the next process have numbers of their own
