@@ -373,7 +373,7 @@ func (s *session) bar(b *batch) error {
 			continue
 		}
 		b.quiet = append(b.quiet, row{
-			ref: r.ref, newEmail: r.address(), modified: r.modified, optOut: r.optOut | lockstep.DoNotBulkEmail, base: s.sync.absent,
+			ref: r.ref, newEmail: r.address(), modified: r.modified, optOut: r.optOut | lockstep.DoNotBulkEmail, base: s.sync.absent, place: r.place,
 		})
 	}
 	clear(b.rows[len(kept):])

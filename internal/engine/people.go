@@ -303,7 +303,7 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 			n.Read--
 			s.release(p)
 			delete(s.sync.looking, p.rec.Ref)
-			s.sync.writer.cur.quiet = append(s.sync.writer.cur.quiet, p.row)
+			s.sync.writer.cur.note(p.row)
 			if err := s.sync.writer.fill(); err != nil {
 				return err
 			}

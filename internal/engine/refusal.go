@@ -218,7 +218,7 @@ func (s *session) refuses(r *lockstep.Record) error {
 		return nil
 	}
 	w := s.sync.writer
-	w.cur.quiet = append(w.cur.quiet, row{ref: r.Ref, newEmail: email, modified: r.Modified.Unix(), optOut: r.OptOut, base: s.sync.absent, hearsay: true})
+	w.cur.note(row{ref: r.Ref, newEmail: email, modified: r.Modified.Unix(), optOut: r.OptOut, base: s.sync.absent, hearsay: true})
 	return w.fill()
 }
 
@@ -288,6 +288,6 @@ func (s *session) refuse(p *person) error {
 		return nil
 	}
 	w := s.sync.writer
-	w.cur.quiet = append(w.cur.quiet, row{ref: p.rec.Ref, newEmail: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), optOut: p.rec.OptOut, base: s.sync.absent})
+	w.cur.note(row{ref: p.rec.Ref, newEmail: p.email, hash: p.hash, modified: p.rec.Modified.Unix(), optOut: p.rec.OptOut, base: s.sync.absent})
 	return w.fill()
 }

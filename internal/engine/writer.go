@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -83,6 +84,7 @@ type row struct {
 	claims  bool   // others with the address wait until the row is stored
 	claim   uint64 // the key of that address
 	shown   bool   // a preview said so already that the contact would be made
+	place   int    // in its batch, by when it came there
 
 	before *subject // of an undo
 	result *lockstep.ContactResult
@@ -139,6 +141,42 @@ type batch struct {
 	cursors map[string]lockstep.Cursor
 	id      int64
 	job     lockstep.JobID
+	places  int // that are taken
+}
+
+// send adds a row that the platform is sent.
+func (b *batch) send(r row) {
+	b.places++
+	r.place = b.places
+	b.rows = append(b.rows, r)
+}
+
+// note adds a row of which only the link changes.
+func (b *batch) note(r row) {
+	b.places++
+	r.place = b.places
+	b.quiet = append(b.quiet, r)
+}
+
+// inOrder are all rows as they came, and whether only the link of one changes. A later
+// one knows of those before it, and may say more of their records.
+func (b *batch) inOrder() iter.Seq2[*row, bool] {
+	slices.SortStableFunc(b.quiet, func(x, y row) int { return x.place - y.place })
+	return func(yield func(*row, bool) bool) {
+		for i, j := 0, 0; i < len(b.rows) || j < len(b.quiet); {
+			if quiet := i == len(b.rows) || j < len(b.quiet) && b.quiet[j].place < b.rows[i].place; quiet {
+				if !yield(&b.quiet[j], true) {
+					return
+				}
+				j++
+				continue
+			}
+			if !yield(&b.rows[i], false) {
+				return
+			}
+			i++
+		}
+	}
 }
 
 // lost reports that the platform took the import and cannot say what became of it.
@@ -236,7 +274,7 @@ func (s *session) queue(p *person) (bool, error) {
 		}
 		if !s.dry() {
 			s.keepClaim(r)
-			w.cur.quiet = append(w.cur.quiet, *r)
+			w.cur.note(*r)
 		}
 		return false, w.fill()
 	}
@@ -245,7 +283,7 @@ func (s *session) queue(p *person) (bool, error) {
 		// Rows are large: a few steps to the full size instead of many.
 		w.cur.rows = slices.Grow(w.cur.rows, max(64, min(3*n, s.e.ImportRows-n)))
 	}
-	w.cur.rows = append(w.cur.rows, *r)
+	w.cur.send(*r)
 	return true, w.fill()
 }
 
@@ -601,9 +639,6 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		}
 		if r.state != lockstep.Acknowledged {
 			findings = append(findings, s.refused(r))
-			if r.state == lockstep.Refused && r.contact != "" {
-				s.linkRefused(links, r)
-			}
 			if r.oldEmail != "" && r.result != nil && r.result.Fault != nil && r.result.Fault.Field == "email" {
 				s.outdated(r)
 			}
@@ -636,15 +671,17 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 			s.sync.renamed = append(s.sync.renamed, renamed{r.contact, r.address()})
 		}
 		s.took(r.ref)
-		s.linkEntries(links, r)
 		for _, l := range r.adds {
 			l.put(crosswalk.Member{Record: r.ref.ID, Contact: r.contact, InList: true, InBook: true})
 			touched[l] = true
 		}
 	}
-	for i := range b.quiet {
-		if r := &b.quiet[i]; !r.hearsay || !s.met(b, r.ref) {
+	for r, quiet := range b.inOrder() {
+		switch {
+		case quiet && (!r.hearsay || !s.met(b, r.ref)), !quiet && r.state == lockstep.Acknowledged:
 			s.linkEntries(links, r)
+		case !quiet && r.state == lockstep.Refused && r.contact != "":
+			s.linkRefused(links, r)
 		}
 	}
 	c.Members = s.takePending()
