@@ -68,3 +68,25 @@ func TestMergeKeepsTheStricterWord(t *testing.T) {
 		}
 	}
 }
+
+// A record that refused mail and was merged away keeps refusing for everybody with its
+// address, also while the same run reads them before it.
+func TestMergedRecordGoesOnRefusing(t *testing.T) {
+	w := newStage(t)
+	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
+	open, refuses, winner := w.cast("contact", "ann@stage.example"), w.cast("contact", "ann@stage.example", cols{"donotbulkemail": true}), w.cast("contact", "cleo@stage.example")
+	w.join(l, open, refuses, w.cast("contact", "ben@stage.example"))
+	w.run(lockstep.SyncSuppressions)
+	w.sync()
+	w.merge(winner, refuses)
+	w.sync()
+	for _, id := range []string{open, refuses} { // in the order in which they are read
+		w.twins.Clock.Advance(2 * time.Second)
+		w.editRecord("contact", id, cols{"jobtitle": "Editor"})
+	}
+	w.sync()
+	w.wantIn("after both were edited", l, "ben")
+	if _, made := w.contacts("")["ann@stage.example"]; made {
+		t.Error("the platform got a contact with an address that is refused")
+	}
+}

@@ -518,7 +518,7 @@ func TestAddressThatIsNotGiven(t *testing.T) {
 func TestRecordsBehindARefusedContactDoNotTakeTurns(t *testing.T) {
 	clock := &ahead{}
 	var w *stage
-	signedUp := false
+	signedUp := true
 	w = newStageWith(t, app.Config{Now: clock.now, OnStep: func(step string) {
 		if signedUp || step != "plan.before" {
 			return
@@ -529,8 +529,11 @@ func TestRecordsBehindARefusedContactDoNotTakeTurns(t *testing.T) {
 			w.twins.Dotdigital.Bounce("ann@stage.example", false)
 		}
 	}})
-	w.join(w.list("Readers", "contact", lockstep.ActionIgnore, ""), w.cast("contact", "ann@stage.example"))
-	w.join(w.list("Companies", "account", lockstep.ActionIgnore, ""), w.cast("account", "ann@stage.example", cols{"name": "Ann's Shop"}))
+	readers, companies := w.list("Readers", "contact", lockstep.ActionIgnore, ""), w.list("Companies", "account", lockstep.ActionIgnore, "")
+	w.sync() // makes the address books
+	w.join(readers, w.cast("contact", "ann@stage.example"))
+	w.join(companies, w.cast("account", "ann@stage.example", cols{"name": "Ann's Shop"}))
+	signedUp = false
 	for try := range 3 {
 		w.sync()
 		if name := w.contact("ann@stage.example").DataFields["FULLNAME"]; name == "Ann's Shop" {

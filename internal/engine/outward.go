@@ -491,11 +491,12 @@ func (s *session) follow(table string, r *lockstep.Record) {
 	if s.dry() {
 		return
 	}
-	s.sync.vacated[r.Ref] = ended
+	s.sync.merged[r.Ref] = true
 	loser, ok := s.linkOf(r.Ref)
 	if !ok {
 		return
 	}
+	s.sync.vacated[r.Ref] = ended
 	s.recheckOthers(loser.Ref, s.sync.links.ByContact(loser.Contact, nil))
 	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: lockstep.Ref{Table: table, ID: r.MergedInto}})
 }
@@ -579,7 +580,7 @@ func (s *session) tidyLinks() error {
 		if own {
 			closed = append(closed, m.loser)
 		}
-		if linked || followed[m.survivor] || s.sync.vacated[m.survivor] == ended { // or was merged itself, which may be heard first
+		if linked || followed[m.survivor] || s.sync.merged[m.survivor] || s.sync.vacated[m.survivor] == ended { // or was merged itself, which may be heard first
 			continue
 		}
 		followed[m.survivor], inherited[m.loser.Contact] = true, true
