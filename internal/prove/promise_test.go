@@ -334,11 +334,11 @@ func (s *sim) addsRespectOptOuts() {
 		r := records[id]
 		return r != nil && (r.bulk == "true" && !r.over || r.mail == "true") && r.email != "" && len(member[id]) > 0
 	}
-	closed := func(email string) map[string]bool {
-		out := map[string]bool{}
+	closed := func(email string) map[string]map[string]bool {
+		out := map[string]map[string]bool{}
 		for id, r := range records {
 			if r.email == email && refuses(id) {
-				out[id] = true
+				out[id] = map[string]bool{"donotbulkemail": r.bulk == "true" && !r.over, "donotemail": r.mail == "true"}
 			}
 		}
 		return out
@@ -431,8 +431,9 @@ func (s *sim) addsRespectOptOuts() {
 
 // leftAgain reports whether the product took back, in the same round or in the next run
 // that it could carry through, that it put a contact into a book, or the person left it
-// before it could, or none of the records that refused had the address any more.
-func (s *sim) leftAgain(i int, join change, refusing map[string]bool) bool {
+// before it could, or none of the records that refused, each with its flags, did so any
+// more or had the address.
+func (s *sim) leftAgain(i int, join change, refusing map[string]map[string]bool) bool {
 	end := len(s.history.changes)
 	for _, p := range s.played {
 		if i < p.to && p.done(lockstep.SyncMarketingLists) {
@@ -447,7 +448,14 @@ func (s *sim) leftAgain(i int, join change, refusing map[string]bool) bool {
 		if x.side == "mail" && x.id == join.id && x.list == join.list && (x.kind == "leave-list" || x.kind == "unsubscribe-list") {
 			return true
 		}
-		if refusing[x.id] && x.who == person && (x.name == "emailaddress1" || x.table != "listmember" && x.kind == "delete") {
+		flags := refusing[x.id]
+		if flags == nil || x.who != person {
+			continue
+		}
+		if _, flag := flags[x.name]; flag {
+			flags[x.name] = x.new == "true"
+		}
+		if x.name == "emailaddress1" || x.table != "listmember" && x.kind == "delete" || !flags["donotbulkemail"] && !flags["donotemail"] {
 			if delete(refusing, x.id); len(refusing) == 0 {
 				return true
 			}
