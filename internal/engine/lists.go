@@ -70,7 +70,6 @@ type listSync struct {
 	leaving      map[lockstep.Ref]string                     // records that have another address now than their contact
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more
-	merged       map[lockstep.Ref]bool                       // records that were merged into another one, as this slice heard
 	leftBehind   []leftBehind                                // links of contacts that their record left
 	there        map[lockstep.Ref]bool                       // records that speak for a contact, and were asked for and found
 	exchanged    map[lockstep.Ref]crosswalk.Entry
@@ -269,7 +268,7 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{}, readdressed: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, merged: map[lockstep.Ref]bool{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, clearing: map[int]bool{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
 		parted: map[lockstep.Ref]lockstep.ContactID{}, sweeps: map[string]*sweep{}, history: history{asking: make(chan struct{}, 1)},
 	}

@@ -486,17 +486,19 @@ func (s *session) leave(table string, id lockstep.ID) {
 // that one has a contact of its own. The loser itself has no contact from then on; what
 // it says against mailing its address counts as before.
 func (s *session) follow(table string, r *lockstep.Record) {
+	if email := lockstep.NormalizeEmail(r.Email); r.OptOut != 0 && lockstep.CheckEmail(email) == "" {
+		s.heardWord(email, r.Ref, r.OptOut) // from now on, whoever has the address is looked at first
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dry() {
 		return
 	}
-	s.sync.merged[r.Ref] = true
+	s.sync.vacated[r.Ref] = ended
 	loser, ok := s.linkOf(r.Ref)
 	if !ok {
 		return
 	}
-	s.sync.vacated[r.Ref] = ended
 	s.recheckOthers(loser.Ref, s.sync.links.ByContact(loser.Contact, nil))
 	s.sync.mergers = append(s.sync.mergers, merger{loser: loser, survivor: lockstep.Ref{Table: table, ID: r.MergedInto}})
 }
@@ -580,7 +582,7 @@ func (s *session) tidyLinks() error {
 		if own {
 			closed = append(closed, m.loser)
 		}
-		if linked || followed[m.survivor] || s.sync.merged[m.survivor] || s.sync.vacated[m.survivor] == ended { // or was merged itself, which may be heard first
+		if linked || followed[m.survivor] || s.sync.vacated[m.survivor] == ended { // or was merged itself, which may be heard first
 			continue
 		}
 		followed[m.survivor], inherited[m.loser.Contact] = true, true

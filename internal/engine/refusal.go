@@ -39,7 +39,7 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 		emails = append(emails, email)
 	}
 	for _, o := range others {
-		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] && s.holdsWord(o.Ref) {
+		if o.Ref != p.rec.Ref && o.Ref.Table != "" && !s.sync.asked[o.Ref] && s.sync.vacated[o.Ref] == stays {
 			all |= o.OptOut
 		}
 	}
@@ -72,12 +72,6 @@ func (s *session) groupOptOut(p *person) lockstep.OptOut {
 		}
 	}
 	return all
-}
-
-// holdsWord reports whether what a record refused when it was last looked at counts still.
-// It does of one that was merged into another since, until it is looked at again.
-func (s *session) holdsWord(ref lockstep.Ref) bool {
-	return s.sync.vacated[ref] == stays || s.sync.merged[ref]
 }
 
 // onPlatform is the address that the person's contact has on the platform, where it is

@@ -16,7 +16,7 @@ import (
 // never had the address is nobody's but its own record's.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
 	if l.Contact == "" || s.sync.elsewhere[l.Contact] || e.Modified == astray && s.isGone(&e) {
-		if l.Ref.Table != "" && s.holdsWord(l.Ref) {
+		if l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
 			p.refusing = append(p.refusing, l)
 		}
 		return
