@@ -74,7 +74,7 @@ func (s *sim) unfollowed(p *contact) bool {
 	})
 }
 
-// refusedElsewhere reports whether a record that is closed to email still has an address
+// refusedElsewhere reports whether a record that is closed to email has had an address
 // that a person took from the contact on the platform: by whatever address the contact is
 // mailed, it is the one whose owner refused.
 func (s *sim) refusedElsewhere(p *contact) bool {
@@ -83,7 +83,9 @@ func (s *sim) refusedElsewhere(p *contact) bool {
 			return false
 		}
 		return slices.ContainsFunc(s.history.cast, func(r *record) bool {
-			return !r.gone && r.optedOut() && r.email() == lower(c.old) && r.email() != p.email
+			return !r.gone && r.optedOut() && r.email() != p.email && slices.ContainsFunc(s.history.changes, func(x change) bool {
+				return x.side == "crm" && x.id == r.id && x.name == "emailaddress1" && lower(x.new) == lower(c.old)
+			})
 		})
 	})
 }
