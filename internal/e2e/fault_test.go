@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,8 +28,20 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "16")
 	}
+	if os.Getenv("TMPDIR") == "" && spacious("/dev/shm") {
+		_ = os.Setenv("TMPDIR", "/dev/shm") // a fifth of the time would go into writing to a disk
+	}
 	pgtest.Main(m)
 }
+
+// signingKey is the directories' of all twins, since making one takes a while.
+var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
 
 // stormy is a world for faults: round after round something of everything is edited.
 type stormy struct {

@@ -44,6 +44,9 @@ type worldOptions struct {
 func newWorld(t *testing.T, o worldOptions) *world {
 	t.Helper()
 	ctx := t.Context()
+	if o.twins.SigningKey == nil {
+		o.twins.SigningKey = signingKey()
+	}
 	tw, err := twin.Start(ctx, o.twins)
 	if err != nil {
 		t.Fatal(err)

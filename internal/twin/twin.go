@@ -9,6 +9,7 @@ package twin
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,6 +66,8 @@ type Options struct {
 	ImportTime time.Duration
 	// ClientSecret, APIPassword and ControlToken replace random credentials.
 	ClientSecret, APIPassword, ControlToken string
+	// SigningKey signs the directory's tokens; nil generates one of 2048 bits.
+	SigningKey *rsa.PrivateKey
 	// Clock is the twins' time; a running one when nil.
 	Clock *clock.Clock
 	// Wrap, when set, is put around the handler of each twin, whose name it gets.
@@ -205,7 +208,7 @@ func (t *Twins) build(opt Options) error {
 	tlsURL := address("https", "localhost", directoryTLS.listener)
 
 	if t.Directory, err = entra.New(entra.Options{
-		Tenant: id.Tenant, Resources: []string{orgURL}, Clock: t.Clock, Stats: t.Counters[fault.Entra], Faults: t.Faults,
+		Tenant: id.Tenant, Resources: []string{orgURL}, Key: opt.SigningKey, Clock: t.Clock, Stats: t.Counters[fault.Entra], Faults: t.Faults,
 	}); err != nil {
 		return err
 	}
