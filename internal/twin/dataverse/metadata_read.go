@@ -20,20 +20,40 @@ type field struct {
 }
 
 // MarshalJSON writes the properties in their order.
-func (o object) MarshalJSON() ([]byte, error) {
-	dst := []byte{'{'}
-	for i, f := range o {
-		if i > 0 {
-			dst = append(dst, ',')
+func (o object) MarshalJSON() ([]byte, error) { return appendJSON(nil, o) }
+
+// appendJSON writes definitions without looking at what is nested in them once a level, as
+// a Marshaler would.
+func appendJSON(dst []byte, v any) (_ []byte, err error) {
+	switch v := v.(type) {
+	case object:
+		dst = append(dst, '{')
+		for i, f := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(value.AppendString(dst, f.name), ':')
+			if dst, err = appendJSON(dst, f.value); err != nil {
+				return nil, err
+			}
 		}
-		dst = append(value.AppendString(dst, f.name), ':')
-		b, err := json.Marshal(f.value)
-		if err != nil {
-			return nil, err
+		return append(dst, '}'), nil
+	case []object:
+		dst = append(dst, '[')
+		for i, o := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if dst, err = appendJSON(dst, o); err != nil {
+				return nil, err
+			}
 		}
-		dst = append(dst, b...)
+		return append(dst, ']'), nil
+	case string:
+		return value.AppendString(dst, v), nil
 	}
-	return append(dst, '}'), nil
+	b, err := json.Marshal(v)
+	return append(dst, b...), err
 }
 
 func (o object) get(name string) (any, bool) {
@@ -627,7 +647,7 @@ func (c *call) metadataList(context string, list []object) (*answer, error) {
 }
 
 func (c *call) metadataObject(context string, o object) (*answer, error) {
-	body, err := json.Marshal(append(object{{"@odata.context", c.context() + context}}, o...))
+	body, err := appendJSON(nil, append(object{{"@odata.context", c.context() + context}}, o...))
 	if err != nil {
 		return nil, err
 	}
