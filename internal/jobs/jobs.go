@@ -83,6 +83,7 @@ type Jobs struct {
 	timing    timing
 	sleep     func(context.Context, time.Duration) error // nil: the queue keeps the pauses
 	queue     queue
+	stir      *stir  // of SQLite; nil on PostgreSQL
 	life      func() // ends the signs of life and waits for that; nil: not started
 
 	mu      sync.Mutex

@@ -100,6 +100,7 @@ func (j *Jobs) begun(job int64) { j.note(job, 1) }
 func (j *Jobs) over(job int64)  { j.note(job, -1) }
 
 func (j *Jobs) note(job int64, by int) {
+	defer j.stir.note()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.working[job] += by; j.working[job] == 0 {

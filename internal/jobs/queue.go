@@ -13,7 +13,6 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
 
@@ -69,7 +68,8 @@ type claim struct {
 
 func newQueue(ctx context.Context, j *Jobs) (queue, error) {
 	if db := j.store.SQLite(); db != nil {
-		return newRiver(ctx, j, riversqlite.New(db), func(up func() error) error { return up() })
+		j.stir = newStir()
+		return newRiver(ctx, j, newSQLiteDriver(db, j.stir, queueName, consentQueue, tickQueue), func(up func() error) error { return up() })
 	}
 	return newRiver(ctx, j, riverpgxv5.New(j.store.Postgres()), func(up func() error) error {
 		return j.store.InTx(ctx, func(tx store.Tx) error {
@@ -85,6 +85,7 @@ type riverQueue[T any] struct {
 	driver   riverdriver.Driver[T]
 	client   *river.Client[T]
 	stopping *atomic.Bool
+	stir     *stir // nil: the database tells by itself
 }
 
 func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T], alone func(func() error) error) (queue, error) {
@@ -114,6 +115,10 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 		queues[tickQueue] = river.QueueConfig{MaxWorkers: 1}
 		periodic = append(periodic, periodicTick())
 	}
+	poll := 250 * time.Millisecond
+	if j.stir != nil {
+		poll = askIdle // the listener says more often that there may be work
+	}
 	client, err := river.NewClient(driver, &river.Config{
 		Logger:       log,
 		Workers:      list,
@@ -122,7 +127,7 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 		// A job is usually fetched on a notification; the cooldown bounds how
 		// soon after another, the interval how late when a notification is lost.
 		FetchCooldown:     20 * time.Millisecond,
-		FetchPollInterval: 250 * time.Millisecond,
+		FetchPollInterval: poll,
 		JobTimeout:        -1, // River then takes over no job either
 		SoftStopTimeout:   j.timing.softStop,
 		// Our own errors are counted and bounded by Jobs, not by River.
@@ -131,7 +136,7 @@ func newRiver[T any](ctx context.Context, j *Jobs, driver riverdriver.Driver[T],
 	if err != nil {
 		return nil, err
 	}
-	return &riverQueue[T]{driver, client, stopping}, nil
+	return &riverQueue[T]{driver, client, stopping, j.stir}, nil
 }
 
 func (q *riverQueue[T]) start(ctx context.Context) error {
@@ -148,6 +153,7 @@ func (q *riverQueue[T]) stop(ctx context.Context) error {
 func (q *riverQueue[T]) stopNow(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
 
 func (q *riverQueue[T]) insert(ctx context.Context, tx store.Tx, run lockstep.Run) (int64, error) {
+	defer q.stir.note()
 	name := queueName
 	if run.Type.Consent() {
 		name = consentQueue
@@ -176,6 +182,7 @@ func (q *riverQueue[T]) running(ctx context.Context, tx store.Tx, job int64) (bo
 }
 
 func (q *riverQueue[T]) cancel(ctx context.Context, tx store.Tx, job int64) error {
+	defer q.stir.note()
 	_, err := q.client.JobCancelTx(ctx, tx.Native().(T), job)
 	if errors.Is(err, rivertype.ErrNotFound) {
 		return nil
@@ -184,6 +191,7 @@ func (q *riverQueue[T]) cancel(ctx context.Context, tx store.Tx, job int64) erro
 }
 
 func (q *riverQueue[T]) hurry(ctx context.Context, tx store.Tx, job int64) error {
+	defer q.stir.note()
 	_, err := q.client.JobRetryTx(ctx, tx.Native().(T), job)
 	if errors.Is(err, rivertype.ErrNotFound) {
 		return nil
@@ -195,6 +203,7 @@ func (q *riverQueue[T]) hurry(ctx context.Context, tx store.Tx, job int64) error
 const longestPause = 15 * time.Minute
 
 func (q *riverQueue[T]) hasten(ctx context.Context) error {
+	defer q.stir.note()
 	waiting, err := q.client.JobList(ctx, river.NewJobListParams().States(rivertype.JobStateAvailable, rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(1000))
 	if err != nil {
 		return err
@@ -203,7 +212,7 @@ func (q *riverQueue[T]) hasten(ctx context.Context) error {
 	for _, job := range waiting.Jobs {
 		most := longestPause
 		if job.Kind == (tickArgs{}).Kind() {
-			most = 2 * tickEvery
+			most = 2 * tickAlone
 		}
 		if job.ScheduledAt.Sub(now) <= most {
 			continue

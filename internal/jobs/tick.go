@@ -14,7 +14,7 @@ import (
 type Scheduler interface {
 	// Tick starts what is due and returns when it wants to be called again at the latest;
 	// zero = nothing is planned. It is called at that time, when a run has ended, and
-	// every few seconds in any case. Of all the processes that share a database one calls
+	// every minute in any case. Of all the processes that share a database one calls
 	// it at a time; should that ever be two, both must come to the same.
 	Tick(ctx context.Context) (next time.Time, err error)
 	// Window reports until when a run of a schedule has to wait because the window of
@@ -26,6 +26,9 @@ const (
 	tickQueue = "clock"
 	// tickEvery bounds how long a change that another process made goes unnoticed.
 	tickEvery = 10 * time.Second
+	// tickAlone is for SQLite, where there is no other process: it bounds how long it goes
+	// unnoticed that the system's clock was set forward.
+	tickAlone = time.Minute
 	// tickAfter is how soon after a failure of the database the clock is looked at again.
 	tickAfter = 5 * time.Second
 	// wakeAttempts bounds how often a clock that is being looked at is tried to be woken.
@@ -61,8 +64,9 @@ type ticker struct {
 func (t *ticker) Timeout(*river.Job[tickArgs]) time.Duration { return -1 }
 
 // Work looks at the clock once.
-func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
+func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) (snooze error) {
 	j := t.jobs
+	defer func() { j.stir.ended(snooze, j.timing.firstPause) }()
 	j.begun(job.ID)
 	defer j.over(job.ID)
 	next, err := j.scheduler.Tick(ctx)
@@ -73,9 +77,17 @@ func (t *ticker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 		j.log.Warn("the schedules could not be looked at; it is tried again", "err", err)
 		return river.JobSnooze(tickAfter)
 	case next.IsZero():
-		return river.JobSnooze(tickEvery)
+		return river.JobSnooze(j.tickMost())
 	}
-	return river.JobSnooze(min(max(time.Until(next), 0), tickEvery))
+	return river.JobSnooze(min(max(time.Until(next), 0), j.tickMost()))
+}
+
+// tickMost is how much time passes at most until the clock is looked at again.
+func (j *Jobs) tickMost() time.Duration {
+	if j.stir != nil {
+		return tickAlone
+	}
+	return tickEvery
 }
 
 // Wake has the schedules looked at soon, because something changed that they depend on.
@@ -115,6 +127,7 @@ func (j *Jobs) wakeUp(ctx context.Context) {
 }
 
 func (q *riverQueue[T]) wake(ctx context.Context) (woken bool, err error) {
+	defer q.stir.note()
 	waiting, err := q.client.JobList(ctx, river.NewJobListParams().Kinds(tickArgs{}.Kind()).
 		States(rivertype.JobStateAvailable, rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(1))
 	if err != nil {

@@ -43,8 +43,9 @@ var (
 
 // Work does one slice. It returns nil, which removes the job, only when the run has
 // ended.
-func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) error {
+func (w *worker) Work(ctx context.Context, job *river.Job[runArgs]) (snooze error) {
 	j, id := w.jobs, job.Args.Run
+	defer func() { j.stir.ended(snooze, j.timing.firstPause) }()
 	j.begun(job.ID)
 	defer j.over(job.ID)
 	ctx, run, err := j.store.StartRun(ctx, id)

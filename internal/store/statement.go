@@ -13,7 +13,7 @@ import (
 // the same hundred over and over. Each connection therefore keeps those it has read.
 const (
 	keptStatements = 100
-	keptLength     = 1 << 10 // bytes; longer ones insert many rows at once, rarely as many as before
+	keptLength     = 3 << 10 // bytes; longer ones insert many rows at once, rarely as many as before
 )
 
 // openPool opens a pool of connections to a SQLite database.
