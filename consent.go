@@ -148,6 +148,15 @@ type Restriction struct {
 	Stamp int64 `json:"-"`
 }
 
+// ListedSince is when the platform closed to the address, by its own clock; zero = it was
+// told to, and has not been read since.
+func (r *Restriction) ListedSince() time.Time {
+	if r.Listed.IsZero() && r.System == ConsentPlatform && r.Origin == "" {
+		return r.At
+	}
+	return r.Listed
+}
+
 // RestrictionID names the restriction of an address.
 func RestrictionID(account string, scope ConsentScope, object string, key AddressKey) ID {
 	return NameID(consentSpace, account+"\x00"+string(scope)+"\x00"+object+"\x00"+string(key[:]))

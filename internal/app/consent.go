@@ -202,7 +202,7 @@ func (a *App) Suppress(ctx context.Context, r SuppressRequest) (s Suppression, m
 		made = true
 	default:
 		// Everybody is told anew: nobody knows whether the person had come back meanwhile.
-		x.Contact, x.Listed = standing.Contact, standing.Listed
+		x.Contact, x.Listed, x.Former = standing.Contact, standing.ListedSince(), standing.Former
 		if slices.Index(reasons, standing.Reason) > slices.Index(reasons, reason) || standing.Reason > lockstep.Complained {
 			x.Reason, x.Evidence = standing.Reason, standing.Evidence // the strictest word stays, with what shows it
 		}

@@ -160,7 +160,7 @@ func (s *session) unknown(said []statement) ([]statement, error) {
 // listedAs reports whether a statement is about the act by which the platform closed to
 // what a restriction is about. Another reason for it is no other act.
 func listedAs(r *lockstep.Restriction, st *statement) bool {
-	return r != nil && !st.at.IsZero() && listedSince(r).Equal(st.at)
+	return r != nil && !st.at.IsZero() && r.ListedSince().Equal(st.at)
 }
 
 // notElsewhere leaves out what was heard of the same contact when it had another address:
@@ -173,7 +173,7 @@ func (s *session) notElsewhere(said []statement) ([]statement, error) {
 	heard := make([]bool, len(said))
 	err := s.e.Store.RestrictedSince(s.ctx, s.account.ID, 0, func(r lockstep.Restriction) error {
 		for _, i := range by[r.Contact] {
-			heard[i] = heard[i] || sameAct(&r, &said[i], listedSince(&r))
+			heard[i] = heard[i] || sameAct(&r, &said[i], r.ListedSince())
 		}
 		for contact, at := range r.Former {
 			for _, i := range by[contact] {

@@ -502,7 +502,7 @@ func (s *session) restriction(was *lockstep.Restriction, st *statement, e *locks
 		r.Contact, r.Former = before.Contact, before.Former
 	}
 	if was != nil && was.Released.IsZero() {
-		r.Reason, r.Listed = max(r.Reason, was.Reason), listedSince(was)
+		r.Reason, r.Listed = max(r.Reason, was.Reason), was.ListedSince()
 		if at, ok := was.Told[toldRow]; ok {
 			r.Told[toldRow] = at
 		}

@@ -39,7 +39,7 @@ func (s *session) isBack(r *lockstep.Restriction) (c lockstep.Contact, back come
 	switch _, err := s.platform.ContactByID(s.ctx, r.Contact, nil); {
 	case lockstep.CodeOf(err) != lockstep.CodeNotFound && err != nil:
 		return c, notBack, err
-	case err == nil || !c.Created.IsZero() && c.Created.Before(listedSince(r)):
+	case err == nil || !c.Created.IsZero() && c.Created.Before(r.ListedSince()):
 		return c, otherSelf, nil
 	}
 	return c, cameBack, nil // the closed one is gone, and its person a new one
@@ -93,7 +93,7 @@ func listedAnew(r *lockstep.Restriction) {
 
 // keepClosed notes since when the account is closed to the contact of a restriction.
 func keepClosed(r *lockstep.Restriction) {
-	at := listedSince(r)
+	at := r.ListedSince()
 	if r.Contact == "" || at.IsZero() {
 		return
 	}

@@ -70,7 +70,7 @@ func weighListed(r *lockstep.Restriction, st *statement, noted bool) word {
 		return saidAnew // a complaint is more than what we told
 	}
 	_, told := r.Told[toldPlatform]
-	listed := listedSince(r)
+	listed := r.ListedSince()
 	switch {
 	case !listed.IsZero() && !st.at.After(listed):
 		return saidBefore
@@ -80,13 +80,4 @@ func weighListed(r *lockstep.Restriction, st *statement, noted bool) word {
 		return saidEcho
 	}
 	return saidAnew
-}
-
-// listedSince is when the platform closed to the address, by its own clock; zero = it
-// was told to, and has not been read since.
-func listedSince(r *lockstep.Restriction) time.Time {
-	if r.Listed.IsZero() && r.System == lockstep.ConsentPlatform && r.Origin == "" {
-		return r.At
-	}
-	return r.Listed
 }
