@@ -537,7 +537,10 @@ func (s *sim) play() {
 		s.calm()
 		s.settle(10 * time.Minute)
 	}
-	s.lane() // about whom the last cycle made a record of
+	s.lane()                 // about whom the last cycle made a record of
+	s.settle(25 * time.Hour) // within a day an opt-out is found that a feed passed over
+	s.lane()
+	s.calm()
 	for _, p := range promises {
 		p.check(s)
 	}
