@@ -62,6 +62,7 @@ func mailPaged(x *exchange) bool { return x.twin == "dotdigital" && paged(x) }
 func mailCounted(x *exchange) bool {
 	return mailPaged(x) && strings.HasPrefix(x.route, "GET /v2/")
 }
+
 func imports(x *exchange) bool {
 	return strings.HasSuffix(x.route, "/import") && x.twin == "dotdigital"
 }
