@@ -16,6 +16,7 @@ import (
 // again: everybody who is gone or refuses is out of the books, nobody else is, and what
 // was edited has arrived.
 func TestEightDaysOff(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	many := 100
 	w.guards(app.GuardPatch{Floor: &many})
@@ -86,6 +87,7 @@ func TestEightDaysOff(t *testing.T) {
 // Who opted out and whose record was deactivated meanwhile is not let in again by its
 // being activated.
 func TestReactivatedRecordOfSomebodyWhoOptedOut(t *testing.T) {
+	t.Parallel()
 	s := newOptedOut(t)
 	s.person("reactivated", "contact", nil)
 	s.person("reactivated unheard", "contact", nil)
@@ -123,6 +125,7 @@ func TestReactivatedRecordOfSomebodyWhoOptedOut(t *testing.T) {
 // somebody new, the opt-out of its address still holds, and one with another address has a
 // contact of its own.
 func TestRecordMadeAgainUnderItsID(t *testing.T) {
+	t.Parallel()
 	for _, seen := range []bool{true, false} {
 		t.Run(fmt.Sprintf("the deletion was seen %t", seen), func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +166,7 @@ func TestRecordMadeAgainUnderItsID(t *testing.T) {
 // Rows with addresses that cannot be mailed are told one by one and keep nobody else back.
 // What only looks odd is mailed.
 func TestAddressesOfAllKinds(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	good := map[string]string{
@@ -197,6 +201,7 @@ func TestAddressesOfAllKinds(t *testing.T) {
 // remembered: whoever of them is edited, refuses or leaves, the contact has the data of
 // one and the strictest word of all.
 func TestSharedAddressOfFour(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	leads, accounts := w.list("Leads", "lead", lockstep.ActionIgnore, ""), w.list("Accounts", "account", lockstep.ActionIgnore, "")
 	type one struct{ table, id string }

@@ -113,6 +113,7 @@ func (w *world) suppressionRows(accounts map[string]string) []string {
 // platform, as a row in the CRM, or with Lockstep; an account that keeps to itself
 // neither gives nor takes.
 func TestCB12SuppressionsReachEveryAccount(t *testing.T) {
+	t.Parallel()
 	w, more := newAccounts(t, 3)
 	b, alone := more[0], more[1]
 	names := map[string]string{w.account.ID: "first", b.ID: "second", alone.ID: "alone"}
@@ -173,6 +174,7 @@ func TestCB12SuppressionsReachEveryAccount(t *testing.T) {
 // Who comes back to one account is closed in the CRM as long as another one does not
 // mail the address.
 func TestComingBackToOneOfTwoAccounts(t *testing.T) {
+	t.Parallel()
 	w, more := newAccounts(t, 2)
 	b := more[0]
 	w.cast("contact", "ann@stage.example")
@@ -211,6 +213,7 @@ func TestComingBackToOneOfTwoAccounts(t *testing.T) {
 
 // The opt-in type is the strongest of all accounts, and exact within one.
 func TestCB19OptInTypeIsTheStrongest(t *testing.T) {
+	t.Parallel()
 	w, more := newAccounts(t, 2)
 	b := more[0]
 	contact := w.cast("contact", "ann@stage.example")
@@ -254,6 +257,7 @@ func TestCB19OptInTypeIsTheStrongest(t *testing.T) {
 // Rows of opt-outs that were told before our tables came are written once they are
 // there; a row closed when somebody came back is open again after the next opt-out.
 func TestSuppressionRows(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.cast("contact", "ann@stage.example")
 	w.signUp(w.anyBook(), "ann@stage.example")

@@ -223,6 +223,7 @@ func (w *world) booksNow() map[lockstep.BookID]map[string]bool {
 // After the first sync every activated list's members are in its address book and
 // every mapped field agrees, whatever the size of the company.
 func TestFirstSyncAgrees(t *testing.T) {
+	t.Parallel()
 	for _, seed := range []uint64{1, 42} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 1500, Seed: seed, PlatformShare: 0.1}})

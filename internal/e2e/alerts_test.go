@@ -331,6 +331,7 @@ func (a *alerted) pass(d time.Duration) {
 // Each alert is raised by what it is about and cleared when that is over, by what a
 // process really tells.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	down := map[string]bool{}
 	cases := map[string]struct{ raise, clear func(a *alerted) }{
 		"LockstepOptOutsNotTold": {func(a *alerted) {

@@ -20,6 +20,7 @@ import (
 // moved on: whatever moment it is of, the restored one writes nothing until it is
 // re-armed, then takes nothing back of what was done since, and is quiet.
 func TestBackupDuringASync(t *testing.T) {
+	t.Parallel()
 	h := newHasteAtNoon()
 	var mu sync.Mutex
 	var steps, every int

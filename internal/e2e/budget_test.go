@@ -13,6 +13,7 @@ import (
 // goes on a little longer, opt-outs are heard all the same, and a budget that is raised
 // counts at once.
 func TestBudgetOfCalls(t *testing.T) {
+	t.Parallel()
 	onBothStores(t, func(t *testing.T, cfg app.Config) {
 		w := newWorld(t, worldOptions{cfg: cfg, twins: twin.Options{Contacts: 60, Seed: 5, Plain: true}})
 		first := w.sync()

@@ -47,6 +47,7 @@ func (w *stage) field(email, name string) any { return w.contact(email).DataFiel
 func platformCalls(w *world) int64 { return total(w.calls("dotdigital")) }
 
 func TestCB01ListsThatAreNotActivatedCauseNoPlatformCall(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Sleeping", "contact", lockstep.ActionRemove, "")
 	no, yes := false, true
@@ -83,6 +84,7 @@ func TestCB01ListsThatAreNotActivatedCauseNoPlatformCall(t *testing.T) {
 }
 
 func TestCB05ReservedNamesAreRefusedBeforeAnyCall(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	yes := true
 	for _, name := range []string{"Test", "all contacts"} {
@@ -118,6 +120,7 @@ func TestCB05ReservedNamesAreRefusedBeforeAnyCall(t *testing.T) {
 }
 
 func TestCB06AChangeReachesTheOtherSideAndDoesNotComeBack(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -149,6 +152,7 @@ func TestCB06AChangeReachesTheOtherSideAndDoesNotComeBack(t *testing.T) {
 // Both sides changed the field differently: one wins by policy, the other value is
 // kept and can be brought back, in either direction.
 func TestCB07ConflictsUnderEachPolicyAndBack(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	columns := map[lockstep.Winner]string{lockstep.WinnerNewest: "nickname", lockstep.WinnerCRM: "department", lockstep.WinnerPlatform: "pager", lockstep.WinnerHold: "fax"}
 	typed := map[string]lockstep.FieldType{}
@@ -250,6 +254,7 @@ func TestCB07ConflictsUnderEachPolicyAndBack(t *testing.T) {
 // A held field goes on being held while its neighbours travel, and a person's edit
 // that makes both sides equal ends the quarrel.
 func TestHeldFieldEndsByAgreement(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.labels(map[string]lockstep.FieldType{"HELD": lockstep.FieldText})
 	w.twoWay("HELD", "fax", func(m *lockstep.DataMapping) { m.Winner = lockstep.WinnerHold })
@@ -278,6 +283,7 @@ func TestHeldFieldEndsByAgreement(t *testing.T) {
 // What is cleared in the CRM is cleared on the platform under clear, stays under
 // keep, and becomes the default under default; for each label type.
 func TestCB08ClearedInTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	policies := []lockstep.EmptyPolicy{lockstep.EmptyClear, lockstep.EmptyKeep, lockstep.EmptyDefault}
 	type kind struct {
@@ -361,6 +367,7 @@ func TestCB08ClearedInTheCRM(t *testing.T) {
 // Because the platform is empty, no column of the CRM ever becomes 0, No or a date
 // long past: not at the first sync, not when a value is cleared, under no policy.
 func TestCB09EmptyOnThePlatformNeverBecomesAValue(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	kinds := map[string]struct {
 		typ    lockstep.FieldType
@@ -430,6 +437,7 @@ func TestCB09EmptyOnThePlatformNeverBecomesAValue(t *testing.T) {
 // A row that the platform refuses is told, not counted as written, and written once
 // the record was corrected; the other rows go through.
 func TestCB10RefusedRowsAreReportedAndRetried(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ids := map[string]string{}
@@ -475,6 +483,7 @@ func TestCB10RefusedRowsAreReportedAndRetried(t *testing.T) {
 
 // A row that the CRM refuses is told, and the difference is not forgotten.
 func TestRefusedByTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
@@ -501,6 +510,7 @@ func TestRefusedByTheCRM(t *testing.T) {
 }
 
 func TestCB28LabelIsMappableOnceItExistsOnThePlatform(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	ctx := t.Context()
 	if _, err := w.app.SaveLabel(ctx, lockstep.DataLabel{Account: w.account.ID, Name: "nick name", Type: lockstep.FieldText}); lockstep.CodeOf(err) != lockstep.CodeInvalid {
@@ -527,6 +537,7 @@ func TestCB28LabelIsMappableOnceItExistsOnThePlatform(t *testing.T) {
 }
 
 func TestCB29MappingsOfTheWrongTypeAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.labels(map[string]lockstep.FieldType{"X_TEXT": lockstep.FieldText, "X_NUMBER": lockstep.FieldNumber, "X_DATE": lockstep.FieldDate, "X_BOOL": lockstep.FieldBool})
 	out, in := lockstep.ToPlatform, lockstep.ToCRM

@@ -9,6 +9,7 @@ import (
 // A machine whose clock is wrong, or jumps while a run is under way, syncs like any
 // other: what changed is decided by the clocks of the two services.
 func TestWrongClock(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		skew func(reading int64) time.Duration

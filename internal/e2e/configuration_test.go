@@ -12,6 +12,7 @@ import (
 // A document that makes a label and maps it at once works without a second one, and what
 // it changes waits for a preview as everything does.
 func TestConfigurationIsAppliedToARunningAccount(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	yes := true
 	w.guards(app.GuardPatch{ConfirmChanges: &yes})

@@ -118,6 +118,7 @@ type dispute struct {
 // what each side says afterwards and what was written, the conflict, what is kept, who
 // is told, and that a person who decides for the value that lost gets it on both sides.
 func TestConflictsEndToEnd(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	floor := 10_000
 	w.guards(app.GuardPatch{Floor: &floor})

@@ -63,6 +63,7 @@ func (c *caller) call(method, path string, body any, status int, out any) {
 // A whole connection is made, used, changed and given up over the HTTP API alone; no
 // secret is ever answered.
 func TestConnectOverTheAPI(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 20, Seed: 3}, bare: true})
 	w.cfg.DataDir = t.TempDir() // a product that knows nothing
 	w.open()

@@ -22,6 +22,7 @@ func (w *stage) noted(email string) {
 // other one are heard all the same and bar who said them. The runs say what is wrong, and
 // everybody is told once both sides answer again.
 func TestOptOutsAreHeardWhileOneSideIsAway(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		fault  fault.Fault

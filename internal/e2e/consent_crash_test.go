@@ -62,6 +62,7 @@ func (w *world) toldState() map[string]string {
 // The process may die at any step of a run of the consent lane: the next one goes on
 // telling, everybody is told, nobody twice in a way that shows, and the ledger holds.
 func TestConsentCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	for _, typ := range []lockstep.SyncType{lockstep.SyncSuppressions, lockstep.SyncUnsubscribes} {
 		t.Run(string(typ), func(t *testing.T) {
 			w, steps, run := interruptedRun(t, 0, typ, optingOut)

@@ -34,6 +34,7 @@ func (w *stage) unlock() {
 // An opt-out of which nobody was told yet can be said again by somebody else, more
 // strictly.
 func TestStricterOptOutBeforeAnybodyWasTold(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -58,6 +59,7 @@ func TestStricterOptOutBeforeAnybodyWasTold(t *testing.T) {
 // A mailbox that was full for a while is no opt-out, though the platform lists it
 // beside them.
 func TestSoftBounceIsNoOptOut(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -81,6 +83,7 @@ func TestSoftBounceIsNoOptOut(t *testing.T) {
 
 // The platform's refusal to let somebody back does not end the telling of the opt-out.
 func TestRefusedReturnIsStillTold(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -105,6 +108,7 @@ func TestRefusedReturnIsStillTold(t *testing.T) {
 // A record that was closed because of an opt-out and opened by a CRM user before the
 // next list sync looks as it did at the last one; it is closed again all the same.
 func TestOpenedBetweenTwoSyncsIsClosedAgain(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -126,6 +130,7 @@ func TestOpenedBetweenTwoSyncsIsClosedAgain(t *testing.T) {
 
 // A row that takes the place of a deleted one is what its user says.
 func TestOptOutInARowThatReplacesAnother(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -142,6 +147,7 @@ func TestOptOutInARowThatReplacesAnother(t *testing.T) {
 // thinks better of it: that is the newest word, though it is also what was agreed
 // before.
 func TestSecondThoughtsWhileLocked(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -162,6 +168,7 @@ func TestSecondThoughtsWhileLocked(t *testing.T) {
 // What the platform closes is a contact. Another one that is given the closed address is
 // mailable there; nobody has come back by that, and it is closed too.
 func TestAnotherContactAtAClosedAddressIsNobodyWhoCameBack(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example"))

@@ -87,6 +87,7 @@ func (w *stage) suppression() app.Suppression {
 // Several rows may say that an address is suppressed, those that were entered while it
 // was suppressed already among them. When the person comes back, all are closed.
 func TestComingBackClosesEveryRow(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	w.enter()
 	w.run(lockstep.SyncSuppressions)
@@ -104,6 +105,7 @@ func TestComingBackClosesEveryRow(t *testing.T) {
 
 // Who came back, and whether, is not told by our clock: it may be wrong by an hour.
 func TestComingBackWhateverOurClockSays(t *testing.T) {
+	t.Parallel()
 	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
 			w, _ := newReturning(t, app.Config{Now: func() time.Time { return time.Now().Add(skew) }})
@@ -123,6 +125,7 @@ func TestComingBackWhateverOurClockSays(t *testing.T) {
 // The key of the table lets no second row of an address and account in: the one that a
 // user once entered says the next opt-out, and is opened for it.
 func TestRowOfAUserSaysTheNextOptOut(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	w.enter(cols{"lockstep_account": w.account.ID})
 	w.run(lockstep.SyncSuppressions)
@@ -141,6 +144,7 @@ func TestRowOfAUserSaysTheNextOptOut(t *testing.T) {
 
 // Our own row is opened again as well, whichever of the two was told first.
 func TestOurRowIsOpenedAgain(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	for range 2 {
 		w.optOut("ann@stage.example")
@@ -165,6 +169,7 @@ func TestOurRowIsOpenedAgain(t *testing.T) {
 
 // A row that a user opens again is a new opt-out.
 func TestRowThatIsOpenedByAUser(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	id := w.enter()
 	w.run(lockstep.SyncSuppressions)
@@ -181,6 +186,7 @@ func TestRowThatIsOpenedByAUser(t *testing.T) {
 // A row that was entered before the person came back, and is read after that, is
 // closed: the person's act is the newer one.
 func TestRowThatIsReadTooLate(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	w.optOut("ann@stage.example")
 	w.run(lockstep.SyncSuppressions)
@@ -198,6 +204,7 @@ func TestRowThatIsReadTooLate(t *testing.T) {
 // Somebody who comes back and leaves again between two runs has left anew: what was
 // opened in between is closed.
 func TestOptOutAfterAReturnThatNobodySaw(t *testing.T) {
+	t.Parallel()
 	w, record := newReturning(t, app.Config{})
 	w.optOut("ann@stage.example")
 	w.run(lockstep.SyncSuppressions)
@@ -221,6 +228,7 @@ func TestOptOutAfterAReturnThatNobodySaw(t *testing.T) {
 // Nobody is let back whose opt-out the platform has not heard of: it would have nothing
 // to ask the person about.
 func TestAskedBeforeThePlatformWasTold(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	w.enter()
 	w.lock()
@@ -240,6 +248,7 @@ func TestAskedBeforeThePlatformWasTold(t *testing.T) {
 // Whoever was told in part is told again: a row that the CRM would not close while the
 // record was opened already.
 func TestReturnThatWasToldInPart(t *testing.T) {
+	t.Parallel()
 	w, _ := newReturning(t, app.Config{})
 	w.optOut("ann@stage.example")
 	w.run(lockstep.SyncSuppressions)
@@ -262,6 +271,7 @@ func TestReturnThatWasToldInPart(t *testing.T) {
 // When the platform cannot be asked about one of several who came back, nobody of them
 // is passed over: the next sync asks about all.
 func TestReturnsThatCouldNotBeAskedAbout(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	all := []string{"ann@stage.example", "ben@stage.example", "cleo@stage.example"}
@@ -300,6 +310,7 @@ func TestReturnsThatCouldNotBeAskedAbout(t *testing.T) {
 // A record that a user closes to all email while it is closed by us stays as it is,
 // though the user had opened it once before.
 func TestComingBackLeavesWhatAUserClosedTwice(t *testing.T) {
+	t.Parallel()
 	w, record := newReturning(t, app.Config{})
 	w.editRecord("contact", record, cols{"donotemail": true})
 	w.run(lockstep.SyncSuppressions)
@@ -324,6 +335,7 @@ func TestComingBackLeavesWhatAUserClosedTwice(t *testing.T) {
 // A record that a user edits between being read and being opened is not opened on the
 // strength of what was read: the next run looks at it as it is then.
 func TestEditedWhileComingBack(t *testing.T) {
+	t.Parallel()
 	for _, edit := range []struct {
 		name  string
 		cols  cols

@@ -33,6 +33,7 @@ func (w *stage) closed() []string {
 // An opt-out on the platform closes every record with the address, whichever table
 // it is in and whether it is active, and nothing else; it is told once.
 func TestCB11PlatformOptOutClosesEveryRecord(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -78,6 +79,7 @@ func TestCB11PlatformOptOutClosesEveryRecord(t *testing.T) {
 
 // A record that is made after the opt-out is closed too, and never added.
 func TestOptOutHoldsForRecordsMadeLater(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -100,6 +102,7 @@ func TestOptOutHoldsForRecordsMadeLater(t *testing.T) {
 // A record that a CRM user closes leaves the address books with the consent lane
 // alone, before any list sync.
 func TestCRMOptOutLeavesTheBooksAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	open := w.list("Statements", "contact", lockstep.ActionIgnore, "")
@@ -139,6 +142,7 @@ func TestCRMOptOutLeavesTheBooksAtOnce(t *testing.T) {
 // With the policy for it, a CRM user's flag blocks the address in the whole account,
 // and taking the flag back does not resubscribe anybody.
 func TestCRMOptOutBlocksTheAccount(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -175,6 +179,7 @@ func TestCRMOptOutBlocksTheAccount(t *testing.T) {
 
 // Who unsubscribes from one list leaves that marketing list and no other.
 func TestListUnsubscribeLeavesTheMarketingList(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l, other := w.list("Readers", "contact", lockstep.ActionIgnore, ""), w.list("Offers", "contact", lockstep.ActionIgnore, "")
 	dynamic := w.list("Everybody", "contact", lockstep.ActionIgnore, `<condition attribute="emailaddress1" operator="like" value="%@stage.example"/>`)
@@ -203,6 +208,7 @@ func TestListUnsubscribeLeavesTheMarketingList(t *testing.T) {
 
 // Nothing leaves for the address books in a cycle whose consent step failed.
 func TestCB13NothingGoesOutWhenTheConsentStepFails(t *testing.T) {
+	t.Parallel()
 	for _, operation := range []string{"contacts.suppressed-since", "address-books.unsubscribed-since"} {
 		t.Run(operation, func(t *testing.T) {
 			w := newStage(t)
@@ -228,6 +234,7 @@ func TestCB13NothingGoesOutWhenTheConsentStepFails(t *testing.T) {
 // Somebody who opts out while the sync has read them and not yet sent them is not
 // added: neither on the platform nor with a flag in the CRM.
 func TestOptOutDuringTheSync(t *testing.T) {
+	t.Parallel()
 	for _, side := range []string{"platform", "crm"} {
 		t.Run(side, func(t *testing.T) {
 			var w *stage
@@ -273,6 +280,7 @@ func TestOptOutDuringTheSync(t *testing.T) {
 // Who comes back by the platform's own flow is open again where Lockstep had closed
 // the records, and stays closed where a user had.
 func TestComingBack(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -305,6 +313,7 @@ func TestComingBack(t *testing.T) {
 // A locked pair writes nothing and still takes opt-outs in; they are told once it is
 // unlocked.
 func TestGuardLockedPairTakesOptOutsIn(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -332,6 +341,7 @@ func TestGuardLockedPairTakesOptOutsIn(t *testing.T) {
 
 // A preview of the lane shows what it would do and does not do it.
 func TestSuppressionsPreviewed(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -357,6 +367,7 @@ func TestSuppressionsPreviewed(t *testing.T) {
 // A wish to be mailed again goes to the platform with its evidence in the ledger, and
 // changes nothing until the platform says that the person confirmed.
 func TestResubscribe(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"), w.cast("contact", "bob@stage.example"))
@@ -413,6 +424,7 @@ func TestResubscribe(t *testing.T) {
 // into the marketing list by a record that comes later, also where somebody else came to the
 // book meanwhile, so that it has as many members as before.
 func TestWhoHasUnsubscribedFromABookIsNotAdmitted(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Friends", "contact", lockstep.ActionAllowKnown, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))

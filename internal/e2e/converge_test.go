@@ -15,6 +15,7 @@ import (
 // Whatever people do on both sides between runs, two runs later both sides agree and
 // a third one writes nothing.
 func TestRandomEditsConverge(t *testing.T) {
+	t.Parallel()
 	for seed := uint64(1); seed <= 4; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 250, Seed: seed, PlatformShare: 0.1}})

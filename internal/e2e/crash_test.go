@@ -357,6 +357,7 @@ func (w *world) silent(after string) {
 // The process may die at any step: the next one ends the run in the state that an
 // undisturbed run has, and then bothSides is quiet.
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	w, steps, run := interrupted(t, 0)
 	addsUp(t, run)
 	want := w.bothSides()

@@ -71,6 +71,7 @@ func (w *stage) wantAddress(when, id string, contact int64, email string) {
 // A person's decision about an address reaches both sides, as a rename of the same
 // contact; a preview shows it, and afterwards nothing goes on.
 func TestDecidedAddressReachesBothSides(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	for name, x := range map[string]struct{ later, want string }{
@@ -91,6 +92,7 @@ func TestDecidedAddressReachesBothSides(t *testing.T) {
 // An address that somebody else's contact has meanwhile is no rename: the record gets
 // it and shares that contact, as after anybody's edit.
 func TestDecidedAddressThatIsTaken(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	id, contact, c := w.disputed(l, "ann", "crm")
@@ -113,6 +115,7 @@ func TestDecidedAddressThatIsTaken(t *testing.T) {
 // A decision about one of several records that share a contact concerns that record:
 // it comes back to the contact, or leaves it, and the others stay.
 func TestDecidedAddressOfASharedContact(t *testing.T) {
+	t.Parallel()
 	for _, later := range []string{"crm", "platform"} {
 		t.Run(later+" won", func(t *testing.T) {
 			w := newStage(t)
@@ -159,6 +162,7 @@ func TestDecidedAddressOfASharedContact(t *testing.T) {
 
 // A decision that events overtook is told, and what happened since is not lost.
 func TestDecisionThatWasOvertaken(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann, annsContact, c := w.disputed(l, "ann", "crm")
@@ -190,6 +194,7 @@ func TestDecisionThatWasOvertaken(t *testing.T) {
 
 // Nobody can decide what a record says that does not speak for its contact.
 func TestDecisionAboutARecordThatDoesNotSpeak(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	leads, contacts := w.list("Leads", "lead", lockstep.ActionIgnore, ""), w.list("Contacts", "contact", lockstep.ActionIgnore, "")
 	lea := w.cast("lead", "both@stage.example", cols{"jobtitle": "base"})

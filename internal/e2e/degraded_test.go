@@ -13,6 +13,7 @@ import (
 // their changes, gets the same: edits and opt-outs go both ways, who leaves leaves, a
 // stranger becomes a record, and it ends quiet.
 func TestOrganizationThatOffersLess(t *testing.T) {
+	t.Parallel()
 	for name, less := range map[string]struct{ bulk, tracked bool }{"no bulk messages": {false, true}, "no change tracking": {true, false}, "neither": {false, false}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

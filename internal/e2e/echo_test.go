@@ -13,6 +13,7 @@ import (
 // TestNoPingPong makes a thousand edits on both sides in five rounds. Each round costs one
 // write a person and side at most, the next run writes nothing, and both sides agree.
 func TestNoPingPong(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	floor := 10_000
 	w.guards(app.GuardPatch{Floor: &floor})

@@ -36,6 +36,7 @@ func (w *stage) keptOf(values ...string) []string {
 // Who was erased on both sides and here has left nothing behind, and a form, a record
 // or a list with the same address does not bring them back.
 func TestErasedPersonStaysAway(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionCreateContact, "")
 	ann := w.cast("contact", "ann.kestrel@stage.example", cols{"jobtitle": "Canary keeper", "telephone1": "+44 7700 900461", "address1_city": "Wrenfield"})
@@ -87,6 +88,7 @@ func TestErasedPersonStaysAway(t *testing.T) {
 
 // The process that holds the links in memory goes on with what is kept now.
 func TestErasureBetweenRuns(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	var all []string

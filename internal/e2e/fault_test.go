@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", "16")
+		_ = flag.Set("test.parallel", "8")
 	}
 	if os.Getenv("TMPDIR") == "" && spacious("/dev/shm") {
 		_ = os.Setenv("TMPDIR", "/dev/shm") // a fifth of the time would go into writing to a disk
@@ -264,6 +264,7 @@ var storms = []storm{
 // runs recover or say why not, and once the faults are over nothing is lost, nothing
 // is there twice and everything is quiet.
 func TestFaultsOnEveryRoute(t *testing.T) {
+	t.Parallel()
 	for _, x := range storms {
 		t.Run(x.String(), func(t *testing.T) {
 			t.Parallel()

@@ -93,6 +93,7 @@ func (w *world) editRecord(table, id string, columns map[string]any) {
 
 // A second run with nothing changed writes nothing and stays within its calls.
 func TestNothingChangedNothingWritten(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 800, Seed: 3}})
 	w.sync()
 	for i := range 3 {
@@ -116,6 +117,7 @@ func TestNothingChangedNothingWritten(t *testing.T) {
 
 // An edit in the CRM travels within one run, does not come back and costs one write.
 func TestEditInTheCRMTravels(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 400, Seed: 4}})
 	w.sync()
 	w.sync()
@@ -141,6 +143,7 @@ func TestEditInTheCRMTravels(t *testing.T) {
 // An edit on the platform travels within one run, does not come back and costs one
 // write.
 func TestEditOnThePlatformTravels(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 400, Seed: 5}})
 	w.sync()
 	w.sync()
@@ -171,6 +174,7 @@ func TestEditOnThePlatformTravels(t *testing.T) {
 // Edits of different fields on both sides both survive; of the same field one wins
 // by policy and the other is kept and can be restored.
 func TestEditsOnBothSides(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 400, Seed: 6}})
 	w.sync()
 	w.sync()
@@ -226,6 +230,7 @@ func TestEditsOnBothSides(t *testing.T) {
 // A preview writes nothing; applying it writes exactly what it showed, and what
 // moved meanwhile is told and left alone.
 func TestPreviewThenApply(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 400, Seed: 8}})
 	w.resetCalls()
 	preview, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists, Mode: lockstep.ModePreview})

@@ -13,6 +13,7 @@ import (
 // both policies: who may be in a book is decided by the strictest word, each side learns
 // what the other one has to know, and no flag of a user is ever taken back.
 func TestFlagsAndStandingsCombined(t *testing.T) {
+	t.Parallel()
 	flags := []string{"donotemail", "donotbulkemail", "donotsendmm", "followemail"}
 	for _, policy := range []lockstep.BulkOptOut{lockstep.BulkListRemoval, lockstep.BulkSuppress} {
 		t.Run(string(policy), func(t *testing.T) {

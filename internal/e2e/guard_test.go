@@ -28,6 +28,7 @@ func (w *world) answer(twinName, operation, body string, n int) {
 // Another organization, or another account, that answers under the known address
 // gets nothing written, and the message says what is wrong.
 func TestAnotherSystemAnswers(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ name, twin, operation, body, says string }{
 		{"organization", fault.Dataverse, "whoami", `{"BusinessUnitId":"11111111-1111-1111-1111-111111111111","UserId":"22222222-2222-2222-2222-222222222222","OrganizationId":"33333333-3333-3333-3333-333333333333"}`, "another organization answers"},
 		{"account", fault.Dotdigital, "account-info", `{"id":987654,"properties":[{"name":"ApiEndpoint","type":"String","value":"%s"}]}`, "another account answers"},
@@ -68,6 +69,7 @@ func TestAnotherSystemAnswers(t *testing.T) {
 // An answer without end, and a page of a proxy instead of JSON, end in a clear
 // message, change nothing and are over when they are over.
 func TestAnswersThatAreNone(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ name, kind, args, twin, operation string }{
 		{"5 GB from the CRM", fault.Huge, "", fault.Dataverse, "contact.delta"},
 		{"5 GB from the platform", fault.Huge, "", fault.Dotdigital, "contacts.list"},
@@ -110,6 +112,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 // A side that says that a list or a book of more than a hundred is empty is not
 // believed.
 func TestEmptyAnswerIsNoRemoval(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ name, twin, operation, body string }{
 		{"members", fault.Dataverse, "listmember.read", `{"@odata.context":"x","value":[]}`},
 		{"dynamic", fault.Dataverse, "contact.read", `{"@odata.context":"x","value":[]}`},
@@ -156,6 +159,7 @@ func TestEmptyAnswerIsNoRemoval(t *testing.T) {
 
 // An expired change token means one full comparison, which writes nothing.
 func TestExpiredTokenComparesOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 300, Seed: 12}})
 	w.sync()
 	w.sync()

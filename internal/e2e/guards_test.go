@@ -76,6 +76,7 @@ func (w *world) guards(p app.GuardPatch) {
 // Too many removals stop before the first one, opt-outs go on, other lists too; a
 // person applies a preview and they are removed.
 func TestGuardRemovals(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	other := w.list("Others", "contact", lockstep.ActionIgnore, "")
@@ -107,6 +108,7 @@ func TestGuardRemovals(t *testing.T) {
 // What the records themselves say, other than an opt-out, is guarded like any removal,
 // again and again until somebody looked.
 func TestGuardDeactivated(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(20)
@@ -128,6 +130,7 @@ func TestGuardDeactivated(t *testing.T) {
 // A column that was cleared for many is not carried to the other side unasked, in
 // either direction; a few are, and a person's look lets the rest pass.
 func TestGuardBlankings(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(30)
@@ -209,6 +212,7 @@ func newSliced(t *testing.T) (w *stage, interrupt func(do func())) {
 // A guard is about a run, however many slices it takes: what an earlier one has cleared
 // counts.
 func TestGuardBlankingsInSlices(t *testing.T) {
+	t.Parallel()
 	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(30)
@@ -234,6 +238,7 @@ func TestGuardBlankingsInSlices(t *testing.T) {
 // out of the book still count for the guard of the slice that goes on; people who opted
 // out leave with that slice all the same.
 func TestGuardDeactivatedInSlices(t *testing.T) {
+	t.Parallel()
 	w, interrupt := newSliced(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(20)
@@ -283,6 +288,7 @@ func (w *world) changeMapping(label string, change func(*lockstep.DataMapping)) 
 // Flags of many CRM records do not block their addresses in the whole account
 // unasked. The opt-outs count all the same: nobody of them is mailed by our lists.
 func TestGuardSuppressions(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	suppress := lockstep.BulkSuppress
 	if _, err := w.app.UpdateAccount(t.Context(), w.account.ID, app.AccountPatch{BulkOptOut: &suppress}); err != nil {
@@ -322,6 +328,7 @@ func TestGuardSuppressions(t *testing.T) {
 // A table that changed as a whole is not carried over unasked, whether the feed
 // has one page or many; a bulk window and an applied preview let it pass.
 func TestGuardEverythingChanged(t *testing.T) {
+	t.Parallel()
 	for _, page := range []int{0, 20} {
 		t.Run(fmt.Sprint("pages of ", page), func(t *testing.T) {
 			t.Parallel()
@@ -363,6 +370,7 @@ func TestGuardEverythingChanged(t *testing.T) {
 // Changed settings of what was synced wait for a preview that somebody applied; a
 // preview under older settings does not do, and a new list needs none.
 func TestGuardChangedSettings(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	yes := true
 	w.guards(app.GuardPatch{ConfirmChanges: &yes})
@@ -407,6 +415,7 @@ func TestGuardChangedSettings(t *testing.T) {
 // A database that was copied to another folder writes nothing, hears opt-outs, and acts
 // once it was re-armed.
 func TestCopyOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(3)
@@ -474,6 +483,7 @@ var randomStates = flag.Int("states", 60, "how many random states TestPreviewEqu
 
 // What a preview shows of a random state is what the run then does.
 func TestPreviewEqualsReality(t *testing.T) {
+	t.Parallel()
 	const seed = 5
 	dice := rand.New(rand.NewPCG(seed, 6))
 	w := newStage(t)

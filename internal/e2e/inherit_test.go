@@ -22,6 +22,7 @@ func (w *stage) merge(winner, loser string) {
 // Who deleted the contact of a record that then lost a merge said nothing about the
 // survivor, which has an address of its own.
 func TestSurvivorDoesNotInheritADeletion(t *testing.T) {
+	t.Parallel()
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("known %t", known), func(t *testing.T) {
 			w := newStage(t)
@@ -50,6 +51,7 @@ func TestSurvivorDoesNotInheritADeletion(t *testing.T) {
 // A record that kept another one with its address out of the books, and is in no list any
 // more, does so no longer once it is open again or deleted.
 func TestRefusalEndsOutsideTheLists(t *testing.T) {
+	t.Parallel()
 	for name, linked := range map[string]bool{"with a contact": true, "without": false} {
 		for _, end := range []string{"open", "delete", "delete unseen"} {
 			t.Run(end+" "+name, func(t *testing.T) {
@@ -89,6 +91,7 @@ func TestRefusalEndsOutsideTheLists(t *testing.T) {
 // A record in no list came to somebody's address, was closed there and went on to another
 // one: whom it kept out comes back, although its contact never had that address.
 func TestRefusalMovesOnOutsideTheLists(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
 	other := w.list("Friends", "contact", lockstep.ActionIgnore, "")
@@ -113,6 +116,7 @@ func TestRefusalMovesOnOutsideTheLists(t *testing.T) {
 // Whoever was in an address book before anybody listened to what CRM users say leaves it,
 // also for the word of a record that shares the address and is in no list.
 func TestRefusalThatWasThereBefore(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -131,6 +135,7 @@ func TestRefusalThatWasThereBefore(t *testing.T) {
 
 // One answer that leaves the address books out is not taken for their deletion.
 func TestAddressBooksLeftOutOnce(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -150,6 +155,7 @@ func TestAddressBooksLeftOutOnce(t *testing.T) {
 
 // A book that is gone and cannot be made anew leaves what is known of its members.
 func TestAddressBookThatCannotBeMade(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -172,6 +178,7 @@ func TestAddressBookThatCannotBeMade(t *testing.T) {
 // other one comes back too, whichever the last thing was that the process stored before it
 // died, although nothing changed of it.
 func TestCrashBesideASharedAddress(t *testing.T) {
+	t.Parallel()
 	begin := func(t *testing.T, o worldOptions) *world {
 		w := newStageOf(t, o)
 		contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionIgnore, "")
@@ -206,6 +213,7 @@ func TestCrashBesideASharedAddress(t *testing.T) {
 // Who has the address of a contact that unsubscribed from a book is taken for that person,
 // and stays out of the book with an address of their own; of another book they are a member.
 func TestUnsubscriptionGoesAlongToAnotherAddress(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
 	w.join(one, w.cast("contact", "both@stage.example", cols{"lastname": "ann"}))
@@ -230,6 +238,7 @@ func TestUnsubscriptionGoesAlongToAnotherAddress(t *testing.T) {
 // no list, comes to its old one. Where the run ends before the old contact has left the book
 // of a list that takes strangers in, the next one takes in nobody for it.
 func TestCrashWithAContactThatWasLeft(t *testing.T) {
+	t.Parallel()
 	begin := func(t *testing.T, o worldOptions) *world {
 		w := newStageOf(t, o)
 		l, other := w.list("One", "contact", lockstep.ActionAllowKnown, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
@@ -261,6 +270,7 @@ func TestCrashWithAContactThatWasLeft(t *testing.T) {
 // A record comes to another address while it is in no list, and the contact that it had is
 // deleted: that says nothing about the address which the record comes back with.
 func TestDeletionOfAContactThatWasLeft(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "first@stage.example")
@@ -285,6 +295,7 @@ func TestDeletionOfAContactThatWasLeft(t *testing.T) {
 // The contact of a record that lost a merge, whose survivor has one of its own, goes to
 // whoever comes to its address.
 func TestAddressOfAMergedRecord(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	loser, winner, third := w.cast("contact", "loser@stage.example"), w.cast("contact", "winner@stage.example"), w.cast("contact", "third@stage.example")
@@ -311,6 +322,7 @@ func TestAddressOfAMergedRecord(t *testing.T) {
 // A record comes to the address of somebody whose contact has been deleted, and goes on to
 // another one: nobody deleted its own contact.
 func TestAddressOfADeletedContactPassedThrough(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann, cleo := w.cast("contact", "ann@stage.example"), w.cast("contact", "cleo@stage.example")
@@ -336,6 +348,7 @@ func TestAddressOfADeletedContactPassedThrough(t *testing.T) {
 // Somebody whose contact was deleted comes to the platform again: the records with the
 // address get the new contact, those that were there before and those that come now.
 func TestDeletedContactMadeAgainByItsPerson(t *testing.T) {
+	t.Parallel()
 	for _, emptied := range []bool{false, true} {
 		t.Run(fmt.Sprintf("emptied recycle bin %v", emptied), func(t *testing.T) {
 			w := newStage(t)

@@ -48,6 +48,7 @@ func (w *stage) wantIn(when string, l lockstep.ListSettings, want ...string) {
 // A changed address is a rename: the same contact, in the same lists, with the same
 // preferences, in whichever system it was changed.
 func TestCB26AChangedAddressIsARename(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
@@ -95,6 +96,7 @@ func TestCB26AChangedAddressIsARename(t *testing.T) {
 
 // The address was changed on both sides: one wins, the other is kept, both agree.
 func TestAddressChangedOnBothSides(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -121,6 +123,7 @@ func TestAddressChangedOnBothSides(t *testing.T) {
 // The new address is one that the platform knows already, as somebody nobody in the
 // CRM has: the record belongs to that contact from now on.
 func TestAddressChangedToThatOfAnUnlinkedContact(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Pilot"})
@@ -152,6 +155,7 @@ func TestAddressChangedToThatOfAnUnlinkedContact(t *testing.T) {
 
 // Without a usable address nobody is mailed; with one again the same contact is back.
 func TestAddressClearedMalformedAndCorrected(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]any{"cleared": nil, "malformed": "ann at stage dot example"} {
 		t.Run(name, func(t *testing.T) {
 			w := newStage(t)
@@ -188,6 +192,7 @@ func TestAddressClearedMalformedAndCorrected(t *testing.T) {
 
 // A deleted record's contact leaves the lists and stays in the account.
 func TestRecordDeleted(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
 	d := w.list("Two", "contact", lockstep.ActionIgnore, `<condition attribute="lastname" operator="not-null"/><condition attribute="emailaddress1" operator="like" value="%stage.example"/>`)
@@ -213,6 +218,7 @@ func TestRecordDeleted(t *testing.T) {
 }
 
 func TestRecordDeactivatedAndReactivated(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionAllowKnown, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -231,6 +237,7 @@ func TestRecordDeactivatedAndReactivated(t *testing.T) {
 // Of two merged records the loser's contact leaves the lists, the survivor's stays;
 // a survivor without a contact of its own takes over the loser's.
 func TestRecordsMerged(t *testing.T) {
+	t.Parallel()
 	ref := func(id string) cols {
 		return cols{"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": id}
 	}
@@ -266,6 +273,7 @@ func TestRecordsMerged(t *testing.T) {
 // A qualified lead leaves the leads' list; the contact that it became has the same
 // contact on the platform.
 func TestLeadQualified(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	leads, contacts := w.list("Leads", "lead", lockstep.ActionIgnore, ""), w.list("Contacts", "contact", lockstep.ActionIgnore, "")
 	lead := w.cast("lead", "lea@stage.example", cols{"firstname": "Lea", "jobtitle": "Buyer"})
@@ -302,6 +310,7 @@ func TestLeadQualified(t *testing.T) {
 // Deleted on the platform: nobody is made anew from the CRM's copy, and somebody is
 // told.
 func TestContactDeletedOnThePlatform(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")

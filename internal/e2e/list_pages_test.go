@@ -79,6 +79,7 @@ func (p *listPages) asks() []string {
 // lists that were evaluated before it are not evaluated again, and nobody leaves a book
 // before all pages were read.
 func TestEvaluationGoesOnAtItsPage(t *testing.T) {
+	t.Parallel()
 	const (
 		pages, rows = 6, 10
 		attempts    = 5 // of one page until a slice gives up

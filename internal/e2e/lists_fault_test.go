@@ -12,6 +12,7 @@ import (
 // A dynamic list whose query cannot be evaluated any more keeps its members where they
 // are, somebody is told, and the other lists go on. Once it can it is followed again.
 func TestDynamicListThatCannotBeEvaluated(t *testing.T) {
+	t.Parallel()
 	const sound = `<condition attribute="address1_city" operator="eq" value="Oslo"/>`
 	fetch := func(inner string) string {
 		return `<fetch version="1.0" mapping="logical"><entity name="contact"><attribute name="contactid"/>` + inner + `</entity></fetch>`
@@ -57,6 +58,7 @@ func TestDynamicListThatCannotBeEvaluated(t *testing.T) {
 // A locked marketing list is read and not written: its members flow, a stranger waits
 // until it is unlocked, and the other lists go on.
 func TestLockedList(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Locked", "contact", lockstep.ActionCreateContact, "")
 	other := w.list("Open", "contact", lockstep.ActionCreateContact, "")
@@ -101,6 +103,7 @@ func TestLockedList(t *testing.T) {
 // nobody there: nobody is taken out of a book for it, the message names right and table,
 // and the runs go on when it is given back.
 func TestPrivilegeTakenAway(t *testing.T) {
+	t.Parallel()
 	for _, privilege := range []string{"prvReadContact", "prvReadList", "prvReadLead", "prvWriteContact"} {
 		t.Run(privilege, func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,7 @@ func (w *stage) runList(l lockstep.ListSettings) lockstep.Run {
 // Lists are synced in their order, lists of their own account of time not at all by
 // the automatic run, and a run of one list leaves the others alone.
 func TestOrderManualAndSingleRuns(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	ann := w.cast("contact", "ann@stage.example")
 	order := map[string]int{"Alpha": 30, "Beta": 10, "Gamma": 20}
@@ -80,6 +81,7 @@ func TestOrderManualAndSingleRuns(t *testing.T) {
 }
 
 func TestListRenamedInTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Before", "contact", lockstep.ActionIgnore, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -101,6 +103,7 @@ func TestListRenamedInTheCRM(t *testing.T) {
 // Deleted on the platform, an address book is made again and filled again; nobody is
 // lost on the CRM's side, and a stranger does not come back.
 func TestAddressBookDeleted(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	other := w.list("Two", "contact", lockstep.ActionIgnore, "")
@@ -129,6 +132,7 @@ func TestAddressBookDeleted(t *testing.T) {
 // A book that merely has the list's name is not taken over; linked by a person, it is,
 // and its members are treated as the action says.
 func TestAddressBookOfThatNameExists(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	var made struct{ ID int64 }
 	w.mail("POST", "/v2/address-books", cols{"name": "Taken", "visibility": "Private"}, &made)
@@ -162,6 +166,7 @@ func TestAddressBookOfThatNameExists(t *testing.T) {
 
 // A list that is deleted in the CRM is detached: its address book stays as it is.
 func TestListDeletedInTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l, other := w.list("Going", "contact", lockstep.ActionRemove, ""), w.list("Staying", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -191,6 +196,7 @@ func TestListDeletedInTheCRM(t *testing.T) {
 // Members without any list in common, the same member in many lists: what one list
 // does to its book is not done to another.
 func TestMemberOfManyLists(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	ann := w.cast("contact", "ann@stage.example")
 	var lists []lockstep.ListSettings
@@ -223,6 +229,7 @@ func TestMemberOfManyLists(t *testing.T) {
 // Somebody who was taken out of a book by hand is back after one run and, where a
 // preview is made first, as the preview said.
 func TestTakenOutByHandComesBack(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	d := w.list("Dynamic", "contact", lockstep.ActionIgnore, `<condition attribute="emailaddress1" operator="like" value="%stage.example"/>`)
@@ -253,6 +260,7 @@ func TestTakenOutByHandComesBack(t *testing.T) {
 
 // What happened while a list was not activated is made up for once it is again.
 func TestListActivatedAgain(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	ids := map[string]string{}
@@ -288,6 +296,7 @@ func TestListActivatedAgain(t *testing.T) {
 // Each list of a run has an outcome of its own: one whose query cannot be evaluated is
 // left alone, and the others have what was done about them.
 func TestWhatCameOfEachList(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
 	alpha, beta := w.list("Alpha", "contact", lockstep.ActionIgnore, ""), w.list("Beta", "contact", lockstep.ActionIgnore, "")
@@ -332,6 +341,7 @@ func TestWhatCameOfEachList(t *testing.T) {
 // Who joined is asked for from where the last run's reading ended, not from where the list
 // stands in which nothing happened for longest.
 func TestNewMembersAreReadOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 300, Seed: 12}})
 	w.switchOn("Webinar waiting list", lockstep.ActionIgnore)
 	w.switchOn("Company newsletter", lockstep.ActionIgnore)

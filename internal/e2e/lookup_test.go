@@ -11,6 +11,7 @@ import (
 
 // A column one lookup away is sent to the platform and never written.
 func TestColumnBehindALookup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 200, Seed: 12}})
 	if _, err := w.app.SaveLabel(t.Context(), lockstep.DataLabel{Account: w.account.ID, Name: "EMPLOYER", Type: lockstep.FieldText}); err != nil {
 		t.Fatal(err)
@@ -57,6 +58,7 @@ func TestColumnBehindALookup(t *testing.T) {
 // A change of the record that is looked up reaches everybody who looks it up, and
 // nobody else is read; when nothing changed it costs one call.
 func TestChangeBehindALookup(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.labels(map[string]lockstep.FieldType{"EMPLOYER": lockstep.FieldText})
 	w.mapping("EMPLOYER", "parentcustomerid.name", lockstep.ToPlatform)
@@ -114,6 +116,7 @@ func TestChangeBehindALookup(t *testing.T) {
 // A mapping may go through a lookup to any table: what it is made of is read when the
 // mapping is made, and again with the metadata.
 func TestColumnOfATableThatNobodyMaps(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.labels(map[string]lockstep.FieldType{"SOURCE": lockstep.FieldText})
 	m := lockstep.DataMapping{Account: w.account.ID, Label: "SOURCE", Table: "lead", Direction: lockstep.ToPlatform, Column: "campaignid.nosuchcolumn"}

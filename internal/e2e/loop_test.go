@@ -198,6 +198,7 @@ func TestQuarrelIsTakenUpWhenAsked(t *testing.T) {
 
 // What somebody says about being mailed, an address and a place in a list are never held.
 func TestHeldRecordStillLeaves(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		act   func(*quarrel)
 		check func(*quarrel) string

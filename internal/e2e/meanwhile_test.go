@@ -13,6 +13,7 @@ import (
 // out of the book, and under every action alike. What was done is in the journal, and
 // nothing goes back and forth.
 func TestMembershipChangedOnBothSides(t *testing.T) {
+	t.Parallel()
 	for _, action := range []lockstep.MembershipAction{lockstep.ActionIgnore, lockstep.ActionRemove, lockstep.ActionAllowKnown, lockstep.ActionCreateContact} {
 		t.Run(string(action), func(t *testing.T) {
 			t.Parallel()

@@ -124,6 +124,7 @@ func (s *scene) wants() (second, third []string) {
 // Each membership action changes exactly the cells that it is there for, in both
 // systems, with removals mirrored and without.
 func TestCB03MembershipActionsChangeTheirCellsOnly(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	var scenes []*scene
 	for _, c := range []struct {
@@ -185,6 +186,7 @@ func TestCB03MembershipActionsChangeTheirCellsOnly(t *testing.T) {
 // that does not exist yet will say of its contact cannot be previewed: it follows with
 // the next run.
 func TestStrangersPreviewed(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	scenes := []*scene{w.scene("contact", lockstep.ActionAllowKnown, true), w.scene("contact", lockstep.ActionCreateContact, true), w.scene("lead", lockstep.ActionRemove, false)}
 	w.applyPreview()
@@ -209,6 +211,7 @@ func TestStrangersPreviewed(t *testing.T) {
 // Under Remove a stranger leaves the list and stays in the account, with everything
 // that is known of the person.
 func TestCB04RemovedFromTheListNotFromTheAccount(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionRemove, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -232,6 +235,7 @@ func TestCB04RemovedFromTheListNotFromTheAccount(t *testing.T) {
 
 // Somebody who signed up and became a member before the next cycle stays.
 func TestRemoveLeavesWhoBecameAMember(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionRemove, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -251,6 +255,7 @@ func TestRemoveLeavesWhoBecameAMember(t *testing.T) {
 // A dynamic list is a one-way street: who is no longer in the query leaves the book,
 // so do strangers at once, and the CRM's membership is never written.
 func TestCB02DynamicListNeverWritesToTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	ids := map[string]string{}
 	for _, name := range []string{"ann", "ben", "cleo"} {
@@ -321,6 +326,7 @@ func TestCB02DynamicListNeverWritesToTheCRM(t *testing.T) {
 // Creation uses the part before the @ where the platform knows no last name, sets
 // what is mapped, and stops at the account's limit for one run.
 func TestStrangersBecomeRecords(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Sign-ups", "contact", lockstep.ActionCreateContact, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))
@@ -347,6 +353,7 @@ func TestStrangersBecomeRecords(t *testing.T) {
 }
 
 func TestStrangersUpToTheLimitOfOneRun(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Sign-ups", "lead", lockstep.ActionCreateLead, "")
 	w.join(l, w.cast("lead", "ann@stage.example"))
@@ -368,6 +375,7 @@ func TestStrangersUpToTheLimitOfOneRun(t *testing.T) {
 // A subscription filter decides at entry and at exit, and everybody comes back once
 // the reason is gone. A record that allows no email at all is out under every filter.
 func TestSubscriptionFilters(t *testing.T) {
+	t.Parallel()
 	flags := []string{"donotemail", "donotbulkemail", "donotsendmm"}
 	excluded := map[lockstep.SubscriptionFilter]map[string]bool{
 		lockstep.FilterNone:      {"donotemail": true},
@@ -436,6 +444,7 @@ func TestSubscriptionFilters(t *testing.T) {
 
 // Who opted out on the platform is not put into a book again, by whatever filter.
 func TestOptOutsOnThePlatformStay(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	none := lockstep.FilterNone
@@ -480,6 +489,7 @@ func TestOptOutsOnThePlatformStay(t *testing.T) {
 // A record that was made of a stranger and deleted by a user is not made again while the
 // contact, which has changed since, still waits to leave the book.
 func TestDeletedStrangerIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Sign-ups", "contact", lockstep.ActionCreateContact, "")
 	w.join(l, w.cast("contact", "ann@stage.example"))

@@ -12,6 +12,7 @@ import (
 // closed too, though it has another address, whichever side they said it on and whether
 // anybody had heard it before the merge. A user may open it, and then it stays open.
 func TestMergeKeepsTheStricterWord(t *testing.T) {
+	t.Parallel()
 	for _, side := range refusals {
 		for _, heard := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s heard %t", side, heard), func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestMergeKeepsTheStricterWord(t *testing.T) {
 // A record that refused mail and was merged away keeps refusing for everybody with its
 // address, also while the same run reads them before it.
 func TestMergedRecordGoesOnRefusing(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	open, refuses, winner := w.cast("contact", "ann@stage.example"), w.cast("contact", "ann@stage.example", cols{"donotbulkemail": true}), w.cast("contact", "cleo@stage.example")

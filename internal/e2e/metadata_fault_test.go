@@ -18,6 +18,7 @@ import (
 // The CRM's metadata changes while a run reads. What has nothing to do with it goes
 // on; nothing on the platform is blanked; a run that cannot go on says so.
 func TestMetadataChangesDuringARun(t *testing.T) {
+	t.Parallel()
 	for _, args := range []string{
 		`{"table":"contact","column":"jobtitle","change":"remove"}`,
 		`{"table":"contact","column":"jobtitle","change":"rename","to":"new_occupation"}`,
@@ -88,6 +89,7 @@ func TestMetadataChangesDuringARun(t *testing.T) {
 // vanished is not created again from the platform's copy, nothing is there twice, and
 // both sides agree afterwards.
 func TestEnvironmentRestored(t *testing.T) {
+	t.Parallel()
 	for _, at := range []string{"whoami", "list.read", "contact.delta", "contact.read"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
@@ -141,6 +143,7 @@ func TestEnvironmentRestored(t *testing.T) {
 // An import that never ends is waited for and not sent again; after six hours what
 // became of it is read back, and the run ends as if nothing had been.
 func TestImportThatNeverEnds(t *testing.T) {
+	t.Parallel()
 	h := newHaste()
 	o := worldOptions{cfg: app.Config{Now: h.ours, Sleep: h.sleep}}
 	o.twins.Clock = h.Clock

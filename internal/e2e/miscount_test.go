@@ -14,6 +14,7 @@ import (
 // A counter of either side that keeps differing from what can be read is told once it
 // has done so twice, and the runs after that do not read everything again for it.
 func TestCounterThatDiffers(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ name, twin, operation, says, reads string }{
 		{"list", fault.Dataverse, "list.read", "the CRM counts", "listmember.read"},
 		{"address book", fault.Dotdigital, "address-books.list", "the platform counts", "contacts.list"},

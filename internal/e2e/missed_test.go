@@ -105,6 +105,7 @@ func (m *missing) both() []lockstep.Run {
 // An opt-out that the platform's feed passes over is heard within the hour, told to
 // everybody as any other, and people are told that it was missed.
 func TestOptOutThatTheFeedPassedOver(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	m.conceal("contacts.suppressed-since", "/v2/contacts/suppressed-since/2000-01-01", m.optOut)
 	m.hear()
@@ -128,6 +129,7 @@ func TestOptOutThatTheFeedPassedOver(t *testing.T) {
 
 // Nor is somebody passed over who left a single list.
 func TestListUnsubscribeThatTheFeedPassedOver(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	book := m.book(m.list)
 	m.conceal("address-books.unsubscribed-since", "/v2/address-books/"+book+"/contacts/unsubscribed-since/2000-01-01", func(email string) { m.optOutOf(book, email) })
@@ -146,6 +148,7 @@ func TestListUnsubscribeThatTheFeedPassedOver(t *testing.T) {
 
 // What the feed has told of, or tells of in the same moment, was not missed.
 func TestWhatTheFeedTellsIsNotMissed(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	m.optOut("ann@stage.example")
 	m.optOutOf(m.book(m.list), "ben@stage.example")
@@ -176,6 +179,7 @@ func TestWhatTheFeedTellsIsNotMissed(t *testing.T) {
 // A closed contact that gets another address has not opted out anew, and neither has it
 // when somebody else came to the old one.
 func TestClosedContactsThatMoveWereNotMissed(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	ann, ben := m.contact("ann@stage.example").ContactID, m.contact("ben@stage.example").ContactID
 	m.optOut("ann@stage.example")
@@ -199,6 +203,7 @@ func TestClosedContactsThatMoveWereNotMissed(t *testing.T) {
 
 // Who was closed by both sides at once keeps what the platform knows of them.
 func TestContactClosedByBothSidesMoves(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	m.installTables()
 	ann := m.contact("ann@stage.example").ContactID
@@ -217,6 +222,7 @@ const fewCalls = 10
 
 // Listings that together take many calls are compared once a day.
 func TestLongListingsAreComparedDaily(t *testing.T) {
+	t.Parallel()
 	m := newMissing(t)
 	left := map[string]lockstep.ListSettings{"ann@stage.example": m.list}
 	for i := range fewCalls {

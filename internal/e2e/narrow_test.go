@@ -12,6 +12,7 @@ import (
 // A few changes of a large dynamic list are asked about one by one: who left, who
 // joined and who changed and stayed are told apart without evaluating the list.
 func TestFewChangesOfALargeDynamicList(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 26_000, Seed: 5, Plain: true, PlatformShare: -1}, bare: true})
 	w.mapFields()
 	l, err := w.app.List(t.Context(), w.account.ID, "Everyone")

@@ -60,6 +60,7 @@ func (w *unmarked) failsOverSight(when string, want []string) {
 // them no longer. Whom it does not see was not deleted, has not left a list, and stays in
 // the books; when the right is back, everything goes on.
 func TestRightsCutToSomeRecords(t *testing.T) {
+	t.Parallel()
 	t.Run("a query is evaluated", func(t *testing.T) {
 		t.Parallel()
 		w := newUnmarked(t)

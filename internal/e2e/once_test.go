@@ -57,6 +57,7 @@ func (w *world) try(typ lockstep.SyncType) {
 // A write whose answer is lost, or that is carried out only after it was reported to
 // have failed, takes effect once, on every route that writes.
 func TestWritesTakeEffectOnce(t *testing.T) {
+	t.Parallel()
 	w, _ := everyWrite(t)
 	w.run(lockstep.SyncDataLabels)
 	w.sync()

@@ -127,6 +127,7 @@ func (s *optedOut) stayOut(when string) {
 // file on either side. A CRM user's flag restricts the record's address books and goes
 // with the record, unless the account's policy is that it closes the address.
 func TestOptedOutStaysOut(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []lockstep.BulkOptOut{lockstep.BulkListRemoval, lockstep.BulkSuppress} {
 		t.Run(string(policy), func(t *testing.T) { optedOutStaysOut(t, policy) })
 	}
@@ -220,6 +221,7 @@ func copyFolder(t *testing.T, from, to string) {
 // when it is installed anew against the same two systems, and when the organization is
 // set back to a backup.
 func TestOptedOutStaysOutAfterARestore(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"backup of Lockstep", "fresh install", "backup of the organization"} {
 		t.Run(what, func(t *testing.T) {
 			s := newOptedOut(t)

@@ -18,6 +18,7 @@ import (
 // A list sync asks both sides who opted out before it writes anything to either, and the
 // consent lane tells the email account, which is what mails, before the CRM.
 func TestOptOutsComeFirst(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var log []string
 	wrap := func(name string, next http.Handler) http.Handler {
@@ -97,6 +98,7 @@ func TestOptOutsComeFirst(t *testing.T) {
 // More imports than the account carries out at a time are sent one after the other as they
 // end: nobody is lost, and of two edits of one person the later one stays.
 func TestManyImports(t *testing.T) {
+	t.Parallel()
 	w := newStageWith(t, app.Config{ImportRows: 1})
 	l := w.list("Readers", "contact", lockstep.ActionIgnore, "")
 	ids := w.crowd(60)

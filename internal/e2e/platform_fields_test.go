@@ -12,6 +12,7 @@ import (
 // no cleared value: nothing is blanked in the CRM, edits of other fields go on both ways,
 // and somebody is told of the one that stands still.
 func TestDataFieldDeletedOnThePlatform(t *testing.T) {
+	t.Parallel()
 	for _, anew := range []string{"", "Numeric", "String"} {
 		for _, metadata := range []bool{false, true} {
 			t.Run(fmt.Sprintf("anew %q, labels compared %t", anew, metadata), func(t *testing.T) {

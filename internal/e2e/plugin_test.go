@@ -44,6 +44,7 @@ func plugged(t *testing.T) (w *stage, after func(func())) {
 // has the last word: the platform learns it, the product does not insist, and after that
 // nothing is written any more.
 func TestPluginAltersWhatIsWritten(t *testing.T) {
+	t.Parallel()
 	for name, alter := range map[string]func(string) any{
 		"upper case": func(s string) any { return strings.ToUpper(s) },
 		"cut off":    func(s string) any { return s[:min(4, len(s))] },
@@ -101,6 +102,7 @@ func TestPluginAltersWhatIsWritten(t *testing.T) {
 // or back to the old value, does not start a game: a change costs two writes a side at
 // most.
 func TestPluginThatWritesBack(t *testing.T) {
+	t.Parallel()
 	for _, column := range []string{"address1_city", "jobtitle", "telephone1"} {
 		t.Run(column, func(t *testing.T) {
 			t.Parallel()

@@ -168,6 +168,7 @@ func (w *world) choiceWrites() int64 {
 // What people choose on the platform is shown in the CRM, what the CRM's users enter
 // and edit reaches the platform; per preference, and for records of the CRM alone.
 func TestCB20PreferencesBothWays(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example", "ben@stage.example", "cleo@stage.example", "stranger@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -229,6 +230,7 @@ func TestCB20PreferencesBothWays(t *testing.T) {
 // Of two answers that were never agreed on the newer counts, and of two at one time
 // the opt-out.
 func TestCB20NewestWinsAndATieOptsOut(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name           string
 		platform, crm  bool
@@ -268,6 +270,7 @@ func TestCB20NewestWinsAndATieOptsOut(t *testing.T) {
 
 // Who opted out of all mail is opted in to nothing: a user's row says so again.
 func TestPreferenceOfSomebodyClosed(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -288,6 +291,7 @@ func TestPreferenceOfSomebodyClosed(t *testing.T) {
 // A row of a user that names no preference, or no address, is a finding; one for an
 // address that the platform does not know waits until it does.
 func TestPreferenceRowsThatDoNotFit(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -314,6 +318,7 @@ func TestPreferenceRowsThatDoNotFit(t *testing.T) {
 
 // Preferences come, are renamed and go; a row that a user deletes comes back.
 func TestPreferencesComeAndGo(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -363,6 +368,7 @@ func TestPreferencesComeAndGo(t *testing.T) {
 // Each account has its own preferences and rows; a row without an account is about
 // the default one.
 func TestPreferencesOfTwoAccounts(t *testing.T) {
+	t.Parallel()
 	w, more := newAccounts(t, 2)
 	b := more[0]
 	one := w.twins.Dotdigital.AddPreference("News", "n")
@@ -409,6 +415,7 @@ func TestPreferencesOfTwoAccounts(t *testing.T) {
 
 // Without our tables the run says what to do.
 func TestPreferencesWithoutTables(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	run, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncPreferences})
 	if err == nil || run.Status != lockstep.RunFailed || !strings.Contains(run.Hint, "lockstep dynamics install") {
@@ -419,6 +426,7 @@ func TestPreferencesWithoutTables(t *testing.T) {
 // A preview shows both directions and writes nothing; a locked account takes in what
 // was said and tells it once it is unlocked.
 func TestPreferencesPreviewedAndLocked(t *testing.T) {
+	t.Parallel()
 	c := newChoosing(t)
 	c.subscribe("ann@stage.example", "ben@stage.example")
 	c.cast("contact", "ann@stage.example")
@@ -462,6 +470,7 @@ func TestPreferencesPreviewedAndLocked(t *testing.T) {
 
 // Somebody who opts out while a run is about to opt them in stays out.
 func TestPreferenceOptOutDuringTheRun(t *testing.T) {
+	t.Parallel()
 	var c *choosing
 	armed := false
 	c = newChoosingWith(t, app.Config{OnStep: func(step string) {
@@ -516,6 +525,7 @@ func choosingApart(t *testing.T, o worldOptions) *world {
 // The process may die at any step: the next one goes on, both sides agree as after an
 // undisturbed run, and the ledger holds.
 func TestPreferencesCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	outcome := func(w *world) []string {
 		out := w.chosenState(1, 2)
 		for _, who := range []string{"ann", "ben", "cleo", "dora", "emil"} {

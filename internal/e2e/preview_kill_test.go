@@ -15,6 +15,7 @@ import (
 // A preview whose process dies in the middle shows each change once, as if nothing had
 // happened.
 func TestInterruptedPreviewPlansOnce(t *testing.T) {
+	t.Parallel()
 	w := newStageWith(t, app.Config{ImportRows: 4})
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	for i := range 20 {

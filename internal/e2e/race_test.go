@@ -43,6 +43,7 @@ func racing(t *testing.T) (w *stage, edit *atomic.Pointer[func()]) {
 // either side wins, or another one; once, or again with each further try. No edit may
 // vanish: what lost is a conflict that shows it, and different fields are both kept.
 func TestWritersRacingOnARow(t *testing.T) {
+	t.Parallel()
 	w, edit := racing(t)
 	mappings, err := w.app.Mappings(t.Context(), w.account.ID)
 	if err != nil {
@@ -138,6 +139,7 @@ func TestWritersRacingOnARow(t *testing.T) {
 // TestUndoRacingWithAnEdit edits a record just before an undo gives it its old value
 // back: the edit stays and goes to the platform, somebody is told, and others are undone.
 func TestUndoRacingWithAnEdit(t *testing.T) {
+	t.Parallel()
 	w, edit := racing(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer"}), w.cast("contact", "ben@stage.example", cols{"jobtitle": "Clerk"})

@@ -88,6 +88,7 @@ const wasSetBack = "the organization was set back to an earlier state"
 // comes first in the run. The account is locked, opt-outs are still heard, and once a
 // person has unlocked it everybody is compared and both sides agree.
 func TestRestoredCRMLocksBeforeTheFirstWrite(t *testing.T) {
+	t.Parallel()
 	for name, act := range map[string]func(*restoredStage){
 		"nothing happened":           func(*restoredStage) {},
 		"an edit on the platform":    func(s *restoredStage) { s.editContact("ann@stage.example", cols{"PHONE": "12"}) },
@@ -137,6 +138,7 @@ func TestRestoredCRMLocksBeforeTheFirstWrite(t *testing.T) {
 
 // A preview and a run of the address books notice it as well.
 func TestRestoredCRMIsNoticedByEveryRunOfLists(t *testing.T) {
+	t.Parallel()
 	for _, r := range []app.RunRequest{
 		{Type: lockstep.SyncMarketingLists, Mode: lockstep.ModePreview},
 		{Type: lockstep.SyncAddressBooksIn},
@@ -163,6 +165,7 @@ func TestRestoredCRMIsNoticedByEveryRunOfLists(t *testing.T) {
 // Where more was changed after the backup was restored than before it, the count of
 // changes proves nothing; a list that is older than it was does.
 func TestRestoredCRMIsKnownByItsLists(t *testing.T) {
+	t.Parallel()
 	s := newRestored(t)
 	before := s.crmWrites.Load()
 	s.crm("PATCH", "lists("+s.list.CRMID.String()+")", cols{"description": "of the newsletter"}, nil)
@@ -188,6 +191,7 @@ func TestRestoredCRMIsKnownByItsLists(t *testing.T) {
 
 // Where nothing proves it, what the records say is compared, and both sides agree.
 func TestRestoredCRMThatCannotBeProven(t *testing.T) {
+	t.Parallel()
 	s := newRestored(t)
 	s.setBack()
 	for n := range 30 {
@@ -206,6 +210,7 @@ func TestRestoredCRMThatCannotBeProven(t *testing.T) {
 // A run that writes before it reads the CRM's feed asks once whether the CRM was set
 // back; one that writes nothing, or what the feed told of, asks nothing more.
 func TestAskingWhetherTheCRMWasRestored(t *testing.T) {
+	t.Parallel()
 	s := newRestored(t)
 	calls := func() (n int64) {
 		s.t.Helper()

@@ -14,6 +14,7 @@ import (
 // A first load that takes many slices reads no list, no address book and no record
 // more often than one that is done at once.
 func TestFirstLoadInManySlices(t *testing.T) {
+	t.Parallel()
 	load := func(slow bool) (crm, mail map[string]int64, w *world, slices int64) {
 		h := newHaste()
 		var loading atomic.Bool

@@ -54,6 +54,7 @@ func (w *stage) poison(twin, operation string, args cols) {
 // and less often, together with the others that wait, and told with its reason until the
 // other side takes it.
 func TestRefusedRowsAreTriedAgain(t *testing.T) {
+	t.Parallel()
 	var clock ahead
 	w := newStageWith(t, app.Config{Now: clock.now})
 	l := w.list("Many", "contact", lockstep.ActionIgnore, "")
@@ -125,6 +126,7 @@ func TestRefusedRowsAreTriedAgain(t *testing.T) {
 // A record that the CRM does not let change, and a contact that cannot have an address,
 // are tried again like any other.
 func TestRefusedUpdatesAreTriedAgain(t *testing.T) {
+	t.Parallel()
 	var clock ahead
 	w := newStageWith(t, app.Config{Now: clock.now})
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")

@@ -42,6 +42,7 @@ func onBothStores(t *testing.T, test func(t *testing.T, cfg app.Config)) {
 // Nobody starts anything: an edit on either side reaches the other one, an opt-out takes
 // effect, and once nothing happens any more nothing is written.
 func TestRunsByItself(t *testing.T) {
+	t.Parallel()
 	onBothStores(t, func(t *testing.T, cfg app.Config) {
 		w := newWorld(t, worldOptions{cfg: cfg, twins: twin.Options{Contacts: 120, Seed: 5, Plain: true}})
 		yes := true
@@ -90,6 +91,7 @@ func TestRunsByItself(t *testing.T) {
 // Syncs that run by themselves do not ask address books in vain who left them, and still
 // hear who leaves one. A sync that a person asks for asks them all.
 func TestAsksOnlyBooksWhereSomethingChanged(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{cfg: app.Config{Schedules: true}, twins: twin.Options{Contacts: 120, Seed: 5, Plain: true}})
 	for _, typ := range []lockstep.SyncType{lockstep.SyncMarketingLists, lockstep.SyncUnsubscribes} {
 		if _, err := w.app.SetSchedule(t.Context(), w.account.ID, typ, lockstep.Schedule{Interval: lockstep.Continuous}); err != nil {

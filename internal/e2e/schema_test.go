@@ -10,6 +10,7 @@ import (
 
 // Our tables come to the CRM; then they are known, and are no tables to map.
 func TestOwnTables(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{bare: true})
 	ctx := t.Context()
 	before := w.run(lockstep.SyncCRMMetadata)

@@ -35,6 +35,7 @@ func (w *stage) applyPreview() lockstep.Run {
 // Two people swap their addresses: it settles, and nobody's data ends up under the
 // other's address.
 func TestTwoPeopleSwapAddresses(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"crm", "platform"} {
 		t.Run(where, func(t *testing.T) {
 			w := newStage(t)
@@ -92,6 +93,7 @@ func TestTwoPeopleSwapAddresses(t *testing.T) {
 // An address is passed on: from one record to another, to a new record, and along a
 // chain of three. Each contact keeps its own person.
 func TestAddressPassedOn(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	ids := map[string]string{}
@@ -135,6 +137,7 @@ func TestAddressPassedOn(t *testing.T) {
 // Several records with one address are one contact with one speaker, whichever of
 // them is edited: nothing goes back and forth.
 func TestSharedAddressHasOneSpeaker(t *testing.T) {
+	t.Parallel()
 	for name, tables := range map[string][2]string{"two contacts": {"contact", "contact"}, "contact and lead": {"contact", "lead"}, "lead and account": {"lead", "account"}} {
 		t.Run(name, func(t *testing.T) {
 			w := newStage(t)
@@ -205,6 +208,7 @@ func TestSharedAddressHasOneSpeaker(t *testing.T) {
 // The strictest word of all records that share an address counts, however it comes
 // about, and ends with it.
 func TestSharedAddressWithAnOptOut(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionIgnore, "")
 	ann, lea := w.cast("contact", "both@stage.example"), w.cast("lead", "both@stage.example")
@@ -242,6 +246,7 @@ func TestSharedAddressWithAnOptOut(t *testing.T) {
 // heard, also while it is in no list and whether or not its table has one, until it is
 // opened, deleted or given another address.
 func TestRecordInNoListThatRefuses(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(w *stage, table, id string){
 		"opened":  func(w *stage, table, id string) { w.editRecord(table, id, cols{"donotemail": false}) },
 		"deleted": func(w *stage, table, id string) { w.crm("DELETE", table+"s("+id+")", nil, nil) },
@@ -279,6 +284,7 @@ func TestRecordInNoListThatRefuses(t *testing.T) {
 // Where two members of one list share an address, the contact stays in the book until
 // the last of them has left.
 func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionRemove, "")
 	ann, ben := w.cast("contact", "both@stage.example", cols{"lastname": "ann"}), w.cast("contact", "both@stage.example", cols{"lastname": "ben"})
@@ -312,6 +318,7 @@ func TestSharedAddressLeavesWithTheLastMember(t *testing.T) {
 // has joined the list meanwhile that the other one's contact is in the book of: it keeps
 // nobody there whom it leaves as well.
 func TestSharedAddressLeftByAllOfThem(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"ann", "ben"} {
 		t.Run(first+" first", func(t *testing.T) {
 			w := newStage(t)
@@ -339,6 +346,7 @@ func TestSharedAddressLeftByAllOfThem(t *testing.T) {
 // Who shares an address with somebody that gets one of their own keeps the contact in the
 // book of a list that they have joined in the same moment.
 func TestSharedAddressKeptByWhoJoins(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	one, two := w.list("One", "contact", lockstep.ActionIgnore, ""), w.list("Two", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "both@stage.example", cols{"lastname": "ann"}), w.cast("contact", "both@stage.example", cols{"lastname": "ben"})
@@ -358,6 +366,7 @@ func TestSharedAddressKeptByWhoJoins(t *testing.T) {
 // Of two who share an address and change in the same moment, one loses the address: the
 // other one speaks for the contact from then on, whichever is read first.
 func TestSharedAddressLostBesideAnEdit(t *testing.T) {
+	t.Parallel()
 	for blanked := range 2 {
 		t.Run(fmt.Sprint(blanked), func(t *testing.T) {
 			w := newStage(t)
@@ -387,6 +396,7 @@ func TestSharedAddressLostBesideAnEdit(t *testing.T) {
 // A contact and a lead swap addresses, and three people pass theirs on in a circle
 // while one of them is edited on the platform.
 func TestAddressesGoRound(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	contacts, leads := w.list("Contacts", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionRemove, "")
 	type one struct{ table, id, from, to string }
@@ -428,6 +438,7 @@ func TestAddressesGoRound(t *testing.T) {
 // Contacts swap their addresses on the platform while the records are edited: each
 // edit stays with its person.
 func TestSwapOnThePlatformWithEdits(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ids, contact := map[string]string{}, map[string]int64{}
@@ -461,6 +472,7 @@ func TestSwapOnThePlatformWithEdits(t *testing.T) {
 // since, which a new contact has: who exchanges addresses with them gets that contact,
 // not the one that is gone.
 func TestSwapWithSomebodyWhoseContactIsGone(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ids := map[string]string{}
@@ -493,6 +505,7 @@ func TestSwapWithSomebodyWhoseContactIsGone(t *testing.T) {
 // recycle bin. The contact whose record has it now keeps an address that is somebody
 // else's, and is out of the books until it can be renamed.
 func TestAddressThatIsNotGiven(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")
@@ -516,6 +529,7 @@ func TestAddressThatIsNotGiven(t *testing.T) {
 // platform mails nobody at for now: it keeps what it is sent and lets nobody into a book.
 // One of the records speaks for it all the same, however often both are tried again.
 func TestRecordsBehindARefusedContactDoNotTakeTurns(t *testing.T) {
+	t.Parallel()
 	clock := &ahead{}
 	var w *stage
 	signedUp := true

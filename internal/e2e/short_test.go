@@ -13,6 +13,7 @@ import (
 // nobody for being absent, and the next runs make good what it missed. An opt-out
 // that it did read is not held back.
 func TestShortReadRemovesNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, worldOptions{twins: twin.Options{Contacts: 900, Seed: 21, Plain: true}, bare: true})
 	w.mapFields()
 	lists, err := w.app.Lists(t.Context(), w.account.ID)

@@ -13,6 +13,7 @@ import (
 // most, however often the run tries; what passes by itself is waited for. Somebody
 // who unsubscribes meanwhile stays unsubscribed.
 func TestSignInFails(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, args string
 		count      int    // how often the service fails; 0 = as long as it is asked

@@ -72,6 +72,7 @@ func (w *world) afterwards(d *disk, run lockstep.Run, want []string, what string
 // disk is said openly and stops every call that changes something, and the run ends
 // as an undisturbed one once the disk is well again.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
 	w, d, run := onDisk(t, func(*disk) {})
 	if err := w.app.WorkOff(t.Context()); err != nil {
 		t.Fatal(err)

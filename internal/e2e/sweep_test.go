@@ -77,6 +77,7 @@ func (w *unmarked) sweeps() (n int) {
 // A contact that is deleted while nobody tells of it leaves its address books with the
 // first run after a day, and keeps nobody out any more.
 func TestDeletedContactsOfAnUntrackedTable(t *testing.T) {
+	t.Parallel()
 	w := newUnmarked(t)
 	w.later()
 	w.h.Advance(30 * time.Minute)
@@ -122,6 +123,7 @@ func TestDeletedContactsOfAnUntrackedTable(t *testing.T) {
 
 // A table that cannot be read, or of which less is told than there is, loses nobody.
 func TestUntrackedTableThatIsNotTold(t *testing.T) {
+	t.Parallel()
 	w := newUnmarked(t)
 	for _, tc := range []struct {
 		name   string
@@ -174,6 +176,7 @@ func TestUntrackedTableThatIsNotTold(t *testing.T) {
 // More deleted records than the guard allows wait for a person, and are not looked for
 // again until a preview or the next day.
 func TestManyDeletedContactsOfAnUntrackedTable(t *testing.T) {
+	t.Parallel()
 	w := newUnmarked(t)
 	w.later()
 	w.h.Advance(time.Hour)

@@ -18,6 +18,7 @@ import (
 // The limits of both services are kept for real: a run that reaches them waits as
 // long as it is told, not less, and gets everything done.
 func TestLimitsOfTheServices(t *testing.T) {
+	t.Parallel()
 	crm := func(l dataverse.Limits) func(*stormy) { return func(s *stormy) { s.twins.Dataverse.SetLimits(l) } }
 	mail := func(l dotdigital.RateLimit) func(*stormy) {
 		return func(s *stormy) { s.twins.Dotdigital.SetRateLimit(l) }
@@ -90,6 +91,7 @@ func (s *stormy) exhaust() {
 // A pause is as long as a server asks for, whatever it writes: at least a second
 // where it means one, at most ten minutes.
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		for _, name := range []string{fault.Dataverse, fault.Dotdigital} {
 			t.Run(fmt.Sprint(name, " ", code), func(t *testing.T) {

@@ -24,6 +24,7 @@ var (
 // The process that recovers dies as well: the third one ends the run in the state that
 // an undisturbed run has, and everything is quiet.
 func TestSecondCrashDuringRecovery(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		typ       lockstep.SyncType
 		begin     func(*testing.T, worldOptions) *world

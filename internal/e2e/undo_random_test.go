@@ -36,6 +36,7 @@ func (w *world) queueUndo(run string) lockstep.Run {
 // The process dies at each step of an undo in turn, and of the undo of that undo, and
 // so on: whoever comes next ends it, and both systems are as they were.
 func TestUndoKilledAtEveryStep(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "contact", lockstep.ActionAllowKnown, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer", "telephone1": "1"})
@@ -84,6 +85,7 @@ func TestUndoKilledAtEveryStep(t *testing.T) {
 
 // A hundred random runs are undone: what nobody touched since is as it was before.
 func TestHundredRandomRunsUndone(t *testing.T) {
+	t.Parallel()
 	const seed = 7
 	dice := rand.New(rand.NewPCG(seed, 11))
 	var clock ahead

@@ -50,6 +50,7 @@ func (w *stage) settled(when string, want map[string]string, except ...string) {
 }
 
 func TestUndoOfEditsFromTheCRM(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer", "address1_city": "Bonn"})
@@ -112,6 +113,7 @@ func TestUndoOfEditsFromTheCRM(t *testing.T) {
 }
 
 func TestUndoOfEditsFromThePlatform(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer", "telephone1": "1"})
@@ -167,6 +169,7 @@ func TestUndoOfEditsFromThePlatform(t *testing.T) {
 }
 
 func TestUndoOfMemberships(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example")
@@ -216,6 +219,7 @@ func TestUndoOfMemberships(t *testing.T) {
 }
 
 func TestUndoOfStrangersWhoBecameMembers(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "lead", lockstep.ActionCreateLead, "")
 	dan := w.cast("lead", "dan@stage.example")
@@ -246,6 +250,7 @@ func TestUndoOfStrangersWhoBecameMembers(t *testing.T) {
 }
 
 func TestWhatCannotBeUndone(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Undo", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Buyer"})

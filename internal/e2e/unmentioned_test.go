@@ -12,6 +12,7 @@ import (
 // book. Who leaves the list before the next run leaves the book as well, and is not taken
 // for a stranger who came to it by a form.
 func TestWhomAnImportDoesNotMentionLeavesTheBookWithTheList(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
 	ann, ben := w.cast("contact", "ann@stage.example"), w.cast("contact", "ben@stage.example")

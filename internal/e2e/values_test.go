@@ -11,6 +11,7 @@ import (
 
 // Texts of all kinds arrive letter by letter, in both directions.
 func TestTextsArriveAsTheyAre(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	texts := []string{
@@ -60,6 +61,7 @@ func first(s string, n int) string {
 // the CRM's column cannot hold is told and leaves the record as it was, and the rest
 // of the record goes on.
 func TestTypedValuesTravelExactly(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	w.labels(map[string]lockstep.FieldType{
 		"CHILDREN": lockstep.FieldNumber, "CREDIT": lockstep.FieldNumber, "SINCE": lockstep.FieldDate,
@@ -135,6 +137,7 @@ func TestTypedValuesTravelExactly(t *testing.T) {
 
 // A mapping made later fills the field of everybody who is in a list.
 func TestNewMappingFillsTheField(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	for _, who := range []string{"ann", "ben", "cleo"} {
@@ -182,6 +185,7 @@ func (w *stage) alter(args string) {
 // A mapped column that is deleted in the CRM suspends its mappings, with a finding;
 // the others go on, and what was written stays.
 func TestMappedColumnDeleted(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Pilot", "address1_city": "Oslo"})
@@ -223,6 +227,7 @@ func TestMappedColumnDeleted(t *testing.T) {
 // A text column that was shortened takes what fits and refuses the rest with a
 // finding.
 func TestMappedColumnShortened(t *testing.T) {
+	t.Parallel()
 	w := newStage(t)
 	l := w.list("One", "contact", lockstep.ActionIgnore, "")
 	ann := w.cast("contact", "ann@stage.example", cols{"jobtitle": "Pilot"})

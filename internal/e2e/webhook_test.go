@@ -173,6 +173,7 @@ func (h *hooked) counted(name string) string {
 // An edit in Dynamics is on the platform without waiting for the next look; one that
 // nobody told of is found by that look.
 func TestWebhooksWakeSyncs(t *testing.T) {
+	t.Parallel()
 	onBothStores(t, func(t *testing.T, cfg app.Config) {
 		h := newHooked(t, cfg)
 		if n := h.register(app.WebhookRequest{URL: h.server.URL}); n != 16 {

@@ -141,7 +141,7 @@ func TestWorkersShareADatabase(t *testing.T) {
 		c.hire()
 	}
 	for n := range kills {
-		w.within(5*time.Minute, "more runs have ended", func() bool { return ended() > min(lists-1, (n+1)*lists/(kills+2)) })
+		w.within(10*time.Minute, "more runs have ended", func() bool { return ended() > min(lists-1, (n+1)*lists/(kills+2)) })
 		c.lose(dice.IntN(len(c.hand)))
 		c.hire()
 	}
