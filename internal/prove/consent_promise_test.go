@@ -108,12 +108,13 @@ type past struct {
 	people  map[string]*contact
 	members map[string]map[string]bool // CRM list → records
 	since   map[string]int             // what holds → the change that made it so
+	had     map[string][]string        // contact → the addresses that it had before
 }
 
 // replay goes through the history; each sees a change and the world before it. The
 // last call has a change of nobody's, after everything.
 func (s *sim) replay(each func(i int, x change, w *past)) {
-	w := &past{records: map[string]*record{}, people: map[string]*contact{}, members: map[string]map[string]bool{}, since: map[string]int{}}
+	w := &past{records: map[string]*record{}, people: map[string]*contact{}, members: map[string]map[string]bool{}, since: map[string]int{}, had: map[string][]string{}}
 	for i, x := range s.history.changes {
 		each(i, x, w)
 		if x.side == "crm" {
@@ -196,6 +197,9 @@ func (w *past) mail(i int, x change) {
 	}
 	switch {
 	case x.name == "email":
+		if p.email != "" {
+			w.had[x.id] = append(w.had[x.id], p.email)
+		}
 		p.email = lower(x.new)
 	case x.name == "status":
 		p.status = x.new
@@ -227,6 +231,11 @@ func (w *past) having(email string) []*record {
 		}
 	}
 	return out
+}
+
+// refuses reports whether a record with an address is closed to email.
+func (w *past) refuses(email string) bool {
+	return slices.ContainsFunc(w.having(email), (*record).optedOut)
 }
 
 // consentAgrees: who opted out on one side has opted out on the other.

@@ -9,7 +9,9 @@ import (
 )
 
 // harmIsBounded: no run takes more people out of a book, or clears a value of more,
-// than the guard allows, unless a person applied its preview or they opted out.
+// than the guard allows, unless a person applied its preview or they opted out, which
+// those did too whose record refuses and has not followed them to a new address yet.
+// Whom the run itself put into the book is not lost to it.
 func harmIsBounded(s *sim) {
 	acc, err := s.app.Account(s.ctx, s.account)
 	if err != nil {
@@ -17,6 +19,7 @@ func harmIsBounded(s *sim) {
 	}
 	next := 0
 	removed, size := map[string]int{}, map[string]int{}
+	joined := map[string]bool{} // contact and book
 	cleared := map[string]map[string]bool{}
 	synced := 0 // the change after which the newest sync of the lists began that came to its end
 	// met are the members of lists whom such a sync met, with the address that they had
@@ -72,6 +75,7 @@ func harmIsBounded(s *sim) {
 				}
 			}
 			clear(removed)
+			clear(joined)
 			clear(size)
 			clear(cleared)
 			if p.done(lockstep.SyncMarketingLists) {
@@ -87,17 +91,19 @@ func harmIsBounded(s *sim) {
 			return
 		}
 		switch {
+		case x.kind == "join-list":
+			joined[x.id+" "+x.list] = true
 		case x.kind == "leave-list":
 			c := w.people[x.id]
 			if size[x.list] == 0 {
 				for _, o := range w.people {
-					if o.in[x.list] {
+					if o.in[x.list] && !joined[o.id+" "+x.list] {
 						size[x.list]++
 					}
 				}
 			}
-			optedOut := c.blocked() || s.closedAddress(c.email) || slices.ContainsFunc(w.having(c.email), (*record).optedOut)
-			if !optedOut {
+			optedOut := c.blocked() || s.closedAddress(c.email) || w.refuses(c.email) || slices.ContainsFunc(w.had[c.id], w.refuses)
+			if !optedOut && !joined[x.id+" "+x.list] {
 				removed[x.list]++
 			}
 		case strings.HasSuffix(x.name, "_composite"): // the CRM puts it together from other columns
