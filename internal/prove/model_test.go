@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -110,6 +111,12 @@ func (m *model) findDoubtful() {
 				}
 			}
 			records[c.id], came[c.id] = lower(c.new), i
+		case c.side == "crm" && c.name == "masterid" && c.new != "":
+			for key := range maps.Clone(m.refused) {
+				if book, its := strings.CutPrefix(key, c.id+" "); its {
+					m.refused[c.new+" "+book] = true
+				}
+			}
 		case c.kind == "join-list" || c.kind == "return-to-list":
 			delete(out[c.id], c.list)
 		case c.kind == "unsubscribe-list":
