@@ -105,7 +105,7 @@ func (a *App) explainLinks(ctx context.Context, x *explained) error {
 		f := links[ref]
 		e := f.entry
 		l := lockstep.ExplainedLink{
-			Contact: e.Contact, Speaks: e.Master, Standing: e.Standing.String(), OptIn: e.OptIn.String(), OptOuts: optOuts(e.OptOut),
+			Contact: e.Contact, Speaks: e.Master && e.Contact != "", Standing: e.Standing.String(), OptIn: e.OptIn.String(), OptOuts: optOuts(e.OptOut),
 			Agreed: map[string]lockstep.Value{}, Memberships: []lockstep.ExplainedMembership{},
 		}
 		if ref.Table != "" {

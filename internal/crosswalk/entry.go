@@ -17,7 +17,8 @@ type Entry struct {
 	// Standing and OptIn are the contact's, as last read.
 	Standing lockstep.Standing
 	OptIn    lockstep.OptInType
-	// Master marks the record that speaks for the contact.
+	// Master marks the record that speaks for the contact; without a contact, one whose own
+	// was deleted.
 	Master bool
 	// Closed ends the link; everything but Ref is then of no account.
 	Closed bool
@@ -29,8 +30,8 @@ type Entry struct {
 	// Seen is a hash, of the caller's making, of what the platform says of the
 	// contact; 0 = not known.
 	Seen uint64
-	// Modified is when the CRM record last changed, in Unix seconds; 0 and less are marks
-	// of the engine's.
+	// Modified is when the CRM record last changed, in Unix seconds; 0 is a mark of the
+	// engine's.
 	Modified int64
 	// Base has one value for each label of the batch: what both sides last agreed
 	// on, Absent where they never did.

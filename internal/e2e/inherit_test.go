@@ -345,6 +345,120 @@ func TestAddressOfADeletedContactPassedThrough(t *testing.T) {
 	w.quiet()
 }
 
+func (w *stage) keepsAddress(id, email string) {
+	w.t.Helper()
+	if now := w.record("contact", id, "emailaddress1").str("emailaddress1"); now != email {
+		w.t.Errorf("the record's address is %s; a user gave it %s", now, email)
+	}
+}
+
+// The platform restores the deleted contact of somebody who has another address by now when
+// the old one comes to it again, with another record or by a sign-up: the contact goes with
+// the address, and the record keeps the one that its user gave it.
+func TestDeletedContactRestoredForItsAddress(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T) (w *stage, l lockstep.ListSettings, ann string) {
+		w = newStage(t)
+		l = w.list("One", "contact", lockstep.ActionIgnore, "")
+		ann = w.cast("contact", "ann@stage.example")
+		w.join(l, ann, w.cast("contact", "ben@stage.example"))
+		w.sync()
+		w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+		w.editRecord("contact", ann, cols{"emailaddress1": "elsewhere@stage.example"})
+		return w, l, ann
+	}
+	t.Run("another record", func(t *testing.T) {
+		t.Parallel()
+		w, l, ann := begin(t)
+		cleo := w.cast("contact", "ann@stage.example", cols{"lastname": "cleo"})
+		w.join(l, cleo)
+		for _, f := range w.findings(w.sync()) {
+			if f.Code == lockstep.FindingContactGone && f.Record.String() == cleo {
+				t.Errorf("the contact that the sync made is taken for deleted: %+v", f)
+			}
+		}
+		w.sync()
+		w.wantIn("at the address of the deleted contact", l, "ann", "ben")
+		restored := w.contact("ann@stage.example").ContactID
+		w.keepsAddress(ann, "elsewhere@stage.example")
+		w.editRecord("contact", cleo, cols{"emailaddress1": "cleo@stage.example"})
+		w.sync()
+		w.wantIn("at its own address", l, "ben", "cleo")
+		if now := w.contact("cleo@stage.example").ContactID; now != restored {
+			t.Errorf("the address belongs to contact %d, and its record's was %d", now, restored)
+		}
+		w.quiet()
+	})
+	t.Run("sign-up", func(t *testing.T) {
+		t.Parallel()
+		w, l, ann := begin(t)
+		w.sync()
+		w.signUp(w.book(l), "ann@stage.example")
+		w.sync()
+		w.wantIn("signed up", l, "ann", "ben")
+		w.keepsAddress(ann, "elsewhere@stage.example")
+		w.quiet()
+	})
+}
+
+// A record got another address when its contact had gone, and leaves the lists: when it is in
+// one again its person is still not made anew.
+func TestDeletedContactOfARecordInNoList(t *testing.T) {
+	t.Parallel()
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann := w.cast("contact", "ann@stage.example")
+	w.join(l, ann, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+	w.editRecord("contact", ann, cols{"emailaddress1": "elsewhere@stage.example"})
+	w.sync()
+	w.quit(l, ann)
+	w.sync()
+	w.editRecord("contact", ann, cols{"emailaddress1": "third@stage.example"})
+	w.sync()
+	w.join(l, ann)
+	w.sync()
+	w.wantIn("back in the list", l, "ben")
+	w.quiet()
+	x, err := w.app.Explain(t.Context(), w.account.ID, "third@stage.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(x.Links) != 1 || x.Links[0].Contact != "" || x.Links[0].Speaks || x.Links[0].Standing != lockstep.ContactDeleted.String() {
+		t.Errorf("it is explained as %+v", x.Links)
+	}
+	w.signUp(w.book(l), "third@stage.example")
+	w.sync()
+	w.sync()
+	w.editRecord("contact", ann, cols{"jobtitle": "Edited"})
+	w.sync()
+	w.wantIn("signed up", l, "ben", "third")
+	if c := w.contact("third@stage.example"); c.DataFields["JOBTITLE"] != "Edited" {
+		t.Errorf("the contact is %+v", c)
+	}
+	w.quiet()
+}
+
+// A record got another address when its contact had gone, and absorbs another record: whoever
+// deleted the contact is not overruled by the merge.
+func TestDeletedContactOfASurvivor(t *testing.T) {
+	t.Parallel()
+	w := newStage(t)
+	l := w.list("One", "contact", lockstep.ActionIgnore, "")
+	ann, cleo := w.cast("contact", "ann@stage.example"), w.cast("contact", "cleo@stage.example")
+	w.join(l, ann, cleo, w.cast("contact", "ben@stage.example"))
+	w.sync()
+	w.mail("DELETE", fmt.Sprintf("/contacts/v3/contactId/%d", w.contact("ann@stage.example").ContactID), nil, nil)
+	w.editRecord("contact", ann, cols{"emailaddress1": "elsewhere@stage.example"})
+	w.sync()
+	w.merge(ann, cleo)
+	w.sync()
+	w.sync()
+	w.wantIn("merged", l, "ben")
+	w.quiet()
+}
+
 // Somebody whose contact was deleted comes to the platform again: the records with the
 // address get the new contact, those that were there before and those that come now.
 func TestDeletedContactMadeAgainByItsPerson(t *testing.T) {

@@ -576,8 +576,9 @@ func (s *session) tidyLinks() error {
 	var handed []crosswalk.Entry
 	for i, m := range mergers {
 		s.mu.Lock()
-		_, own := s.linkOf(m.loser.Ref)   // else it is kept for what it refuses
-		_, linked := s.linkOf(m.survivor) // it may have got a contact after the merge was noticed
+		_, own := s.linkOf(m.loser.Ref) // else it is kept for what it refuses
+		survivor, linked := s.sync.links.ByRef(m.survivor)
+		linked = linked && (survivor.Contact != "" || forsaken(survivor)) // perhaps since the merge was noticed
 		s.mu.Unlock()
 		if own {
 			closed = append(closed, m.loser)

@@ -431,7 +431,7 @@ func (s *session) askPlatform(plan *tablePlan, people []person) error {
 		c, err := s.platform.ContactByID(s.ctx, p.link.Contact, s.sync.names)
 		switch {
 		case lockstep.CodeOf(err) == lockstep.CodeNotFound:
-			s.sync.deleted[p.link.Contact] = true
+			s.noteGone(p.link.Contact)
 			c = lockstep.Contact{ID: p.link.Contact, Email: p.entry.Email, Standing: lockstep.ContactDeleted, Values: s.sync.absent}
 		case err != nil:
 			return err
@@ -481,7 +481,7 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	if p.plat != nil {
 		r.standing, r.optIn = p.plat.Standing, p.plat.OptIn
 	}
-	if s.sync.deleted[r.contact] {
+	if s.goneNow(r.contact) {
 		r.standing = lockstep.ContactDeleted
 	}
 	r.base = s.sync.slab.take(len(s.sync.names))
@@ -494,6 +494,9 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 		s.succeed(plan, p)
 	}
 	s.foresee(plan, p)
+	if !p.linked && !p.adopted && p.noEmail != whyMerged && forsaken(p.refusal) {
+		r.standing = lockstep.ContactDeleted
+	}
 	if r.standing == lockstep.ContactDeleted {
 		// Deleted on the platform: nobody is made anew from the CRM's copy.
 		s.finding(lockstep.Finding{
@@ -507,10 +510,11 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 			if len(r.demote) > 0 {
 				r.master, r.demote = false, nil
 			}
-		case p.entry.Modified == 0:
+		case p.linked && p.entry.Modified == 0:
 			r.modified = 0
-		case p.entry.Modified == astray || p.entry.Email != p.email && p.noEmail == "":
-			r.modified = astray
+		case p.linked && p.entry.Email != p.email && p.noEmail == "":
+			r.contact, r.master, r.demote, r.parted = "", true, nil, nil // see forsaken
+			clear(r.base)
 		}
 		s.membership(plan, p)
 		r.keepOnly = true
@@ -524,11 +528,6 @@ func (s *session) mergePerson(plan *tablePlan, p *person) {
 	}
 	s.membership(plan, p)
 }
-
-// astray is what Entry.Modified says of a record that got another address when its contact
-// had gone. Its own person is not made anew; of whoever else has that address nobody has
-// deleted a contact.
-const astray = -1
 
 // disinherit ends a record's link to a contact that is gone and that never had the
 // record's address: it was that of the loser of a merge, or of somebody else to whose
@@ -721,6 +720,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 	if email := p.onPlatform(); email != "" && r.email == "" {
 		barred = s.bars(email, p.rec.OptOut) || barred
 	}
+	gone := r.contact == "" && r.standing == lockstep.ContactDeleted
 	var found []lockstep.Finding
 	s.mu.Lock()
 	delete(s.sync.parted, p.rec.Ref)
@@ -736,7 +736,7 @@ func (s *session) membership(plan *tablePlan, p *person) {
 			// The record belongs to another contact now; the old one stays in the
 			// book only if somebody else keeps it there, which spare asks when all
 			// have been looked at: whoever shares it may leave it in the same run.
-			if left, leaves := leavesBehind(l, p.rec.ID, r.contact); leaves {
+			if left, leaves := leavesBehind(l, p.rec.ID, r.contact); leaves && !gone {
 				l.removals = append(l.removals, removal{member: left, why: whyMoved})
 				if !s.dry() {
 					l.put(left)

@@ -13,6 +13,12 @@ import (
 // is kept because its word counts for every record with the address, also for those
 // that are read later, and because those it keeps out come back when it changes.
 
+// forsaken reports whether a link without a contact tells that its record's contact was
+// deleted on the platform, and that the record has another address since: its own person
+// is not made anew, of whoever else has one of the addresses nobody has deleted a contact,
+// and one that the platform restores is theirs. Such a link is a master's.
+func forsaken(l crosswalk.Link) bool { return l.Contact == "" && l.Master }
+
 // linkOf returns the link of a record that has a contact. The caller holds s.mu.
 func (s *session) linkOf(ref lockstep.Ref) (crosswalk.Link, bool) {
 	l, ok := s.sync.links.ByRef(ref)
@@ -270,6 +276,10 @@ func (s *session) withdraw(l crosswalk.Link) {
 func (s *session) retract(l crosswalk.Link) {
 	s.withdraw(l)
 	s.sync.vacated[l.Ref] = movedAway
+	if forsaken(l) {
+		s.unwanted(staleLink{link: l, opened: true})
+		return
+	}
 	s.unlink(l)
 }
 

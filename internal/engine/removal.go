@@ -459,7 +459,7 @@ func (s *session) findDeleted(members []crosswalk.Member) error {
 	for _, e := range entries {
 		switch email, exists := addresses[e.Contact]; {
 		case !exists:
-			s.sync.deleted[e.Contact] = true
+			s.noteGone(e.Contact)
 			e.Standing, e.Hash = lockstep.ContactDeleted, [16]byte{}
 			out.add(e)
 		case email != e.Email:

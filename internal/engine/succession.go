@@ -12,10 +12,9 @@ import (
 )
 
 // join links a record to the contact that already has its address: one that is
-// known to the platform alone, or one that other records share. A contact that is gone and
-// never had the address is nobody's but its own record's.
+// known to the platform alone, or one that other records share.
 func (s *session) join(p *person, l crosswalk.Link, e crosswalk.Entry) {
-	if l.Contact == "" || s.sync.elsewhere[l.Contact] || e.Modified == astray && s.isGone(&e) {
+	if l.Contact == "" || s.sync.elsewhere[l.Contact] {
 		if l.Ref.Table != "" && s.sync.vacated[l.Ref] == stays {
 			p.refusing = append(p.refusing, l)
 		}
@@ -92,7 +91,21 @@ func (s *session) tells(l crosswalk.Link, e *crosswalk.Entry) int {
 
 // isGone reports whether the contact of a link is known to be deleted.
 func (s *session) isGone(e *crosswalk.Entry) bool {
-	return e.Standing == lockstep.ContactDeleted || s.sync.deleted[e.Contact]
+	return e.Standing == lockstep.ContactDeleted || s.goneNow(e.Contact)
+}
+
+// goneNow reports whether a contact turned out to be deleted in this slice.
+func (s *session) goneNow(id lockstep.ContactID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sync.deleted[id]
+}
+
+// noteGone notes that a contact turned out to be deleted.
+func (s *session) noteGone(id lockstep.ContactID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sync.deleted[id] = true
 }
 
 // spoke reports whether the base of a link is what was agreed on with its contact: of

@@ -203,6 +203,12 @@ func (s *session) queue(p *person) (bool, error) {
 	for _, k := range p.vacated {
 		r.closes = append(r.closes, k.Ref)
 	}
+	if r.contact == "" && r.standing == lockstep.ContactDeleted {
+		if !s.dry() {
+			s.sync.writer.cur.note(*r)
+		}
+		return false, s.sync.writer.fill()
+	}
 	if r.contact == "" && (r.keepOnly || len(r.adds) == 0) {
 		if p.link.Ref == p.rec.Ref && !p.linked && !s.dry() && (p.group == 0 || p.noEmail != "") {
 			s.mu.Lock()
@@ -614,6 +620,7 @@ func (s *session) acknowledge(b *batch, refusedAll error) error {
 		if r.contact == "" {
 			r.contact = r.result.Contact
 			r.standing = lockstep.Subscribed
+			delete(s.sync.deleted, r.contact) // a platform may restore the contact that the address had
 			if !r.result.Created {
 				r.meets()
 			}
