@@ -527,3 +527,29 @@ func TestDeletedStrangerIsNotMadeAgain(t *testing.T) {
 		t.Error("she is still in the book")
 	}
 }
+
+// A run stores what a list is owed, meets a stranger afterwards, and fails before it has
+// seen to them: the next run does.
+func TestStrangerMetByARunThatFails(t *testing.T) {
+	t.Parallel()
+	w := newStageWith(t, app.Config{PageRows: 1}) // who is nobody's is stored before the stranger is met
+	l := w.list("One", "contact", lockstep.ActionCreateContact, "")
+	w.join(l, w.cast("contact", "ann@stage.example"))
+	w.sync()
+	w.join(l, w.cast("contact", "ben@stage.example")) // the list is owed a reading in full
+	w.mail("POST", "/v2/contacts", cols{"email": "nobody@stage.example", "optInType": "Unknown", "emailType": "Html"}, nil)
+	w.twins.Clock.Advance(time.Second)
+	w.signUp(w.book(l), "stranger@stage.example")
+	if err := w.twins.Faults.Add(fault.Fault{Twin: fault.Dataverse, Kind: "row-poison", Args: json.RawMessage(`{"code":"0x80040220","status":403}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if run, err := w.app.RunToEnd(t.Context(), app.RunRequest{Account: w.account.ID, Type: lockstep.SyncMarketingLists}); err == nil || run.Status != lockstep.RunFailed {
+		t.Fatalf("the run that may not create a record is %s: %v", run.Status, err)
+	}
+	w.twins.Faults.Clear()
+	if run := w.sync(); run.Counts.RecordsCreated != 1 || run.Counts.ListAdds != 1 {
+		t.Errorf("the next run did not see to the stranger: %+v", run.Counts)
+	}
+	w.wantIn("after the failure", l, "ann", "ben", "stranger")
+	w.quiet()
+}

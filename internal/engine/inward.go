@@ -231,8 +231,7 @@ func (s *session) strange(c *lockstep.Contact, links []crosswalk.Link, brought [
 			continue
 		}
 		s.keep(l, crosswalk.Member{Contact: c.ID, InBook: true, FirstSeen: s.cycle()})
-		l.newStrangers = true
-		s.owe(l)
+		s.oweStrangers(l)
 	}
 	return look
 }

@@ -492,6 +492,17 @@ func (s *session) owe(l *listState) {
 	}
 }
 
+// oweStrangers notes that somebody is in the list's book whom nobody has seen to. What
+// was stored of the list earlier in this run does not say so: it is stored again. The
+// caller holds s.mu.
+func (s *session) oweStrangers(l *listState) {
+	if !l.newStrangers && l.owed == owesNoted {
+		l.owed = owesNote
+	}
+	l.newStrangers = true
+	s.owe(l)
+}
+
 // owedCursors are the summaries that commit stores for owe. The caller holds s.mu.
 func (s *session) owedCursors(into map[string]lockstep.Cursor) (map[string]lockstep.Cursor, error) {
 	if s.sync == nil {
