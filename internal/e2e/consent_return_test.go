@@ -373,3 +373,37 @@ func TestEditedWhileComingBack(t *testing.T) {
 		})
 	}
 }
+
+// A run that reads the platform alone, and the inward half of a sync, know no record that
+// was closed since: nobody is put into a book before the CRM's changes were read.
+func TestNobodyIsAddedBeforeTheCRMWasRead(t *testing.T) {
+	t.Parallel()
+	for _, closed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("another record refuses %v", closed), func(t *testing.T) {
+			w := newStage(t)
+			l := w.list("Readers", "lead", lockstep.ActionIgnore, "")
+			ann := w.cast("lead", "ann@stage.example")
+			w.join(l, ann, w.cast("lead", "ben@stage.example"))
+			w.join(w.list("Heads", "contact", lockstep.ActionIgnore, ""), w.cast("contact", "lea@stage.example"))
+			w.sync()
+			w.editRecord("lead", ann, cols{"donotbulkemail": true})
+			w.sync()
+			w.wantIn("closed", l, "ben")
+			w.cast("contact", "ann@stage.example", cols{"donotbulkemail": closed})
+			w.editRecord("lead", ann, cols{"donotbulkemail": false})
+			w.editContact("ann@stage.example", cols{"JOBTITLE": "Head"})
+			if run := w.run(lockstep.SyncAddressBooksIn); run.Counts.BookAdds != 0 {
+				t.Errorf("put into books although the CRM was not read: %+v", run.Counts)
+			}
+			w.run(lockstep.SyncSuppressions)
+			want := int64(1)
+			if closed {
+				want = 0
+			}
+			if run := w.sync(); run.Counts.BookAdds != want || run.Counts.BookRemovals != 0 {
+				t.Errorf("%d put into a book, want: %+v", want, run.Counts)
+			}
+			w.quiet()
+		})
+	}
+}

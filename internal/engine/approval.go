@@ -254,7 +254,7 @@ func (s *session) showOnce(p *person) {
 	r := &p.row
 	was, again := s.sync.shown[p.rec.Ref]
 	if !again {
-		late := slices.ContainsFunc(s.sync.byTable[p.rec.Table], func(l *listState) bool { return l.set.Dynamic && l.deciding == nil })
+		late := s.sync.recheck[p.rec.Ref] || slices.ContainsFunc(s.sync.byTable[p.rec.Table], func(l *listState) bool { return l.set.Dynamic && l.deciding == nil })
 		if late && (len(p.toCRM) > 0 || r.sends()) {
 			s.sync.shown[p.rec.Ref] = shown{r.email, slices.Clone(r.values), slices.Clone(r.adds), p.toCRM}
 		}

@@ -92,6 +92,7 @@ type listSync struct {
 	mergers []merger
 
 	sweeps    map[string]*sweep  // by table: readings of ids that did not come to their end
+	unread    bool               // the feeds of the CRM have not been read yet: who refuses since is not known
 	observing bool               // the step only reads who is in the lists, or failed in that
 	blanks    map[string]*blanks // by table
 	unblanked bool               // those set aside are being carried on with
@@ -337,6 +338,7 @@ func (s *session) syncLists(outward bool) error {
 	}
 	s.sync.writer = newWriter(s)
 	defer s.sync.writer.stop()
+	s.sync.unread = true
 	steps := []func() error{s.observing(s.observeStatic), s.observing(s.observeDynamicFirst), s.loadResolutions, s.inward, s.settleDoubts, s.strangers}
 	if outward {
 		steps = append(steps, s.related, s.newlyClosed, s.outward, s.blankings, s.observing(s.observeDynamicMoved), s.tidyLinks, s.latecomers, s.blankings, s.removeFromBooks, s.settle)

@@ -16,6 +16,7 @@ const latecomerChunk = 5000
 // outward reads what changed in the CRM, table by table in the order of priority,
 // and carries it to the platform.
 func (s *session) outward() error {
+	s.sync.unread = false
 	if err := s.askUnread(); err != nil {
 		return err
 	}

@@ -800,6 +800,10 @@ func (s *session) membership(plan *tablePlan, p *person) {
 		}
 		switch out.Op {
 		case merge.AddToBook:
+			if s.sync.unread {
+				s.sync.recheck[p.rec.Ref] = true // somebody with the address may refuse since
+				continue
+			}
 			r.adds = append(r.adds, l)
 			continue // noted when it is acknowledged
 		case merge.RemoveFromBook:
