@@ -29,14 +29,20 @@ const checkedSize = 100 << 20
 
 // pragmas set up every connection. busy_timeout comes first, because switching to
 // WAL may have to wait. Commits are synced to disk (FULL): the journal must be
-// there after a power cut, before the call that it announces is made. What is read
-// again and again is kept by the engine and not by SQLite, so each connection's cache
-// is small: 4 MB.
+// there after a power cut, before the call that it announces is made.
 // secure_delete overwrites what is deleted, so that an erased person's values are not
 // left behind in free pages.
 const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-	"&_pragma=foreign_keys(1)&_pragma=cache_size(-4000)&_pragma=temp_store(MEMORY)" +
+	"&_pragma=foreign_keys(1)&_pragma=temp_store(MEMORY)" +
 	"&_pragma=wal_autocheckpoint(4000)&_pragma=journal_size_limit(67108864)&_pragma=secure_delete(1)"
+
+// What is read again and again is kept by the engine and not by SQLite, so each
+// connection's cache of pages is small: that of the one which writes 4 MB, those of the
+// readers 1 MB each. The program's memory grows until they are full.
+const (
+	writerPages = "&_pragma=cache_size(-4000)"
+	readerPages = "&_pragma=cache_size(-1000)&_pragma=query_only(1)"
+)
 
 type sqliteDB struct {
 	write *sql.DB // one connection: Go's queue is fair, SQLite's is not
@@ -74,7 +80,7 @@ func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqlite
 		return nil, err
 	}
 	name := "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + pragmas
-	if d.write, err = openPool(name + "&_txlock=immediate"); err != nil {
+	if d.write, err = openPool(name + writerPages + "&_txlock=immediate"); err != nil {
 		return nil, err
 	}
 	d.write.SetMaxOpenConns(1)
@@ -84,7 +90,7 @@ func openSQLite(ctx context.Context, folder string, log *slog.Logger) (_ *sqlite
 	if err := migrate(ctx, goose.DialectSQLite3, d.write); err != nil {
 		return nil, sqliteError(ctx, err)
 	}
-	if d.read, err = openPool(name + "&_pragma=query_only(1)"); err != nil {
+	if d.read, err = openPool(name + readerPages); err != nil {
 		return nil, err
 	}
 	d.read.SetMaxOpenConns(4)
