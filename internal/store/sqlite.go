@@ -38,7 +38,7 @@ const pragmas = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=s
 
 // What is read again and again is kept by the engine and not by SQLite, so each
 // connection's cache of pages is small: that of the one which writes 4 MB, those of the
-// readers 1 MB each. The program's memory grows until they are full.
+// readers 1 MB each.
 const (
 	writerPages = "&_pragma=cache_size(-4000)"
 	readerPages = "&_pragma=cache_size(-1000)&_pragma=query_only(1)"
