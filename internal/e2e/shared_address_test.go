@@ -393,6 +393,62 @@ func TestSharedAddressLostBesideAnEdit(t *testing.T) {
 	}
 }
 
+// Of two who share an address and change in the same moment, the one that speaks for the
+// contact goes over to an address that somebody else has: the other one speaks for the
+// contact from then on, whichever is read first.
+func TestSharedAddressLeftForAnothersBesideAnEdit(t *testing.T) {
+	t.Parallel()
+	for moved := range 2 {
+		t.Run(fmt.Sprint(moved), func(t *testing.T) {
+			w := newStage(t)
+			l := w.list("Letters", "contact", lockstep.ActionIgnore, "")
+			w.join(l, w.cast("contact", "ben@stage.example", nil))
+			ids := []string{}
+			for i := range 2 {
+				ids = append(ids, w.cast("contact", "both@stage.example", cols{"address1_city": fmt.Sprintf("City %d", i)}))
+				w.twins.Clock.Advance(2 * time.Second)
+			}
+			w.join(l, ids[moved])
+			w.sync() // makes it the one that speaks
+			w.join(l, ids[1-moved])
+			w.sync()
+			w.editRecord("contact", ids[moved], cols{"emailaddress1": "ben@stage.example"})
+			w.editRecord("contact", ids[1-moved], cols{"jobtitle": "Other"})
+			w.sync()
+			if got, want := w.field("both@stage.example", "CITY"), fmt.Sprintf("City %d", 1-moved); got != want {
+				t.Errorf("the contact says %v, want %s", got, want)
+			}
+			if got := w.field("both@stage.example", "JOBTITLE"); got != "Other" {
+				t.Errorf("the contact's job title is %v", got)
+			}
+			w.quiet()
+		})
+	}
+}
+
+// A contact and a lead share an address. When the contact's record, which speaks, gets
+// another one, the lead speaks from then on, although it is looked at before it is stored
+// that the other one has left.
+func TestSharedAddressLeftWhileThePlatformChanged(t *testing.T) {
+	t.Parallel()
+	w := newStage(t)
+	letters, leads := w.list("Letters", "contact", lockstep.ActionIgnore, ""), w.list("Leads", "lead", lockstep.ActionIgnore, "")
+	ann := w.cast("contact", "both@stage.example", cols{"address1_city": "City of the contact"})
+	w.join(letters, ann)
+	w.join(leads, w.cast("lead", "both@stage.example", cols{"address1_city": "City of the lead"}))
+	w.sync()
+	w.editContact("both@stage.example", cols{"JOBTITLE": "Other"})
+	w.editRecord("contact", ann, cols{"emailaddress1": "ann@stage.example"})
+	w.sync()
+	w.sync()
+	if got := w.field("both@stage.example", "CITY"); got != "City of the lead" {
+		t.Errorf("the contact says %v, want what the lead says", got)
+	}
+	w.wantIn("one left", leads, "both")
+	w.wantIn("one left", letters, "ann")
+	w.quiet()
+}
+
 // A contact and a lead swap addresses, and three people pass theirs on in a circle
 // while one of them is edited on the platform.
 func TestAddressesGoRound(t *testing.T) {

@@ -244,6 +244,14 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	if len(people) == 0 {
 		return nil
 	}
+	// Of all beforehand: what one of them does, and be it that it finds another contact,
+	// may concern another, whose links were read before.
+	for i := range people {
+		if ref := people[i].rec.Ref; s.sync.recheck[ref] {
+			delete(s.sync.recheck, ref)
+			s.sync.looking[ref] = true
+		}
+	}
 	if err := s.askClosers(people); err != nil {
 		return err
 	}
@@ -263,12 +271,6 @@ func (s *session) mergePeople(plan *tablePlan, people []person) error {
 	}
 	if err := s.askClosers(people); err != nil { // of the addresses that were read now
 		return err
-	}
-	for i := range people { // of all beforehand: what one of them does may concern another
-		if ref := people[i].rec.Ref; s.sync.recheck[ref] {
-			delete(s.sync.recheck, ref)
-			s.sync.looking[ref] = true
-		}
 	}
 	var writes []*person
 	for i := range people {
@@ -347,6 +349,9 @@ func (s *session) fetchEntries(people []person) error {
 		if p.linked {
 			wants = append(wants, want{p, p.link, false})
 			p.others = slices.DeleteFunc(s.sync.links.ByContact(p.link.Contact, nil), func(k crosswalk.Link) bool { return s.sync.vacated[k.Ref] != stays && k.Ref != p.rec.Ref })
+			for i, o := range p.others {
+				p.others[i].Master = o.Master && !s.parts(o)
+			}
 			if p.noEmail != "" && (s.shared(p) || s.sync.vacated[p.rec.Ref] != stays) {
 				// It has no address any more, and others keep theirs or take it over. It
 				// speaks for nobody from now on, not only once that is stored.
@@ -694,7 +699,7 @@ func platAt(p *person) (t timeValue) {
 // address book. The caller holds s.mu.
 func (s *session) keeper(l *listState, p *person) bool {
 	for _, o := range p.others {
-		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact || s.sync.parted[o.Ref] == o.Contact {
+		if o.Ref == p.rec.Ref || o.Ref.Table != l.set.MemberTable || p.row.contact == "" || o.Contact != p.row.contact || s.parts(o) {
 			continue
 		}
 		if m, ok := l.members.Record(o.Ref.ID); ok && m.InBook && m.InList {

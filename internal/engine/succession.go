@@ -294,6 +294,12 @@ func (s *session) promoted(plan *tablePlan, p *person) bool {
 	})
 }
 
+// parts reports whether a record leaves the contact of its link in this run, which is not
+// stored yet: it speaks for the contact no more.
+func (s *session) parts(l crosswalk.Link) bool {
+	return l.Contact != "" && s.sync.parted[l.Ref] == l.Contact
+}
+
 func (s *session) shared(p *person) bool {
 	return slices.ContainsFunc(p.others, func(o crosswalk.Link) bool { return o.Ref != p.rec.Ref && o.Ref.Table != "" })
 }
