@@ -616,3 +616,35 @@ func TestRecordsBehindARefusedContactDoNotTakeTurns(t *testing.T) {
 		t.Error("nothing was planned")
 	}
 }
+
+// Of the one who speaks for a contact and a newcomer to its address the one that was
+// changed later speaks, whichever the feed tells of first, on one page or on two.
+func TestNewcomerBesideTheSpeaker(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int{0, 1} {
+		for _, last := range []string{"speaker", "newcomer"} {
+			t.Run(fmt.Sprintf("%s changed last, pages of %d", last, rows), func(t *testing.T) {
+				t.Parallel()
+				w := newStageWith(t, app.Config{PageRows: rows})
+				l := w.list("One", "contact", lockstep.ActionIgnore, "")
+				speaker := w.cast("contact", "both@stage.example", cols{"address1_city": "Old"})
+				w.join(l, speaker)
+				w.sync()
+				changes := map[string]func(){
+					"speaker":  func() { w.editRecord("contact", speaker, cols{"address1_city": "Of the speaker"}) },
+					"newcomer": func() { w.join(l, w.cast("contact", "both@stage.example", cols{"address1_city": "Of the newcomer"})) },
+				}
+				first := map[string]string{"speaker": "newcomer", "newcomer": "speaker"}[last]
+				for _, who := range []string{first, last} {
+					w.twins.Clock.Advance(2 * time.Second)
+					changes[who]()
+				}
+				w.sync()
+				w.quiet()
+				if got := w.field("both@stage.example", "CITY"); got != "Of the "+last {
+					t.Errorf("the contact has %q", got)
+				}
+			})
+		}
+	}
+}

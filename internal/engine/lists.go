@@ -71,7 +71,7 @@ type listSync struct {
 	settled      map[lockstep.Ref]bool                       // those of them that were looked at in this slice
 	vacated      map[lockstep.Ref]vacancy                    // records that do not count for their contact any more
 	leftBehind   []leftBehind                                // links of contacts that their record left
-	there        map[lockstep.Ref]bool                       // records that speak for a contact, and were asked for and found
+	there        map[lockstep.Ref]int64                      // records that speak for a contact, and were asked for and found: when they were changed last
 	exchanged    map[lockstep.Ref]crosswalk.Entry
 	parted       map[lockstep.Ref]lockstep.ContactID // records that leave a contact in this run
 	elsewhere    map[lockstep.ContactID]bool         // contacts that have another address than their links tell
@@ -269,7 +269,7 @@ func newListSync() *listSync {
 	return &listSync{
 		byTable: map[string][]*listState{}, plans: map[string]*tablePlan{}, inflight: map[uint64]int{},
 		madeBooks: map[lockstep.ID]bool{}, maybe: map[string][]lockstep.Change{}, moved: map[string]bool{}, changed: map[string]*changedRecords{}, resolve: map[resolveKey]lockstep.Conflict{}, takenUp: map[resolveKey]bool{}, expected: map[uint64]expectation{}, deleted: map[lockstep.ContactID]bool{}, readdressed: map[lockstep.ContactID]bool{},
-		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]bool{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
+		leaving: map[lockstep.Ref]string{}, settled: map[lockstep.Ref]bool{}, vacated: map[lockstep.Ref]vacancy{}, exchanged: map[lockstep.Ref]crosswalk.Entry{}, elsewhere: map[lockstep.ContactID]bool{}, recheck: map[lockstep.Ref]bool{}, looking: map[lockstep.Ref]bool{}, there: map[lockstep.Ref]int64{}, refused: map[uint64]map[lockstep.Ref]lockstep.OptOut{}, about: map[lockstep.Ref]uint64{}, asked: map[lockstep.Ref]bool{}, looked: map[lockstep.Ref]int{}, shown: map[lockstep.Ref]shown{},
 		blanks: map[string]*blanks{}, clearing: map[int]bool{}, feeds: map[string][]feedRead{}, again: map[lockstep.Ref]bool{},
 		parted: map[lockstep.Ref]lockstep.ContactID{}, sweeps: map[string]*sweep{}, history: history{asking: make(chan struct{}, 1)},
 	}

@@ -156,32 +156,29 @@ func (s *session) chooseMaster(plan *tablePlan, p *person) {
 	}
 }
 
-// seekMasters asks whether records that speak for a contact, and are in no list of this
-// run, are still there: a feed that is read from its beginning does not tell of those
-// that were deleted, and nobody would ever take their place.
+// seekMasters asks for records that speak for a contact: those in no list of this run,
+// whether they are still there, because a feed that is read from its beginning does not
+// tell of those that were deleted, and nobody would ever take their place; and those whom
+// a newcomer would follow, when they were changed last, because the feed may tell of that
+// after it has told of the newcomer.
 func (s *session) seekMasters(plan *tablePlan, people []person) error {
 	asked := map[string][]lockstep.ID{}
 	for i := range people {
 		p := &people[i]
 		for _, o := range p.others {
-			if o.Ref == p.rec.Ref || !o.Master || s.sync.plans[o.Ref.Table] == nil || s.sync.there[o.Ref] || slices.Contains(asked[o.Ref.Table], o.Ref.ID) {
+			if _, known := s.sync.there[o.Ref]; known || o.Ref == p.rec.Ref || !o.Master || s.sync.plans[o.Ref.Table] == nil || slices.Contains(asked[o.Ref.Table], o.Ref.ID) {
 				continue
 			}
-			s.mu.Lock()
-			member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
-			s.mu.Unlock()
-			if !member && s.outranks(o, p, s.candidate(plan, p)) {
+			listed, outranks := s.listed(o.Ref), s.outranks(o, p, s.candidate(plan, p))
+			if outranks && !listed || !outranks && listed && p.adopted && o.Ref.Table == plan.table {
 				asked[o.Ref.Table] = append(asked[o.Ref.Table], o.Ref.ID)
 			}
 		}
 	}
-	if len(asked) == 0 {
-		return nil
-	}
 	for _, table := range slices.Sorted(maps.Keys(asked)) {
 		err := s.crm.Records(s.ctx, lockstep.RecordQuery{Table: table}, asked[table], func(recs []lockstep.Record) error {
 			for i := range recs {
-				s.sync.there[recs[i].Ref] = true
+				s.sync.there[recs[i].Ref] = recs[i].Modified.Unix()
 			}
 			return nil
 		})
@@ -189,11 +186,15 @@ func (s *session) seekMasters(plan *tablePlan, people []person) error {
 			return err
 		}
 		for _, id := range asked[table] {
-			if ref := (lockstep.Ref{Table: table, ID: id}); !s.sync.there[ref] {
+			ref := lockstep.Ref{Table: table, ID: id}
+			if _, there := s.sync.there[ref]; !there && !s.listed(ref) {
 				s.sync.vacated[ref] = ended
 				s.gone(table, id, nil)
 			}
 		}
+	}
+	if len(asked) == 0 {
+		return nil
 	}
 	for i := range people {
 		p := &people[i]
@@ -208,15 +209,22 @@ func (s *session) seekMasters(plan *tablePlan, people []person) error {
 	return nil
 }
 
+// listed reports whether a record is in a list of this run.
+func (s *session) listed(ref lockstep.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.scope(ref.Table, ref.ID)) > 0
+}
+
 // outranks reports whether a record that speaks for a contact goes on doing so beside
 // another one of the same contact.
 func (s *session) outranks(o crosswalk.Link, p *person, mine merge.Candidate) bool {
-	s.mu.Lock()
-	member := len(s.scope(o.Ref.Table, o.Ref.ID)) > 0
-	s.mu.Unlock()
-	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: member}
+	other := merge.Candidate{Ref: o.Ref, Rank: merge.Rank(s.account.Priority, o.Ref.Table), Member: s.listed(o.Ref)}
 	if p.adopted || p.entry.Ref == o.Ref {
 		other.Modified = p.entry.Modified
+	}
+	if at, asked := s.sync.there[o.Ref]; asked {
+		other.Modified = at
 	}
 	// Between records of one table that are both members, the one that speaks
 	// already goes on speaking: a later edit of the other must not make the

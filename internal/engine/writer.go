@@ -220,8 +220,8 @@ func (s *session) queue(p *person) (bool, error) {
 	s.expect(p)
 	w := s.sync.writer
 	// Until its link is stored nobody else with the address finds the contact, or knows
-	// who speaks for it.
-	r.claims = r.contact == "" || r.email != "" || p.adopted
+	// who speaks for it and what was said: two in one import would both write to it.
+	r.claims = r.contact == "" || r.email != "" || p.adopted || r.changes()
 	if !r.sends() || !s.permittedRow(r) {
 		if r.contact == "" {
 			if p.link.Ref == p.rec.Ref && !s.dry() {
