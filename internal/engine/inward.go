@@ -15,6 +15,23 @@ func (s *session) feedCursor() string {
 	return "contacts/" + h.String()[:8]
 }
 
+// feedMark keeps which feed of the platform was read last.
+const feedMark = "contacts"
+
+// since is where the platform's feed goes on. It begins anew when other fields were read
+// since it was left: what was stored meanwhile tells nothing of those that are read again.
+func (s *session) since(feed string) (lockstep.Cursor, error) {
+	last, err := s.e.Store.Cursor(s.ctx, s.account.ID, feedMark)
+	if err != nil {
+		return "", err
+	}
+	if string(last) == feed {
+		return s.e.Store.Cursor(s.ctx, s.account.ID, feed)
+	}
+	// A preview does so too: what it learns of the platform is stored.
+	return "", s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{feedMark: lockstep.Cursor(feed), feed: ""}})
+}
+
 // inward reads what changed on the platform and carries it to the CRM: linked
 // contacts are merged against their record as it is now, contacts that nobody has
 // linked are remembered so that a record with their address finds them.
@@ -25,7 +42,7 @@ func (s *session) inward() error {
 
 func (s *session) readPlatform() error {
 	name := s.feedCursor()
-	since, err := s.e.Store.Cursor(s.ctx, s.account.ID, name)
+	since, err := s.since(name)
 	if err != nil {
 		return err
 	}
