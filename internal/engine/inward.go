@@ -29,7 +29,14 @@ func (s *session) since(feed string) (lockstep.Cursor, error) {
 		return s.e.Store.Cursor(s.ctx, s.account.ID, feed)
 	}
 	// A preview does so too: what it learns of the platform is stored.
-	return "", s.commit(lockstep.Commit{Cursors: map[string]lockstep.Cursor{feedMark: lockstep.Cursor(feed), feed: ""}})
+	marks := map[string]lockstep.Cursor{feedMark: lockstep.Cursor(feed)}
+	if last != "" {
+		marks[feed] = ""
+	}
+	if err := s.commit(lockstep.Commit{Cursors: marks}); err != nil {
+		return "", err
+	}
+	return s.e.Store.Cursor(s.ctx, s.account.ID, feed)
 }
 
 // inward reads what changed on the platform and carries it to the CRM: linked
